@@ -1,0 +1,21 @@
+//! What crosses a wire, as plain data: JSON-RPC messages, HTTP bodies, tickets, close codes.
+//!
+//! In flows text or bytes from a peer, out flow typed values, and back again. Nothing here knows tokio, opens a
+//! socket or reads the clock: where time matters it is a parameter.
+
+pub mod base64;
+pub mod close;
+pub mod envelope;
+pub mod fs;
+pub mod http;
+pub mod ids;
+pub mod liveness;
+pub mod method;
+pub mod path;
+pub mod plane;
+pub mod process;
+pub mod registry;
+pub mod sandbox;
+pub mod secret;
+pub mod session;
+pub mod ticket;

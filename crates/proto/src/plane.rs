@@ -1,0 +1,25 @@
+//! The two small traits that join registry and rendezvous, which otherwise share only the signing keys.
+
+use crate::close::CloseReason;
+use crate::ids::{RegistrationId, TokenId};
+
+/// What the rendezvous reports. Calls must not block.
+pub trait Presence: Send + Sync {
+    /// The executor of this registration is connected and free.
+    fn online(&self, registration: &RegistrationId, epoch: u64);
+
+    /// A client holds the executor.
+    fn held(&self, registration: &RegistrationId);
+
+    /// The executor's connection is gone; `bytes` went through it both ways.
+    fn offline(&self, registration: &RegistrationId, bytes: u64);
+}
+
+/// What the registry orders: connections that must go now. Calls must not block.
+pub trait Cutoff: Send + Sync {
+    /// Close the connections of this registration and refuse its tickets from now on.
+    fn registration(&self, registration: &RegistrationId, reason: CloseReason);
+
+    /// Close the connections that were opened with tickets of this token.
+    fn token(&self, token: &TokenId, reason: CloseReason);
+}
