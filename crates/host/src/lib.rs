@@ -1,1 +1,12 @@
-//! Placeholder.
+//! What a machine can do: run processes, work with files, fetch from its place in the network.
+//!
+//! In flow the params of the protocol's methods, out flow their results, the events of processes and typed errors.
+//! Nothing here knows a connection, a session, JSON-RPC codes or an HTTP server: the executor does.
+
+pub mod error;
+pub mod fetch;
+pub mod fs;
+pub mod process;
+
+pub use error::HostError;
+pub use process::host::{Host, HostConfig};
