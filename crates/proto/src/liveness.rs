@@ -15,6 +15,8 @@ pub const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 pub struct Liveness {
     last_heard: Instant,
     last_ping: Instant,
+    ping_interval: Duration,
+    silence_limit: Duration,
 }
 
 /// What to do now.
@@ -29,9 +31,14 @@ pub enum Verdict {
 }
 
 impl Liveness {
-    /// Starts watching.
+    /// Starts watching with [`PING_INTERVAL`] and [`SILENCE_LIMIT`].
     pub fn new(now: Instant) -> Self {
-        Self { last_heard: now, last_ping: now }
+        Self::with_times(now, PING_INTERVAL, SILENCE_LIMIT)
+    }
+
+    /// Starts watching with other times.
+    pub fn with_times(now: Instant, ping_interval: Duration, silence_limit: Duration) -> Self {
+        Self { last_heard: now, last_ping: now, ping_interval, silence_limit }
     }
 
     /// Any bytes arrived from the peer.
@@ -46,14 +53,14 @@ impl Liveness {
 
     /// Asks what to do; a [`Verdict::Ping`] counts as sent.
     pub fn poll(&mut self, now: Instant) -> Verdict {
-        if now.saturating_duration_since(self.last_heard) >= SILENCE_LIMIT {
+        if now.saturating_duration_since(self.last_heard) >= self.silence_limit {
             return Verdict::Gone;
         }
-        if now.saturating_duration_since(self.last_ping) >= PING_INTERVAL {
+        if now.saturating_duration_since(self.last_ping) >= self.ping_interval {
             self.last_ping = now;
             return Verdict::Ping;
         }
-        Verdict::WaitUntil((self.last_ping + PING_INTERVAL).min(self.last_heard + SILENCE_LIMIT))
+        Verdict::WaitUntil((self.last_ping + self.ping_interval).min(self.last_heard + self.silence_limit))
     }
 }
 

@@ -94,15 +94,17 @@ pub enum Rejection {
     ExecutorBusy,
     /// The server is shutting down.
     Draining,
+    /// The server holds as many connections as it may.
+    Overloaded,
 }
 
 impl Rejection {
-    /// The HTTP status that goes with it: never a 5xx, except while shutting down.
+    /// The HTTP status that goes with it: never a 5xx, except while shutting down or full.
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidSignature | Self::Used => 403,
             Self::ExecutorAway | Self::ExecutorBusy => 409,
-            Self::Draining => 503,
+            Self::Draining | Self::Overloaded => 503,
             _ => 401,
         }
     }
@@ -124,6 +126,7 @@ impl Rejection {
             Self::ExecutorAway => "route_unavailable",
             Self::ExecutorBusy => "executor_busy",
             Self::Draining => "pod_draining",
+            Self::Overloaded => "overloaded",
         }
     }
 }
