@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The rendezvous.
+pub mod frames;
+pub mod limits;
