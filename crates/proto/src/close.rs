@@ -9,6 +9,8 @@ pub enum CloseReason {
     GoingAway,
     /// A message broke the rules of websockets.
     ProtocolError,
+    /// A text message is not UTF-8.
+    InvalidUtf8,
     /// A message passes the limit.
     TooBig,
     /// Something failed on our side.
@@ -28,6 +30,7 @@ pub const TABLE: &[CloseReason] = &[
     CloseReason::PeerDone,
     CloseReason::GoingAway,
     CloseReason::ProtocolError,
+    CloseReason::InvalidUtf8,
     CloseReason::TooBig,
     CloseReason::InternalError,
     CloseReason::PeerLost,
@@ -43,6 +46,7 @@ impl CloseReason {
             Self::PeerDone => 1000,
             Self::GoingAway => 1001,
             Self::ProtocolError => 1002,
+            Self::InvalidUtf8 => 1007,
             Self::TooBig => 1009,
             Self::InternalError => 1011,
             Self::PeerLost => 4400,
@@ -58,6 +62,7 @@ impl CloseReason {
             Self::PeerDone => "the other side is done",
             Self::GoingAway => "this side is shutting down",
             Self::ProtocolError => "a frame broke the websocket protocol",
+            Self::InvalidUtf8 => "a text message is not valid UTF-8",
             Self::TooBig => "a message is larger than 64 MiB",
             Self::InternalError => "internal error",
             Self::PeerLost => "the other side's connection was lost",

@@ -1,0 +1,197 @@
+//! A connection: messages out through a [`Sender`], messages in through a [`Receiver`], and one reason why it ended.
+//!
+//! Every transport (`ws`, `stdio`, `memory`) makes its connections out of the parts here and runs a driver between them
+//! and its socket. Both directions are bounded; a full one makes the other side wait, down to the peer's own socket.
+//! What a message says is no business of this module.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exedra_proto::close::CloseReason;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::error::Disconnect;
+use crate::message::Message;
+use crate::queue;
+
+/// Room for outgoing messages between senders and the driver, in bytes (each message counts 1 KiB at least): when it is
+/// full, [`Sender::send`] waits; nothing is dropped. A larger message waits until it is alone.
+pub const OUTGOING_BYTES: usize = 256 * 1024;
+/// Room for incoming messages between the driver and the receiver, in bytes (each message counts 1 KiB at least): when it
+/// is full, the driver holds one message in hand and stops reading the socket, so that the peer waits.
+pub const INCOMING_BYTES: usize = 256 * 1024;
+
+/// How long an orderly close may take, from [`Sender::close`] to the end: sending what is queued, the goodbye, its answer.
+pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Both halves of a connection. Dropping it (or its receiver) ends the connection at once, without a goodbye.
+#[derive(Debug)]
+pub struct Connection {
+    /// Messages to the peer.
+    pub sender: Sender,
+    /// Messages from the peer; owns the connection's tasks.
+    pub receiver: Receiver,
+}
+
+/// Sends messages to the peer. Clones send to the same peer, and keep nothing alive.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    queue: queue::Tx<Message>,
+    close: Arc<watch::Sender<Option<CloseReason>>>,
+    outcome: Outcome,
+}
+
+/// Receives messages from the peer, and owns the connection: when it is dropped, the connection is gone at once.
+#[derive(Debug)]
+pub struct Receiver {
+    queue: queue::Rx<Message>,
+    outcome: Outcome,
+    #[expect(dead_code, reason = "held for its drop, which aborts the driver")]
+    tasks: JoinSet<()>,
+}
+
+/// What the driver of a transport works with.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// What to send to the peer.
+    pub(crate) outgoing: queue::Rx<Message>,
+    /// Where messages of the peer go.
+    pub(crate) incoming: queue::Tx<Message>,
+    /// Turns to a reason when somebody wants the connection closed, after what is queued.
+    pub(crate) close: Closing,
+}
+
+/// The wish to close, as the driver sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing(watch::Receiver<Option<CloseReason>>);
+
+impl Closing {
+    /// Waits until somebody wants the connection closed; for ever if nobody can any more.
+    pub(crate) async fn wanted(&mut self) -> CloseReason {
+        match self.0.wait_for(Option::is_some).await.map(|reason| *reason) {
+            Ok(Some(reason)) => reason,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Waits until a close that was wanted has taken longer than [`CLOSE_DEADLINE`].
+    pub(crate) async fn overdue(&mut self) -> CloseReason {
+        let reason = self.wanted().await;
+        tokio::time::sleep(CLOSE_DEADLINE).await;
+        reason
+    }
+}
+
+/// Why the connection ended, once it has.
+#[derive(Clone, Debug)]
+struct Outcome(watch::Receiver<Option<Disconnect>>);
+
+impl Outcome {
+    fn now(&self) -> Option<Disconnect> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits for it; a driver that was aborted tells none.
+    async fn told(&self) -> Disconnect {
+        let mut told = self.0.clone();
+        let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        outcome.unwrap_or(Disconnect::Dropped)
+    }
+}
+
+impl Connection {
+    /// A connection whose `driver` runs until the connection ends, and then says why.
+    pub(crate) fn spawn<F, D>(driver: D) -> Self
+    where
+        D: FnOnce(Ends) -> F,
+        F: Future<Output = Disconnect> + Send + 'static,
+    {
+        let (out_tx, out_rx) = queue::channel(OUTGOING_BYTES);
+        let (in_tx, in_rx) = queue::channel(INCOMING_BYTES);
+        let (close_tx, close_rx) = watch::channel(None);
+        let (outcome_tx, outcome_rx) = watch::channel(None);
+        let driver = driver(Ends { outgoing: out_rx, incoming: in_tx, close: Closing(close_rx) });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let reason = driver.await;
+            tracing::debug!(%reason, "connection ended");
+            outcome_tx.send_replace(Some(reason));
+        });
+        let outcome = Outcome(outcome_rx);
+        let sender = Sender { queue: out_tx, close: Arc::new(close_tx), outcome: outcome.clone() };
+        Self { sender, receiver: Receiver { queue: in_rx, outcome, tasks } }
+    }
+
+    /// Closes in good order and waits for the end; what is still queued is sent first, what arrives is thrown away.
+    pub async fn shutdown(mut self, reason: CloseReason) -> Disconnect {
+        self.sender.close(reason);
+        self.receiver.finished().await
+    }
+}
+
+impl Sender {
+    /// Queues `message`; waits while the queue is full.
+    ///
+    /// That it was queued does not mean that the peer got it. Cancelling the wait queues nothing.
+    ///
+    /// # Errors
+    /// The connection ended, or is being closed.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Disconnect> {
+        let message = message.into();
+        let closing = *self.close.borrow();
+        if let Some(reason) = closing {
+            return Err(self.outcome.now().unwrap_or(Disconnect::LocalClose(reason)));
+        }
+        let bytes = message.len();
+        match self.queue.send(message, bytes).await {
+            Ok(()) => Ok(()),
+            Err(queue::Closed) => Err(self.outcome.told().await),
+        }
+    }
+
+    /// Queues `message` if there is room at once, and tells whether it did.
+    pub fn try_send(&self, message: impl Into<Message>) -> bool {
+        let message = message.into();
+        let bytes = message.len();
+        self.close.borrow().is_none() && self.queue.try_send(message, bytes)
+    }
+
+    /// Closes the connection after what is queued, with a goodbye that tells `reason`. The first reason counts.
+    ///
+    /// It takes at most [`CLOSE_DEADLINE`]; [`Receiver::finished`] waits for it.
+    pub fn close(&self, reason: CloseReason) {
+        self.close.send_if_modified(|wanted| {
+            let first = wanted.is_none();
+            *wanted = wanted.or(Some(reason));
+            first
+        });
+    }
+
+    /// Why the connection ended; none while it lasts.
+    pub fn disconnect(&self) -> Option<Disconnect> {
+        self.outcome.now()
+    }
+}
+
+impl Receiver {
+    /// The next message. Cancelling the wait loses none.
+    ///
+    /// While nobody calls this, the queue fills up and then the socket is not read: the peer has to wait.
+    ///
+    /// # Errors
+    /// Why the connection ended, after the last message that arrived, and again on every further call.
+    pub async fn recv(&mut self) -> Result<Message, Disconnect> {
+        match self.queue.recv().await {
+            Some(message) => Ok(message),
+            None => Err(self.outcome.told().await),
+        }
+    }
+
+    /// Waits for the end of the connection; messages that still arrive are thrown away.
+    pub async fn finished(&mut self) -> Disconnect {
+        while self.queue.recv().await.is_some() {}
+        self.outcome.told().await
+    }
+}

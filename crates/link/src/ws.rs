@@ -1,0 +1,15 @@
+//! Websocket connections: dialled, or accepted after somebody else answered the HTTP upgrade.
+//!
+//! In flows a URL or a byte stream, out flows a [`Connection`]. A reader and a writer task stand
+//! between its queues and the socket; liveness, limits, fragments and the closing handshake are kept here. What a
+//! message says is no business of this module.
+
+mod accept;
+mod dial;
+mod limits;
+mod socket;
+
+pub use accept::accept;
+pub use dial::{DialOptions, dial};
+pub use limits::{Limits, Times, WsOptions};
+pub use socket::{TcpView, client_tls, prepare_tcp};
