@@ -1,3 +1,4 @@
 //! The rendezvous.
 pub mod frames;
 pub mod limits;
+pub mod router;

@@ -1,0 +1,338 @@
+//! The router: who may come in, who meets whom, who has to go. A pure state machine.
+//!
+//! In come events (a ticket at the door, a connection opened or ended, a cut, a drain) with the time as a parameter, out
+//! come [`Effect`]s in the order in which they have to be carried out. It knows no socket, no clock and no task; what a
+//! shape of meeting is (today [`pair`] alone) stands in a file of its own.
+
+mod fence;
+mod pair;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::ticket::{Claims, Rejection, Role};
+
+use fence::Fences;
+use pair::Pair;
+
+/// One websocket, from the moment its ticket was found good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Messages pass between these two from now on.
+    Join {
+        /// The one that serves.
+        executor: ConnectionId,
+        /// The one that is served.
+        client: ConnectionId,
+    },
+    /// This connection has to go.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// What it is told. In good order ([`CloseReason::is_good_order`]) it first gets all that came for it.
+        reason: CloseReason,
+        /// When, counted from now.
+        after: Duration,
+    },
+    /// The registry has to know.
+    Report(Report),
+}
+
+/// A change of an executor's presence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Connected and free.
+    Online {
+        /// Of which registration.
+        registration: RegistrationId,
+        /// Its fencing number.
+        epoch: u64,
+    },
+    /// A client joined.
+    Held {
+        /// Of which registration.
+        registration: RegistrationId,
+    },
+    /// No longer there for anybody.
+    Offline {
+        /// Of which registration.
+        registration: RegistrationId,
+        /// The connection that it was.
+        executor: ConnectionId,
+    },
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a close frame from the peer.
+    Done,
+    /// Without one.
+    Lost,
+    /// The peer was silent for too long.
+    Silent,
+    /// The peer broke the rules; it is told this reason, and so is the other side.
+    Broke(CloseReason),
+    /// It was told to go.
+    Ordered(CloseReason),
+}
+
+impl End {
+    /// What the other side of the pair is told.
+    fn for_peer(self) -> CloseReason {
+        match self {
+            Self::Done => CloseReason::PeerDone,
+            Self::Lost | Self::Silent => CloseReason::PeerLost,
+            Self::Broke(reason) | Self::Ordered(reason) => reason,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    registration: RegistrationId,
+    role: Role,
+    token: TokenId,
+    epoch: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its ticket is good; the upgrade is under way.
+    Admitted,
+    Open,
+    /// It was told to go when it has got what came for it.
+    Leaving,
+    /// It was told to go at once.
+    Doomed,
+}
+
+/// The state of all registrations and connections.
+#[derive(Debug)]
+pub struct Router {
+    connections: BTreeMap<ConnectionId, Connection>,
+    pairs: BTreeMap<RegistrationId, Pair>,
+    fences: Fences,
+    max_connections: usize,
+    next_id: u64,
+    draining: bool,
+}
+
+impl Router {
+    /// Nobody is there.
+    pub fn new(max_connections: usize) -> Self {
+        Self {
+            connections: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            fences: Fences::default(),
+            max_connections,
+            next_id: 0,
+            draining: false,
+        }
+    }
+
+    /// Lets the bearer of a good ticket in, or says why not. A client's place is kept until [`Router::ended`].
+    ///
+    /// # Errors
+    /// Draining, full or fenced; for a client also that the executor is away or held.
+    pub fn admit(&mut self, claims: &Claims, now: u64) -> Result<ConnectionId, Rejection> {
+        if self.draining {
+            return Err(Rejection::Draining);
+        }
+        self.fences.pass(&claims.registration, &claims.token, claims.epoch, now)?;
+        let id = ConnectionId(self.next_id);
+        let full = self.connections.len() >= self.max_connections;
+        match claims.role {
+            Role::Executor if full => return Err(Rejection::Overloaded),
+            Role::Executor => {}
+            Role::Harness => {
+                let pair = self.pairs.get_mut(&claims.registration).ok_or(Rejection::ExecutorAway)?;
+                pair.check(claims.epoch)?;
+                if full {
+                    return Err(Rejection::Overloaded);
+                }
+                pair.reserve(id);
+            }
+        }
+        self.next_id += 1;
+        let connection = Connection {
+            registration: claims.registration.clone(),
+            role: claims.role,
+            token: claims.token.clone(),
+            epoch: claims.epoch,
+            state: State::Admitted,
+        };
+        self.connections.insert(id, connection);
+        Ok(id)
+    }
+
+    /// The upgrade is done.
+    pub fn opened(&mut self, id: ConnectionId) -> Vec<Effect> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Vec::new() };
+        if connection.state != State::Admitted {
+            return Vec::new();
+        }
+        connection.state = State::Open;
+        match connection.role {
+            Role::Executor => self.executor_opened(id),
+            Role::Harness => self.client_opened(id),
+        }
+    }
+
+    fn executor_opened(&mut self, id: ConnectionId) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let Some(connection) = self.connections.get(&id) else { return effects };
+        let (registration, epoch) = (connection.registration.clone(), connection.epoch);
+        if self.fences.is_below(&registration, epoch) {
+            self.close(id, CloseReason::Replaced, &mut effects);
+            return effects;
+        }
+        self.dissolve(&registration, CloseReason::Replaced, CloseReason::Replaced, &mut effects);
+        self.pairs.insert(registration.clone(), Pair::new(id, epoch));
+        effects.push(Effect::Report(Report::Online { registration, epoch }));
+        effects
+    }
+
+    fn client_opened(&mut self, id: ConnectionId) -> Vec<Effect> {
+        let Some(connection) = self.connections.get(&id) else { return Vec::new() };
+        let registration = connection.registration.clone();
+        let Some(executor) = self.pairs.get_mut(&registration).and_then(|pair| pair.join(id)) else {
+            return Vec::new();
+        };
+        vec![Effect::Join { executor, client: id }, Effect::Report(Report::Held { registration })]
+    }
+
+    /// The connection is of no more use, or its upgrade failed. Nothing happens when it is said twice.
+    pub fn ended(&mut self, id: ConnectionId, end: End) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let Some(connection) = self.connections.remove(&id) else { return effects };
+        let registration = connection.registration;
+        let Some(pair) = self.pairs.get_mut(&registration) else { return effects };
+        if pair.executor() == id || pair.joined() == Some(id) {
+            self.dissolve(&registration, end.for_peer(), end.for_peer(), &mut effects);
+        } else {
+            pair.release(id);
+        }
+        effects
+    }
+
+    /// The registration has to go, and its tickets are refused from now on.
+    pub fn cut_registration(&mut self, registration: &RegistrationId, reason: CloseReason, now: u64) -> Vec<Effect> {
+        self.fences.shut_registration(registration, now);
+        let mut effects = Vec::new();
+        self.dissolve(registration, reason, reason, &mut effects);
+        self.close_all(|connection| connection.registration == *registration, reason, &mut effects);
+        effects
+    }
+
+    /// All that came in by this token has to go, and its tickets are refused from now on.
+    pub fn cut_token(&mut self, token: &TokenId, reason: CloseReason, now: u64) -> Vec<Effect> {
+        self.fences.shut_token(token, now);
+        let mut effects = Vec::new();
+        let held_by = |id: Option<ConnectionId>| {
+            id.and_then(|id| self.connections.get(&id)).is_some_and(|connection| connection.token == *token)
+        };
+        let mut cut = Vec::new();
+        for (registration, pair) in &self.pairs {
+            if held_by(Some(pair.executor())) {
+                cut.push((registration.clone(), reason));
+            } else if held_by(pair.joined()) {
+                cut.push((registration.clone(), CloseReason::PeerLost));
+            }
+        }
+        for (registration, executor_reason) in cut {
+            self.dissolve(&registration, executor_reason, reason, &mut effects);
+        }
+        self.close_all(|connection| connection.token == *token, reason, &mut effects);
+        effects
+    }
+
+    /// Nobody is let in any more, and all have to go within `window`, one registration after the other.
+    pub fn drain(&mut self, window: Duration) -> Vec<Effect> {
+        if std::mem::replace(&mut self.draining, true) {
+            return Vec::new();
+        }
+        let staying = |connection: &&Connection| connection.state != State::Doomed;
+        let registrations: BTreeSet<_> =
+            self.connections.values().filter(staying).map(|connection| connection.registration.clone()).collect();
+        let count = u32::try_from(registrations.len()).unwrap_or(u32::MAX).max(1);
+        let turn: BTreeMap<_, _> =
+            registrations.into_iter().zip((0..count).map(|turn| window * turn / count)).collect();
+        self.connections
+            .iter()
+            .filter(|(_, connection)| staying(connection))
+            .map(|(id, connection)| Effect::Close {
+                connection: *id,
+                reason: CloseReason::GoingAway,
+                after: turn.get(&connection.registration).copied().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Whether nobody is let in any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// How many connections there are, those under way and those on their way out included.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Ends the meeting at `registration`, if there is one: both sides have to go.
+    fn dissolve(
+        &mut self,
+        registration: &RegistrationId,
+        executor_reason: CloseReason,
+        client_reason: CloseReason,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(pair) = self.pairs.remove(registration) else { return };
+        let executor = pair.executor();
+        self.close(executor, executor_reason, effects);
+        if let Some(client) = pair.client() {
+            self.close(client, client_reason, effects);
+        }
+        effects.push(Effect::Report(Report::Offline { registration: registration.clone(), executor }));
+    }
+
+    /// Closes all of a kind, and frees the places that they were kept.
+    fn close_all(&mut self, is_one: impl Fn(&Connection) -> bool, reason: CloseReason, effects: &mut Vec<Effect>) {
+        let ids: Vec<_> =
+            self.connections.iter().filter(|(_, connection)| is_one(connection)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(pair) = self.connections.get(&id).and_then(|one| self.pairs.get_mut(&one.registration)) {
+                pair.release(id);
+            }
+            self.close(id, reason, effects);
+        }
+    }
+
+    /// Tells a connection to go, unless it was told as much.
+    fn close(&mut self, id: ConnectionId, reason: CloseReason, effects: &mut Vec<Effect>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let state = if reason.is_good_order() { State::Leaving } else { State::Doomed };
+        if connection.state == State::Doomed || connection.state == state {
+            return;
+        }
+        connection.state = state;
+        effects.push(Effect::Close { connection: id, reason, after: Duration::ZERO });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What the router remembers against tickets that are still signed well: cut registrations and tokens, and the highest
+//! epoch seen of a registration.
+//!
+//! Times in (seconds since 1970), refusals out. An entry is kept as long as the longest ticket that it stands against
+//! can live, and those past their time are swept out whenever the number has doubled.
+
+use std::collections::BTreeMap;
+
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Rejection};
+
+/// No sweep below this number of entries.
+const SWEEP_FROM: usize = 1_024;
+
+/// The memory.
+#[derive(Debug, Default)]
+pub struct Fences {
+    registrations: BTreeMap<RegistrationId, Fence>,
+    tokens: BTreeMap<TokenId, u64>,
+    swept: usize,
+}
+
+#[derive(Debug)]
+struct Fence {
+    /// The lowest epoch that may pass; `None` if none may.
+    epoch: Option<u64>,
+    until: u64,
+}
+
+impl Fences {
+    /// Lets a ticket pass, and remembers its epoch against lower ones.
+    ///
+    /// # Errors
+    /// [`Rejection::Fenced`].
+    pub fn pass(
+        &mut self,
+        registration: &RegistrationId,
+        token: &TokenId,
+        epoch: u64,
+        now: u64,
+    ) -> Result<(), Rejection> {
+        self.sweep(now);
+        if self.tokens.contains_key(token) {
+            return Err(Rejection::Fenced);
+        }
+        let until = now.saturating_add(EXECUTOR_TICKET_SECS);
+        match self.registrations.get_mut(registration) {
+            Some(fence) if fence.epoch.is_none_or(|lowest| epoch < lowest) => return Err(Rejection::Fenced),
+            Some(fence) => *fence = Fence { epoch: Some(epoch), until },
+            None => {
+                self.registrations.insert(registration.clone(), Fence { epoch: Some(epoch), until });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a higher epoch has been seen since, or the registration was cut.
+    pub fn is_below(&self, registration: &RegistrationId, epoch: u64) -> bool {
+        self.registrations.get(registration).is_some_and(|fence| fence.epoch.is_none_or(|lowest| epoch < lowest))
+    }
+
+    /// No ticket of the registration passes any more.
+    pub fn shut_registration(&mut self, registration: &RegistrationId, now: u64) {
+        let until = now.saturating_add(EXECUTOR_TICKET_SECS);
+        self.registrations.insert(registration.clone(), Fence { epoch: None, until });
+        self.sweep(now);
+    }
+
+    /// No ticket of the token passes any more.
+    pub fn shut_token(&mut self, token: &TokenId, now: u64) {
+        self.tokens.insert(token.clone(), now.saturating_add(EXECUTOR_TICKET_SECS));
+        self.sweep(now);
+    }
+
+    fn sweep(&mut self, now: u64) {
+        if self.registrations.len() + self.tokens.len() < SWEEP_FROM.max(2 * self.swept) {
+            return;
+        }
+        self.registrations.retain(|_, fence| fence.until > now);
+        self.tokens.retain(|_, until| *until > now);
+        self.swept = self.registrations.len() + self.tokens.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_past_its_time_is_swept_out_and_nothing_else() {
+        let mut fences = Fences::default();
+        let token = TokenId::new("t");
+        let id = |i: u64| RegistrationId::new(format!("r{i}"));
+        for i in 0..10_000 {
+            fences.pass(&id(i), &token, 5, i * 100).unwrap();
+            fences.shut_token(&TokenId::new(format!("t{i}")), i * 100);
+        }
+        let alive = usize::try_from(EXECUTOR_TICKET_SECS / 100).unwrap();
+        assert!(fences.registrations.len() <= 2 * alive + SWEEP_FROM, "{}", fences.registrations.len());
+        for i in 10_000 - alive as u64 + 1..10_000 {
+            assert_eq!(fences.pass(&id(i), &token, 4, 999_900), Err(Rejection::Fenced));
+            assert_eq!(fences.pass(&id(0), &TokenId::new(format!("t{i}")), 9, 999_900), Err(Rejection::Fenced));
+        }
+    }
+}
