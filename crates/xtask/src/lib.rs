@@ -1,0 +1,6 @@
+//! What the repository needs beside the product: the house rules as a check, the runs with stock peers, the figures.
+//!
+//! In flows the checkout, out flow findings, PASS and FAIL lines, or a table. Nothing of the product depends on this
+//! crate.
+
+pub mod tidy;
