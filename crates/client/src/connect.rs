@@ -1,0 +1,104 @@
+//! From an address to an [`Executor`]: through a server, or straight to a listener.
+//!
+//! In flow the server's URL, a token and an executor id (or a listener's URL) and a budget of time, out flows an
+//! executor with an open session. Whatever may pass by itself (the executor is away, held, or just coming back) is
+//! tried again until the budget is used up; no attempt is repeated once a session is open.
+
+mod patience;
+
+use std::time::{Duration, Instant};
+
+use exedra_link::dial::registry::{HttpOptions, RegistryClient};
+use exedra_link::dial::rendezvous;
+use exedra_link::error::LinkError;
+use exedra_link::ws::{self, DialOptions};
+use exedra_proto::ids::ExecutorId;
+use exedra_proto::registry::ConnectRequest;
+use exedra_proto::secret::Secret;
+
+use crate::error::Error;
+use crate::executor::Executor;
+use patience::Patience;
+
+/// Who we say we are when a session is opened.
+const CLIENT_NAME: &str = "exedra";
+
+/// A server: its registry leads to executors.
+#[derive(Clone, Debug)]
+pub struct Server {
+    registry: RegistryClient,
+    dial: DialOptions,
+}
+
+impl Server {
+    /// Checks `url` and `token`; nothing is sent. `insecure_http` allows plain http to hosts that are not loopback.
+    ///
+    /// # Errors
+    /// The URL or the token cannot be used.
+    pub fn new(url: &str, token: &Secret, insecure_http: bool) -> Result<Self, Error> {
+        let http = HttpOptions { insecure_http, ..HttpOptions::default() };
+        let registry = RegistryClient::new(url, Some(token), &http).map_err(LinkError::from)?;
+        Ok(Self { registry, dial: DialOptions::default() })
+    }
+
+    /// Connects with executor `id` within `budget`. Each failure that is waited out is told to `waiting`, with what is
+    /// left of the budget.
+    ///
+    /// # Errors
+    /// The last failure. Nothing was done there.
+    pub async fn executor(
+        &self,
+        id: &ExecutorId,
+        budget: Duration,
+        mut waiting: impl FnMut(&Error, Duration),
+    ) -> Result<Executor, Error> {
+        let mut patience = Patience::new(budget, Instant::now());
+        loop {
+            let wait_ms = patience.wait_ms(Instant::now());
+            let error = match self.attempt(id, wait_ms).await {
+                Ok(executor) => return Ok(executor),
+                Err(error) => error,
+            };
+            tracing::debug!(%error, "no executor yet");
+            let now = Instant::now();
+            match patience.pause(error.retry_after(), now) {
+                Some(pause) if error.is_retryable() => {
+                    waiting(&error, patience.left(now));
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(&self, id: &ExecutorId, wait_ms: u64) -> Result<Executor, Error> {
+        let request = ConnectRequest { public_key: None, transports: vec!["direct".to_owned()], wait_ms };
+        let reply = self.registry.connect(id, &request).await.map_err(LinkError::from)?;
+        let connection = rendezvous::join(&reply.url, &self.dial).await?;
+        Executor::open(connection, CLIENT_NAME).await
+    }
+}
+
+/// Connects straight to a listener, `ws://`, `wss://` or `unix://`, within `budget`.
+///
+/// # Errors
+/// The last failure. Nothing was done there.
+pub async fn listener(url: &str, budget: Duration) -> Result<Executor, Error> {
+    let url = Secret::new(url);
+    let mut patience = Patience::new(budget, Instant::now());
+    loop {
+        let error = match attempt_listener(&url).await {
+            Ok(executor) => return Ok(executor),
+            Err(error) => error,
+        };
+        match patience.pause(error.retry_after(), Instant::now()) {
+            Some(pause) if error.is_retryable() => tokio::time::sleep(pause).await,
+            _ => return Err(error),
+        }
+    }
+}
+
+async fn attempt_listener(url: &Secret) -> Result<Executor, Error> {
+    let connection = ws::dial(url, &DialOptions::default()).await?;
+    Executor::open(connection, CLIENT_NAME).await
+}

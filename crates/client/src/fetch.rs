@@ -1,0 +1,157 @@
+//! HTTP requests made from the executor's place in the network.
+//!
+//! In flows a [`Request`], out flows a [`Response`], or its head and then the [`Body`] piece by piece. Pieces come in
+//! order and whole, or the body ends with an error; a body that is not read makes the connection wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use exedra_link::peer::Client;
+use exedra_proto::base64::Base64Text;
+use exedra_proto::http::{BodyDeltaParams, Header, RequestParams};
+use exedra_proto::method::{HttpRequest, Method as _};
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+use crate::reorder::Reorder;
+use crate::routes::Routes;
+
+/// What to request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Any valid token.
+    pub method: String,
+    /// Absolute, http or https.
+    pub url: String,
+    /// In order, repetitions kept.
+    pub headers: Vec<Header>,
+    /// The body.
+    pub body: Option<Bytes>,
+    /// Limit for the whole exchange; none: no limit.
+    pub timeout: Option<Duration>,
+}
+
+/// A whole response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// In order, names in lower case.
+    pub headers: Vec<Header>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A response whose body is still coming.
+#[derive(Debug)]
+pub struct Streaming {
+    /// Status code.
+    pub status: u16,
+    /// In order, names in lower case.
+    pub headers: Vec<Header>,
+    /// The body.
+    pub body: Body,
+}
+
+/// A body on its way. Dropping it throws away the rest.
+#[derive(Debug)]
+pub struct Body {
+    request_id: String,
+    routes: Arc<Routes>,
+    incoming: mpsc::Receiver<BodyDeltaParams>,
+    order: Reorder<BodyDeltaParams>,
+    done: bool,
+}
+
+impl Request {
+    /// A GET of `url` without headers or limit.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self { method: "GET".to_owned(), url: url.into(), headers: Vec::new(), body: None, timeout: None }
+    }
+
+    fn params(&self, request_id: String, stream_response: bool) -> RequestParams {
+        RequestParams {
+            request_id,
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body_base64: self.body.as_deref().map(Base64Text::encode),
+            timeout_ms: self.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            stream_response,
+        }
+    }
+}
+
+/// Sends `request` and waits for the whole response.
+pub(crate) async fn whole(client: &Client, request_id: String, request: &Request) -> Result<Response, Error> {
+    let result = client.call::<HttpRequest>(&request.params(request_id, false)).await;
+    let result = result.map_err(|error| Error::of_call(HttpRequest::NAME, error))?;
+    let body = result.body_base64.decode().map_err(bad_body)?;
+    Ok(Response { status: result.status, headers: result.headers, body: body.into() })
+}
+
+/// Sends `request` and waits for the head of the response.
+pub(crate) async fn streaming(
+    client: &Client,
+    routes: &Arc<Routes>,
+    request_id: String,
+    request: &Request,
+) -> Result<Streaming, Error> {
+    let params = request.params(request_id.clone(), true);
+    let incoming = routes.body(&request_id);
+    let body = Body { request_id, routes: Arc::clone(routes), incoming, order: Reorder::default(), done: false };
+    let result = client.call::<HttpRequest>(&params).await;
+    let result = result.map_err(|error| Error::of_call(HttpRequest::NAME, error))?;
+    Ok(Streaming { status: result.status, headers: result.headers, body })
+}
+
+impl Body {
+    /// The next piece; none after the last. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::BodyCut`] if the body ended early, [`Error::LostWhileFetching`] if the connection did.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        while !self.done {
+            let now = Instant::now();
+            match self.order.pop(now) {
+                None => self.receive(now).await?,
+                Some(delta) => {
+                    self.done = delta.done;
+                    if let Some(text) = delta.error {
+                        return Err(Error::BodyCut(text));
+                    }
+                    let bytes = delta.delta_base64.decode().map_err(bad_body)?;
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes.into()));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn receive(&mut self, now: Instant) -> Result<(), Error> {
+        self.order.check(now)?;
+        let incoming = match self.order.deadline() {
+            None => self.incoming.recv().await,
+            // The time is checked on the next turn.
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.incoming.recv()).await {
+                Ok(incoming) => incoming,
+                Err(_) => return Ok(()),
+            },
+        };
+        let delta = incoming.ok_or_else(|| Error::LostWhileFetching(self.routes.ended()))?;
+        Ok(self.order.push(delta.seq, delta.delta_base64.decoded_len_estimate(), delta, Instant::now())?)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.routes.forget_body(&self.request_id);
+    }
+}
+
+fn bad_body(text: String) -> Error {
+    Error::Protocol(format!("{}: {text}", HttpRequest::NAME))
+}
