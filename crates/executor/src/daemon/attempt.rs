@@ -1,0 +1,96 @@
+//! One attempt of the daemon: register, dial, serve.
+//!
+//! In flow a checked registration and the executor, out flow how it ended, for the judge, and why, for the log. It neither
+//! waits nor repeats. No text here holds a token or a ticket.
+
+use std::sync::Arc;
+
+use exedra_link::dial::registry::Registration;
+use exedra_link::dial::rendezvous;
+use exedra_link::ws::DialOptions;
+use exedra_proto::close::CloseReason;
+use exedra_proto::registry::RegisterReply;
+use tokio_util::sync::CancellationToken;
+
+use super::event::{Event, Watch};
+use super::token::TokenSource;
+use super::verdict::{Ending, Outcome};
+use crate::executor::Executor;
+use crate::peer::Peer;
+use crate::serve::{End, Served};
+
+/// What an attempt works with.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// Whom to serve with.
+    pub executor: &'a Arc<Executor>,
+    /// How to dial the rendezvous.
+    pub dial: &'a DialOptions,
+    /// Where the token comes from.
+    pub token: &'a TokenSource,
+    /// Ends it: a connection is closed in good order.
+    pub cancel: &'a CancellationToken,
+}
+
+/// How an attempt ended, in words too.
+#[derive(Debug)]
+pub struct Ended {
+    /// For the judge.
+    pub outcome: Outcome,
+    /// For people.
+    pub text: String,
+    /// What can be done about it.
+    pub hint: Option<&'static str>,
+}
+
+impl Attempt<'_> {
+    /// Runs it; none if it was cancelled.
+    pub async fn run(&self, registration: &mut Registration, watch: &mut Watch<'_>) -> Option<Ended> {
+        let open = async {
+            let reply = self.register(registration).await?;
+            tracing::info!(id = %reply.id, executor = %reply.executor_id, "registered");
+            watch(Event::registered(&reply.id, &reply.executor_id));
+            rendezvous::join(&reply.url, self.dial).await.map_err(|error| Ended {
+                outcome: Outcome::Undialled { retry_after: error.retry_after() },
+                text: error.to_string(),
+                hint: error.hint(),
+            })
+        };
+        let connection = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return None,
+            opened = open => match opened {
+                Ok(connection) => connection,
+                Err(ended) => return Some(ended),
+            },
+        };
+        watch(Event::Connected);
+        let served = self.executor.serve(connection, Peer::Rendezvous, self.cancel).await;
+        ended(&served)
+    }
+
+    async fn register(&self, registration: &mut Registration) -> Result<RegisterReply, Ended> {
+        let result = async {
+            // The source may hold a newer token than at the last attempt.
+            registration.set_bearer(&self.token.read()?)?;
+            registration.register().await
+        };
+        result.await.map_err(|error| Ended {
+            outcome: Outcome::Unregistered { class: error.class(), retry_after: error.retry_after() },
+            text: error.to_string(),
+            hint: error.hint(),
+        })
+    }
+}
+
+fn ended(served: &Served) -> Option<Ended> {
+    let End::Disconnected(disconnect) = &served.end else { return None };
+    let ending = match disconnect.reason() {
+        Some(reason) if reason.is_good_order() => Ending::GoodOrder,
+        Some(CloseReason::Replaced) => Ending::Replaced,
+        _ => Ending::Other,
+    };
+    let Served { spoke, opened, lasted, .. } = *served;
+    let outcome = Outcome::Served { spoke, opened, lasted, ending };
+    Some(Ended { outcome, text: disconnect.to_string(), hint: disconnect.hint() })
+}

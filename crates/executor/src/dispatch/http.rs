@@ -1,0 +1,127 @@
+//! `http/request`: the exchange itself, and the body that follows the answer as notifications.
+//!
+//! In flow decoded params, out flow a result and perhaps a [`Body`], which pushes its deltas into the connection's
+//! queue: where that is full it stops reading from the network. Bodies belong to the connection and end with it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use exedra_host::fetch::{BodyStream, Fetcher};
+use exedra_link::{Message, Sender};
+use exedra_proto::base64::Base64Text;
+use exedra_proto::envelope::{RpcError, notification};
+use exedra_proto::http::{BodyDeltaParams, RequestParams, RequestResult};
+use exedra_proto::method::{HttpBodyDelta, Notification as _};
+
+use super::errors;
+
+/// Bodies that one connection may have streamed at a time. A request for one more is refused.
+const MAX_STREAMS: usize = 256;
+
+/// The names of the bodies that are being streamed on one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Streams(Arc<Mutex<HashSet<String>>>);
+
+/// A name in use; free again when dropped.
+#[derive(Debug)]
+struct Name {
+    streams: Streams,
+    text: String,
+}
+
+/// A body to be sent after its head.
+#[derive(Debug)]
+pub struct Body {
+    name: Name,
+    stream: BodyStream,
+}
+
+/// `http/request`
+pub async fn request(
+    fetcher: &Fetcher,
+    streams: &Streams,
+    params: RequestParams,
+) -> Result<(RequestResult, Option<Body>), RpcError> {
+    if !params.stream_response {
+        let result = fetcher.request(params).await.map_err(|error| errors::from_fetch(&error))?;
+        return Ok((result, None));
+    }
+    let name = streams.take(&params.request_id)?;
+    let (head, stream) = fetcher.open(params).await.map_err(|error| errors::from_fetch(&error))?;
+    Ok((head, Some(Body { name, stream })))
+}
+
+impl Streams {
+    fn take(&self, request_id: &str) -> Result<Name, RpcError> {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= MAX_STREAMS {
+            return Err(errors::too_many_streams(MAX_STREAMS));
+        }
+        if !names.insert(request_id.to_owned()) {
+            return Err(errors::stream_active(request_id));
+        }
+        Ok(Name { streams: self.clone(), text: request_id.to_owned() })
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.streams.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.text);
+    }
+}
+
+impl Body {
+    /// Sends all of it, as fast as the network gives and the client takes.
+    pub async fn pump(mut self, sender: Sender) {
+        let mut seq = 1;
+        let error = loop {
+            match self.stream.next().await {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                Some(Ok(piece)) => {
+                    if !send(&sender, delta(&self.name.text, seq, &piece)).await {
+                        return;
+                    }
+                    seq += 1;
+                }
+                Some(Err(error)) => break Some(error.to_string()),
+                None => break None,
+            }
+        };
+        let request_id = self.name.text.clone();
+        // The client may use the name again as soon as it sees the last frame.
+        drop(self.name);
+        let last = BodyDeltaParams { request_id, seq, delta_base64: Base64Text::default(), done: true, error };
+        send(&sender, last).await;
+    }
+}
+
+fn delta(request_id: &str, seq: u64, piece: &[u8]) -> BodyDeltaParams {
+    let delta_base64 = Base64Text::encode(piece);
+    BodyDeltaParams { request_id: request_id.to_owned(), seq, delta_base64, done: false, error: None }
+}
+
+/// Whether there is still somebody to send to.
+async fn send(sender: &Sender, params: BodyDeltaParams) -> bool {
+    match notification(HttpBodyDelta::NAME, &params) {
+        Ok(text) => sender.send(Message::text(text)).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_bounded_and_free_again() {
+        let streams = Streams::default();
+        let held = streams.take("r").unwrap();
+        let again = streams.take("r").unwrap_err();
+        assert_eq!(again.message, "http/request streamResponse requestId `r` is already active");
+        drop(held);
+        let all: Vec<_> = (0..MAX_STREAMS).map(|n| streams.take(&n.to_string()).unwrap()).collect();
+        assert!(streams.take("one more").unwrap_err().message.contains("at most 256"));
+        drop(all);
+        assert!(streams.take("r").is_ok());
+    }
+}

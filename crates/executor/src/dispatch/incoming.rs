@@ -1,0 +1,87 @@
+//! What a message from a client is, decoded as far as its method's params.
+//!
+//! In flows the text of one message, out flows an owned value or the refusal to send back. It knows no state but which
+//! methods of `exedra/1` were agreed on: a method that was not is as unknown as to stock.
+
+use exedra_proto::envelope::{self, RequestId, RpcError};
+use exedra_proto::method::{INITIALIZED, Method as _, ProcessCloseStdin, Request, unknown_method};
+use exedra_proto::session::ExedraOne;
+
+use super::errors;
+
+/// A message from a client.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Wants an answer; what could not be decoded already has one.
+    Request(RequestId, Box<Result<Request, RpcError>>),
+    /// The handshake is confirmed.
+    Initialized,
+    /// Cannot be served, and is answered without an id of its own.
+    Odd(RpcError),
+    /// Cannot be served, and is not answered: it answers an answer of ours.
+    Ignored,
+}
+
+/// Decodes `text`; `label` is how errors name it.
+pub fn decode(text: &str, agreed: ExedraOne, label: impl Fn() -> String) -> Incoming {
+    match envelope::parse(text) {
+        Ok(envelope::Message::Request { id, method, .. })
+            if method == ProcessCloseStdin::NAME && !agreed.close_stdin =>
+        {
+            Incoming::Request(id, Box::new(Err(unknown_method(&method))))
+        }
+        Ok(envelope::Message::Request { id, method, params }) => {
+            Incoming::Request(id, Box::new(Request::decode(&method, params)))
+        }
+        Ok(envelope::Message::Notification { method, .. }) if method == INITIALIZED => Incoming::Initialized,
+        Ok(envelope::Message::Notification { method, .. }) => Incoming::Odd(errors::unknown_notification(&method)),
+        Ok(envelope::Message::Response { id, .. }) => Incoming::Odd(errors::unexpected_answer(&id)),
+        // Two servers joined by mistake would otherwise answer each other for ever.
+        Ok(envelope::Message::Error { id: RequestId::UNKNOWN, .. }) => Incoming::Ignored,
+        Ok(envelope::Message::Error { id, .. }) => Incoming::Odd(errors::unexpected_answer(&id)),
+        Err(cause) => Incoming::Odd(errors::unreadable(&label(), &cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn odd(text: &str) -> String {
+        match decode(text, ExedraOne::default(), || "X".to_owned()) {
+            Incoming::Odd(error) => error.message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refusal(text: &str, agreed: ExedraOne) -> i64 {
+        match decode(text, agreed, String::new) {
+            Incoming::Request(_, result) => result.unwrap_err().code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn odd_input_has_clear_words() {
+        assert_eq!(odd("{bad"), "failed to parse X: key must be a string at line 1 column 2");
+        assert_eq!(odd(r#"{"method":"nope"}"#), "the exec-server knows no notification `nope`");
+        assert_eq!(odd(r#"{"id":7,"result":{}}"#), "the exec-server sent no request with id 7");
+        assert_eq!(
+            odd(r#"{"id":"a","error":{"code":1,"message":""}}"#),
+            "the exec-server sent no request with id \"a\""
+        );
+    }
+
+    #[test]
+    fn an_answer_to_our_own_refusal_is_not_answered() {
+        let text = r#"{"error":{"code":-32600,"message":"failed to parse"},"id":-1}"#;
+        assert!(matches!(decode(text, ExedraOne::default(), String::new), Incoming::Ignored));
+    }
+
+    #[test]
+    fn close_stdin_exists_only_where_it_was_agreed_on() {
+        let text = r#"{"id":1,"method":"process/closeStdin","params":{}}"#;
+        assert_eq!(refusal(text, ExedraOne::default()), envelope::METHOD_NOT_FOUND);
+        assert_eq!(refusal(text, ExedraOne::SUPPORTED), envelope::INVALID_PARAMS);
+    }
+}

@@ -1,0 +1,40 @@
+//! The `process/*` methods: params to the session's process table, its answers back.
+//!
+//! In flow decoded params, out flow results or refusals. It knows no message and no connection.
+
+use exedra_host::process::Table;
+use exedra_proto::envelope::RpcError;
+use exedra_proto::process::{
+    ProcessParams, ReadParams, ReadResult, StartParams, StartResult, TerminateResult, WriteParams, WriteResult,
+};
+
+use super::errors;
+
+/// `process/start`
+pub async fn start(table: &Table, params: StartParams) -> Result<StartResult, RpcError> {
+    let process_id = params.process_id.clone();
+    table.start(params).await.map_err(|error| errors::from_start(&error))?;
+    Ok(StartResult { process_id })
+}
+
+/// `process/read`
+pub async fn read(table: &Table, params: ReadParams) -> Result<ReadResult, RpcError> {
+    table.read(params).await.map_err(|error| errors::from_unknown_process(&error))
+}
+
+/// `process/write`
+pub async fn write(table: &Table, params: WriteParams) -> Result<WriteResult, RpcError> {
+    let bytes = params.chunk.decode().map_err(errors::bad_chunk)?;
+    let status = table.write(&params.process_id, bytes, params.write_id).await.map_err(errors::from_write)?;
+    Ok(WriteResult { status })
+}
+
+/// `process/closeStdin`
+pub async fn close_stdin(table: &Table, params: ProcessParams) -> Result<WriteResult, RpcError> {
+    Ok(WriteResult { status: table.close_stdin(&params.process_id).await })
+}
+
+/// `process/terminate`
+pub fn terminate(table: &Table, params: &ProcessParams) -> TerminateResult {
+    TerminateResult { running: table.terminate(&params.process_id) }
+}

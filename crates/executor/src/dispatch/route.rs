@@ -1,0 +1,161 @@
+//! The one match over all methods: a decoded request becomes a job.
+//!
+//! In flow a request and what its connection has, out flows a [`Job`]: what it touches, and a future that serves it and
+//! yields the text of its answer. Nothing runs before the future is polled. It sends nothing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use exedra_host::fetch::Fetcher;
+use exedra_proto::envelope::{RequestId, RpcError};
+use exedra_proto::ids::ProcessId;
+use exedra_proto::method::Request;
+use exedra_proto::process::ReadResult;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use super::http::{Body, Streams};
+use super::order::Class;
+use super::reply::{encode, refusal};
+use super::{errors, fs, http, process};
+use crate::session::Session;
+
+/// Files that one connection may have read at a time: each may take three times 48 MiB of memory. Further reads wait.
+const MAX_FILE_READS: usize = 16;
+
+/// What the requests of one connection work on.
+#[derive(Clone, Debug)]
+pub struct Context {
+    session: Arc<Session>,
+    fetcher: Arc<Fetcher>,
+    streams: Streams,
+    file_reads: Arc<Semaphore>,
+}
+
+/// A request that is ready to be served.
+pub struct Job {
+    /// What it touches.
+    pub class: Class,
+    /// The process that it starts: nothing may be told of that before the answer is sent.
+    pub starts: Option<ProcessId>,
+    /// Serves it.
+    pub work: Pin<Box<dyn Future<Output = Served> + Send>>,
+}
+
+/// A request that was served.
+#[derive(Debug)]
+pub struct Served {
+    /// The answer.
+    pub text: String,
+    /// What is to be sent after it.
+    pub body: Option<Body>,
+}
+
+impl Context {
+    /// For a connection that holds `session`.
+    pub fn new(session: Arc<Session>, fetcher: Arc<Fetcher>) -> Self {
+        let file_reads = Arc::new(Semaphore::new(MAX_FILE_READS));
+        Self { session, fetcher, streams: Streams::default(), file_reads }
+    }
+}
+
+/// Checks what stock checks while it decodes params, and we when the method runs.
+pub fn check(request: &Request) -> Result<(), RpcError> {
+    match request {
+        Request::ProcessWrite(params) => params.chunk.decode().map(drop).map_err(errors::bad_chunk),
+        _ => Ok(()),
+    }
+}
+
+/// Finds who serves `request`.
+pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
+    let session = Arc::clone(&context.session);
+    match request {
+        // The gate has refused it before.
+        Request::Initialize(_) => refuse(id, errors::initialized_twice()),
+        Request::ProcessStart(params) => {
+            let starts = Some(params.process_id.clone());
+            let class = Class::Start(params.process_id.clone());
+            Job { starts, ..job(id, class, async move { process::start(&session.processes, params).await }) }
+        }
+        Request::ProcessRead(params) => {
+            let class = Class::Process(params.process_id.clone());
+            let work = async move { process::read(&session.processes, params).await };
+            sized(id, class, work, |result: &ReadResult| result.chunks.iter().map(|c| c.chunk.0.len() + 64).sum())
+        }
+        Request::ProcessWrite(params) => {
+            let class = Class::Stdin(params.process_id.clone());
+            job(id, class, async move { process::write(&session.processes, params).await })
+        }
+        Request::ProcessCloseStdin(params) => {
+            let class = Class::Stdin(params.process_id.clone());
+            job(id, class, async move { process::close_stdin(&session.processes, params).await })
+        }
+        Request::ProcessTerminate(params) => {
+            let class = Class::Process(params.process_id.clone());
+            job(id, class, async move { Ok(process::terminate(&session.processes, &params)) })
+        }
+        Request::FsReadFile(params) => {
+            let permits = Arc::clone(&context.file_reads);
+            let class = fs::reads(&params.path);
+            let work = async move {
+                let _permit = permits.acquire().await;
+                fs::read_file(params).await
+            };
+            sized(id, class, work, |result| result.data_base64.0.len() + 64)
+        }
+        Request::FsWriteFile(params) => job(id, fs::changes(&params.path), fs::write_file(params)),
+        Request::FsCreateDirectory(params) => job(id, fs::changes(&params.path), fs::create_directory(params)),
+        Request::FsGetMetadata(params) => job(id, fs::reads(&params.path), fs::get_metadata(params)),
+        Request::FsReadDirectory(params) => job(id, fs::reads(&params.path), fs::read_directory(params)),
+        Request::FsRemove(params) => job(id, fs::changes(&params.path), fs::remove(params)),
+        Request::FsCopy(params) => job(id, fs::changes(&params.destination_path), fs::copy(params)),
+        Request::HttpRequest(params) => {
+            let (fetcher, streams) = (Arc::clone(&context.fetcher), context.streams.clone());
+            let work = async move {
+                match http::request(&fetcher, &streams, params).await {
+                    Ok((head, body)) => {
+                        let size = head.body_base64.0.len() + 64;
+                        Served { text: encode(id, Ok(head), size).await, body }
+                    }
+                    Err(error) => Served { text: refusal(&id, &error), body: None },
+                }
+            };
+            Job { class: Class::Aside, starts: None, work: Box::pin(work) }
+        }
+    }
+}
+
+/// A job that only refuses.
+pub fn refuse(id: RequestId, error: RpcError) -> Job {
+    answer(refusal(&id, &error))
+}
+
+/// A job whose answer is there.
+pub fn answer(text: String) -> Job {
+    let work = Box::pin(std::future::ready(Served { text, body: None }));
+    Job { class: Class::Aside, starts: None, work }
+}
+
+fn job<R, W>(id: RequestId, class: Class, work: W) -> Job
+where
+    R: Serialize + Send + 'static,
+    W: Future<Output = Result<R, RpcError>> + Send + 'static,
+{
+    sized(id, class, work, |_| 0)
+}
+
+/// A job whose result may be large: `size` guesses how large as JSON.
+fn sized<R, W>(id: RequestId, class: Class, work: W, size: impl FnOnce(&R) -> usize + Send + 'static) -> Job
+where
+    R: Serialize + Send + 'static,
+    W: Future<Output = Result<R, RpcError>> + Send + 'static,
+{
+    let work = async move {
+        let result = work.await;
+        let size = result.as_ref().map_or(0, size);
+        Served { text: encode(id, result, size).await, body: None }
+    };
+    Job { class, starts: None, work: Box::pin(work) }
+}

@@ -1,0 +1,66 @@
+//! The executor as such: the host, its sessions, and what all connections share.
+//!
+//! In flow connections, whoever made them, out flows how each went. Sessions live here, longer than any connection, and
+//! end here: [`Executor::shutdown`] waits for it, dropping the executor kills at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use exedra_host::Host;
+use exedra_host::fetch::Fetcher;
+use exedra_link::Connection;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ExecutorConfig;
+use crate::error::ExecutorError;
+use crate::peer::Peer;
+use crate::serve::{self, Served};
+use crate::session::{Sessions, reaper};
+
+/// Sessions over a host, to be served over any number of connections at a time.
+#[derive(Debug)]
+pub struct Executor {
+    sessions: Arc<Sessions>,
+    fetcher: Arc<Fetcher>,
+    cancel: CancellationToken,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Executor {
+    /// Starts one; needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The machine refuses what every executor needs.
+    pub fn new(config: ExecutorConfig) -> Result<Self, ExecutorError> {
+        let host = Host::start(config.host.clone())?;
+        let sessions = Arc::new(Sessions::new(host, &config));
+        let cancel = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(reaper::run(Arc::clone(&sessions), config.grace, cancel.clone()));
+        Ok(Self { sessions, fetcher: Arc::new(Fetcher::new()), cancel, tasks: Mutex::new(tasks) })
+    }
+
+    /// Serves one connection to its end, or until `cancel`. Its session is detached then.
+    pub async fn serve(&self, connection: Connection, peer: Peer, cancel: &CancellationToken) -> Served {
+        let (sessions, fetcher) = (Arc::clone(&self.sessions), Arc::clone(&self.fetcher));
+        let stop = async {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = self.cancel.cancelled() => {}
+            }
+        };
+        serve::run(connection, peer, sessions, fetcher, stop).await
+    }
+
+    /// How many sessions there are, attached or not.
+    pub fn sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
+    /// Closes all connections, then ends all sessions: SIGTERM to their processes, the grace, SIGKILL.
+    pub async fn shutdown(&self) {
+        self.cancel.cancel();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
+    }
+}

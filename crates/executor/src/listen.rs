@@ -1,0 +1,191 @@
+//! The listener: clients that come to us, over TCP, a socket file, or standard input and output.
+//!
+//! In flow a URL and then byte streams, out flow connections for the [`Executor`]. HTTP is spoken here as far as the
+//! upgrade and the health check need it. Sessions and methods are not known here.
+
+pub mod http;
+pub mod unix;
+pub mod upgrade;
+pub mod url;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exedra_link::ws::{TcpView, WsOptions, prepare_tcp};
+use exedra_link::{Connection, stdio, ws};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::unix::SocketFile;
+pub use self::url::ListenUrl;
+use crate::error::ExecutorError;
+use crate::executor::Executor;
+use crate::peer::Peer;
+use crate::serve::Served;
+
+/// Clients connected at a time. One more is sent away: its connection is closed at once.
+pub const MAX_CONNECTIONS: usize = 4_096;
+/// Pause after the system refused to accept, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sizes and times of a listener; tests make the times short.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions {
+    /// Of every websocket.
+    pub ws: WsOptions,
+    /// Limit for the head of an HTTP request, and for all of HTTP before an upgrade.
+    pub http_timeout: Duration,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { ws: WsOptions::default(), http_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Why a listener stopped.
+#[derive(Clone, Debug)]
+pub enum ListenEnd {
+    /// It was told to.
+    Cancelled,
+    /// On standard input and output: the one connection is over.
+    StdioEnded(Served),
+}
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    url: ListenUrl,
+    options: ListenOptions,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(SocketFile),
+    Stdio,
+}
+
+enum Stream {
+    Tcp(TcpStream, Peer),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Binds `url`; clients may connect from now on.
+    ///
+    /// # Errors
+    /// The address is in use or cannot be had.
+    pub async fn bind(url: &ListenUrl, options: ListenOptions) -> Result<Self, ExecutorError> {
+        let (socket, url) = match url {
+            ListenUrl::Ws(address) => {
+                let refused = |source| bind_error(url, source);
+                let listener = TcpListener::bind(address).await.map_err(refused)?;
+                let bound = listener.local_addr().map_err(refused)?;
+                (Socket::Tcp(listener), ListenUrl::Ws(bound))
+            }
+            ListenUrl::Unix(path) => (Socket::Unix(SocketFile::bind(path).await?), url.clone()),
+            ListenUrl::Stdio => (Socket::Stdio, ListenUrl::Stdio),
+        };
+        tracing::info!(%url, "listening");
+        Ok(Self { socket, url, options })
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub fn url(&self) -> &ListenUrl {
+        &self.url
+    }
+
+    /// Accepts clients and serves them until `cancel`, then closes all connections. Sessions live on in `executor`.
+    pub async fn run(self, executor: Arc<Executor>, cancel: CancellationToken) -> ListenEnd {
+        if matches!(self.socket, Socket::Stdio) {
+            let connection = stdio::connect(tokio::io::stdin(), tokio::io::stdout());
+            return ListenEnd::StdioEnded(executor.serve(connection, Peer::Stdio, &cancel).await);
+        }
+        let mut clients = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(_) = clients.join_next() => {}
+                accepted = self.accept() => match accepted {
+                    Ok(_) if clients.len() >= MAX_CONNECTIONS => tracing::warn!("too many connections, one sent away"),
+                    Ok(stream) => {
+                        clients.spawn(serve(stream, Arc::clone(&executor), self.options, cancel.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(self);
+        while clients.join_next().await.is_some() {}
+        ListenEnd::Cancelled
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                prepare_tcp(&stream)?;
+                Ok(Stream::Tcp(stream, Peer::Tcp(address)))
+            }
+            Socket::Unix(file) => file.accept().await.map(Stream::Unix),
+            Socket::Stdio => std::future::pending().await,
+        }
+    }
+}
+
+/// What went wrong at `url`.
+fn bind_error(url: &ListenUrl, source: io::Error) -> ExecutorError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ExecutorError::AddressInUse(url.to_string()),
+        _ => ExecutorError::Bind { url: url.to_string(), source },
+    }
+}
+
+async fn serve(stream: Stream, executor: Arc<Executor>, options: ListenOptions, cancel: CancellationToken) {
+    let (connection, peer) = match stream {
+        Stream::Tcp(stream, peer) => {
+            let view = TcpView::of(&stream);
+            (open(stream, view, peer, options, &cancel).await, peer)
+        }
+        Stream::Unix(stream) => (open(stream, None, Peer::Unix, options, &cancel).await, Peer::Unix),
+    };
+    if let Some(connection) = connection {
+        executor.serve(connection, peer, &cancel).await;
+    }
+}
+
+/// Speaks HTTP until the upgrade; none if it does not come to that.
+async fn open<S>(
+    stream: S,
+    view: Option<TcpView>,
+    peer: Peer,
+    options: ListenOptions,
+    cancel: &CancellationToken,
+) -> Option<Connection>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let upgraded = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return None,
+        upgraded = upgrade::answer(stream, options.http_timeout) => upgraded,
+    };
+    match upgraded {
+        Ok(Some((stream, early))) if early.is_empty() => Some(ws::accept(stream, view, options.ws)),
+        Ok(Some((stream, early))) => Some(ws::accept(upgrade::rewind(stream, early), view, options.ws)),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::debug!(%peer, error = &*error as &dyn std::error::Error, "no websocket");
+            None
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Who is at the other end of a connection, for logs and for the words of one error.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client of the TCP listener.
+    Tcp(SocketAddr),
+    /// A client of the socket file.
+    Unix,
+    /// Whoever started us with pipes.
+    Stdio,
+    /// A rendezvous, and behind it a client.
+    Rendezvous,
+}
+
+impl Peer {
+    /// What could not be parsed, in the words of stock.
+    pub fn message_label(&self) -> String {
+        match self {
+            Self::Tcp(address) => format!("websocket JSON-RPC message from exec-server websocket {address}"),
+            Self::Unix => "websocket JSON-RPC message from exec-server websocket unix socket".to_owned(),
+            Self::Stdio => "JSON-RPC message from exec-server stdio".to_owned(),
+            Self::Rendezvous => "websocket JSON-RPC message from remote exec-server websocket".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix => f.write_str("unix socket"),
+            Self::Stdio => f.write_str("stdio"),
+            Self::Rendezvous => f.write_str("rendezvous"),
+        }
+    }
+}

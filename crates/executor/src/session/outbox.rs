@@ -1,0 +1,151 @@
+//! From the events of a session's processes to the socket that holds the session.
+//!
+//! In flow events as the process table hands them out, out flow notifications; the connection's queue is the
+//! back-pressure: while it is full nothing is pulled, and in the end the commands wait. An event counts as delivered when
+//! it is in the queue. The events of a process whose start is not answered yet wait for the answer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use exedra_host::process::{Event, EventKind};
+use exedra_link::{Disconnect, Message, Sender};
+use exedra_proto::envelope::notification;
+use exedra_proto::ids::ProcessId;
+use exedra_proto::method::{Notification as _, ProcessClosed, ProcessExited};
+use exedra_proto::process::{ClosedParams, ExitedParams, output_notification};
+use tokio::sync::Notify;
+
+use super::store::Session;
+
+/// Output pulled at a time, in bytes: enough to keep a fast socket busy, little enough that no process waits long for
+/// its turn.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Processes of which nothing may be told yet.
+#[derive(Clone, Debug, Default)]
+pub struct Holds(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    starts: Mutex<HashMap<ProcessId, usize>>,
+    released: Notify,
+}
+
+/// Keeps the events of one process back until it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    holds: Holds,
+    process: ProcessId,
+}
+
+/// Sends what happens in `session` until the connection ends.
+pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds) -> Disconnect {
+    loop {
+        let events = session.processes.next_events(BATCH_BYTES).await;
+        let (held, free): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| holds.contains(&event.process));
+        if let Err(end) = send(&session, &sender, free).await {
+            return end;
+        }
+        // Pulling on would need room for what else these processes say; their answer is on its way.
+        for event in held {
+            holds.wait(&event.process).await;
+            if let Err(end) = send(&session, &sender, vec![event]).await {
+                return end;
+            }
+        }
+        // A flood of output must leave the requests on the same connection their turn.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn send(session: &Session, sender: &Sender, events: Vec<Event>) -> Result<(), Disconnect> {
+    for event in events {
+        sender.send(encode(&event)).await?;
+        session.processes.delivered(&[event.reference()]);
+    }
+    Ok(())
+}
+
+fn encode(event: &Event) -> Message {
+    let (process_id, seq) = (event.process.clone(), event.seq);
+    let text = match &event.kind {
+        EventKind::Output { stream, bytes } => Ok(output_notification(&process_id, seq, *stream, bytes)),
+        EventKind::Exited { code } => {
+            notification(ProcessExited::NAME, &ExitedParams { process_id, seq, exit_code: *code })
+        }
+        EventKind::Closed => notification(ProcessClosed::NAME, &ClosedParams { process_id, seq }),
+    };
+    // Ids and numbers: encoding them cannot fail.
+    Message::text(text.unwrap_or_default())
+}
+
+impl Holds {
+    /// Keeps the events of `process` back.
+    pub fn hold(&self, process: ProcessId) -> Hold {
+        *self.starts().entry(process.clone()).or_default() += 1;
+        Hold { holds: self.clone(), process }
+    }
+
+    fn contains(&self, process: &ProcessId) -> bool {
+        self.starts().contains_key(process)
+    }
+
+    async fn wait(&self, process: &ProcessId) {
+        loop {
+            let mut released = std::pin::pin!(self.0.released.notified());
+            released.as_mut().enable();
+            if !self.contains(process) {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    fn starts(&self) -> MutexGuard<'_, HashMap<ProcessId, usize>> {
+        self.0.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut starts = self.holds.starts();
+        if let Some(count) = starts.get_mut(&self.process) {
+            *count -= 1;
+            if *count == 0 {
+                starts.remove(&self.process);
+            }
+        }
+        drop(starts);
+        self.holds.0.released.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_is_held_until_its_last_hold_is_dropped() {
+        let holds = Holds::default();
+        let process = ProcessId::new("p");
+        let (first, second) = (holds.hold(process.clone()), holds.hold(process.clone()));
+        drop(first);
+        assert!(timeout(Duration::from_millis(20), holds.wait(&process)).await.is_err());
+        let (ended, ()) = tokio::join!(timeout(Duration::from_secs(5), holds.wait(&process)), async { drop(second) });
+        assert!(ended.is_ok());
+        assert!(!holds.contains(&process));
+        holds.wait(&process).await;
+    }
+
+    #[test]
+    fn events_become_the_three_notifications() {
+        let event = |kind| encode(&Event { process: ProcessId::new("p"), seq: 3, kind }).as_text().unwrap().to_owned();
+        let exited = r#"{"method":"process/exited","params":{"processId":"p","seq":3,"exitCode":7}}"#;
+        assert_eq!(event(EventKind::Exited { code: 7 }), exited);
+        assert_eq!(event(EventKind::Closed), r#"{"method":"process/closed","params":{"processId":"p","seq":3}}"#);
+    }
+}

@@ -1,0 +1,125 @@
+//! The sessions of one executor, each with its processes: the table with a lock and a clock around it.
+//!
+//! In flow openings, resumptions and detachments from connections, out flow sessions, and news for those who wait for a
+//! change. What a session's processes do is known to their own table only.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use exedra_host::Host;
+use exedra_host::process::{self, Limits};
+use exedra_proto::ids::SessionId;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::table::{ConnectionId, Refusal, Table};
+use crate::config::ExecutorConfig;
+
+/// A container of processes that outlives a connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name on the wire.
+    pub id: SessionId,
+    /// Its processes.
+    pub processes: process::Table,
+}
+
+/// The sessions of one executor.
+#[derive(Debug)]
+pub struct Sessions {
+    table: Mutex<Table<Arc<Session>>>,
+    host: Arc<Host>,
+    limits: Limits,
+    connections: AtomicU64,
+    detached: Notify,
+    reap: Notify,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new(host: Arc<Host>, config: &ExecutorConfig) -> Self {
+        Self {
+            table: Mutex::new(Table::new(config.session_ttl, config.max_detached)),
+            host,
+            limits: config.processes.clone(),
+            connections: AtomicU64::new(0),
+            detached: Notify::new(),
+            reap: Notify::new(),
+        }
+    }
+
+    /// A number for a new connection.
+    pub fn number_connection(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A new session, attached to `connection`; none if the executor is shutting down.
+    pub fn create(&self, connection: ConnectionId) -> Option<Arc<Session>> {
+        let id = SessionId::new(Uuid::new_v4().to_string());
+        let processes = process::Table::new(Arc::clone(&self.host), self.limits.clone());
+        let session = Arc::new(Session { id: id.clone(), processes });
+        session.processes.attach();
+        self.lock().create(id, Arc::clone(&session), connection).then_some(session)
+    }
+
+    /// The detached session of that id, attached to `connection`.
+    ///
+    /// # Errors
+    /// There is none, or another connection holds it.
+    pub fn resume(&self, id: &SessionId, connection: ConnectionId) -> Result<Arc<Session>, Refusal> {
+        let mut table = self.lock();
+        let session = table.resume(id, connection, Instant::now())?;
+        // Under the lock, so that it cannot overtake the detachment before it.
+        session.processes.attach();
+        Ok(session)
+    }
+
+    /// Takes `session` from `connection`, if that holds it.
+    pub fn detach(&self, session: &Session, connection: ConnectionId) {
+        let mut table = self.lock();
+        if table.detach(&session.id, connection, Instant::now()) {
+            session.processes.detach();
+            drop(table);
+            tracing::info!(session = %session.id, "session detached");
+            self.detached.notify_waiters();
+            self.reap.notify_one();
+        }
+    }
+
+    /// Whether `connection` holds `session`.
+    pub fn holds(&self, session: &Session, connection: ConnectionId) -> bool {
+        self.lock().holds(&session.id, connection)
+    }
+
+    /// Told when any session is detached.
+    pub fn detachments(&self) -> &Notify {
+        &self.detached
+    }
+
+    /// Told when there may be sessions to end: one was detached.
+    pub fn reapings(&self) -> &Notify {
+        &self.reap
+    }
+
+    /// Takes out the sessions whose time is over, and says when the next one's will be.
+    pub fn expire(&self, now: Instant) -> (Vec<Arc<Session>>, Option<Instant>) {
+        let mut table = self.lock();
+        let expired = table.expire(now, |_| false);
+        (expired.into_iter().map(|(_, session)| session).collect(), table.next_expiry())
+    }
+
+    /// Takes out all sessions; none can be created any more.
+    pub fn close(&self) -> Vec<Arc<Session>> {
+        self.lock().close().into_iter().map(|(_, session)| session).collect()
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table<Arc<Session>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
