@@ -4,17 +4,16 @@
 //! order and whole, or the body ends with an error; a body that is not read makes the connection wait.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use exedra_link::peer::Client;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::http::{BodyDeltaParams, Header, RequestParams};
 use exedra_proto::method::{HttpRequest, Method as _};
-use tokio::sync::mpsc;
 
 use crate::error::Error;
-use crate::reorder::Reorder;
+use crate::inbox::{Inbox, Numbered};
 use crate::routes::Routes;
 
 /// What to request.
@@ -59,8 +58,7 @@ pub struct Streaming {
 pub struct Body {
     request_id: String,
     routes: Arc<Routes>,
-    incoming: mpsc::Receiver<BodyDeltaParams>,
-    order: Reorder<BodyDeltaParams>,
+    inbox: Inbox<BodyDeltaParams>,
     done: bool,
 }
 
@@ -99,8 +97,8 @@ pub(crate) async fn streaming(
     request: &Request,
 ) -> Result<Streaming, Error> {
     let params = request.params(request_id.clone(), true);
-    let incoming = routes.body(&request_id);
-    let body = Body { request_id, routes: Arc::clone(routes), incoming, order: Reorder::default(), done: false };
+    let inbox = Inbox::new(routes.body(&request_id));
+    let body = Body { request_id, routes: Arc::clone(routes), inbox, done: false };
     let result = client.call::<HttpRequest>(&params).await;
     let result = result.map_err(|error| Error::of_call(HttpRequest::NAME, error))?;
     Ok(Streaming { status: result.status, headers: result.headers, body })
@@ -113,36 +111,27 @@ impl Body {
     /// [`Error::BodyCut`] if the body ended early, [`Error::LostWhileFetching`] if the connection did.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while !self.done {
-            let now = Instant::now();
-            match self.order.pop(now) {
-                None => self.receive(now).await?,
-                Some(delta) => {
-                    self.done = delta.done;
-                    if let Some(text) = delta.error {
-                        return Err(Error::BodyCut(text));
-                    }
-                    let bytes = delta.delta_base64.decode().map_err(bad_body)?;
-                    if !bytes.is_empty() {
-                        return Ok(Some(bytes.into()));
-                    }
-                }
+            let delta = self.inbox.next().await?.ok_or_else(|| Error::LostWhileFetching(self.routes.ended()))?;
+            self.done = delta.done;
+            if let Some(text) = delta.error {
+                return Err(Error::BodyCut(text));
+            }
+            let bytes = delta.delta_base64.decode().map_err(bad_body)?;
+            if !bytes.is_empty() {
+                return Ok(Some(bytes.into()));
             }
         }
         Ok(None)
     }
+}
 
-    async fn receive(&mut self, now: Instant) -> Result<(), Error> {
-        self.order.check(now)?;
-        let incoming = match self.order.deadline() {
-            None => self.incoming.recv().await,
-            // The time is checked on the next turn.
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.incoming.recv()).await {
-                Ok(incoming) => incoming,
-                Err(_) => return Ok(()),
-            },
-        };
-        let delta = incoming.ok_or_else(|| Error::LostWhileFetching(self.routes.ended()))?;
-        Ok(self.order.push(delta.seq, delta.delta_base64.decoded_len_estimate(), delta, Instant::now())?)
+impl Numbered for BodyDeltaParams {
+    fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    fn size(&self) -> usize {
+        self.delta_base64.decoded_len_estimate()
     }
 }
 

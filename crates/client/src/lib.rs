@@ -10,6 +10,7 @@ pub mod error;
 pub mod executor;
 pub mod fetch;
 pub mod files;
+mod inbox;
 pub mod process;
 pub mod reorder;
 mod routes;

@@ -9,7 +9,6 @@ mod stdin;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use exedra_link::peer::Client;
@@ -17,10 +16,9 @@ use exedra_proto::ids::ProcessId;
 use exedra_proto::method::{Method as _, ProcessStart, ProcessTerminate, ServerEvent};
 use exedra_proto::path::CwdPath;
 use exedra_proto::process::{EnvInherit, EnvPolicy, OutputStream, ProcessParams, StartParams};
-use tokio::sync::mpsc;
 
 use crate::error::Error;
-use crate::reorder::Reorder;
+use crate::inbox::{Inbox, Numbered};
 use crate::routes::Routes;
 
 /// Most output taken before the start of its process was answered, in bytes; more is a broken peer.
@@ -65,8 +63,7 @@ pub enum Event {
 pub struct Process {
     controls: Controls,
     routes: Arc<Routes>,
-    incoming: mpsc::Receiver<ServerEvent>,
-    order: Reorder<Step>,
+    inbox: Inbox<ServerEvent>,
     exit_code: Option<i32>,
     closed: bool,
 }
@@ -78,12 +75,6 @@ pub struct Controls {
     id: ProcessId,
     can_close_stdin: bool,
     writes: Arc<AtomicU64>,
-}
-
-#[derive(Debug)]
-enum Step {
-    Happened(Event),
-    Closed,
 }
 
 impl Command {
@@ -139,8 +130,7 @@ impl Process {
         let mut process = Self {
             controls,
             routes: Arc::clone(routes),
-            incoming: routes.process(&id),
-            order: Reorder::default(),
+            inbox: Inbox::new(routes.process(&id)),
             exit_code: None,
             closed: false,
         };
@@ -155,16 +145,13 @@ impl Process {
 
     /// Takes events that come before the answer to the start, which would otherwise never be reached behind them.
     async fn early_events(&mut self) -> Error {
-        loop {
-            match self.receive(Instant::now()).await {
-                // The answer to the start tells better what happened.
-                Err(Error::LostWhileRunning(_)) => std::future::pending().await,
-                Err(error) => return error,
-                Ok(()) if self.order.held_bytes() > EARLY_BYTES => {
-                    return Error::Protocol("output without an answer to process/start".to_owned());
-                }
-                Ok(()) => {}
+        match self.inbox.take_early(EARLY_BYTES).await {
+            Err(gap) => gap.into(),
+            Ok(()) if self.inbox.held_bytes() > EARLY_BYTES => {
+                Error::Protocol("output without an answer to process/start".to_owned())
             }
+            // The connection ended: the answer to the start tells better what that means.
+            Ok(()) => std::future::pending().await,
         }
     }
 
@@ -189,44 +176,27 @@ impl Process {
     /// The connection was lost ([`Error::LostWhileRunning`]), events are missing ([`Error::Gap`]), or the peer broke
     /// the protocol.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
-        while !self.closed {
-            let now = Instant::now();
-            match self.order.pop(now) {
-                Some(Step::Happened(event)) => return Ok(Some(self.happened(event))),
-                Some(Step::Closed) if self.exit_code.is_none() => {
-                    return Err(Error::Protocol("a process was closed without an exit code".to_owned()));
-                }
-                Some(Step::Closed) => self.closed = true,
-                None => self.receive(now).await?,
+        if self.closed {
+            return Ok(None);
+        }
+        match self.inbox.next().await?.ok_or_else(|| Error::LostWhileRunning(self.routes.ended()))? {
+            ServerEvent::ProcessOutput(params) => {
+                let bytes = params.chunk.decode().map_err(|text| Error::Protocol(format!("output: {text}")))?;
+                Ok(Some(Event::Output { stream: params.stream, bytes: bytes.into() }))
             }
+            ServerEvent::ProcessExited(params) => {
+                self.exit_code = Some(params.exit_code);
+                Ok(Some(Event::Exited { code: params.exit_code }))
+            }
+            ServerEvent::ProcessClosed(_) if self.exit_code.is_some() => {
+                self.closed = true;
+                Ok(None)
+            }
+            ServerEvent::ProcessClosed(_) => {
+                Err(Error::Protocol("a process was closed without an exit code".to_owned()))
+            }
+            ServerEvent::HttpBodyDelta(_) => Err(Error::Protocol("a body where a process was expected".to_owned())),
         }
-        Ok(None)
-    }
-
-    fn happened(&mut self, event: Event) -> Event {
-        if let Event::Exited { code } = &event {
-            self.exit_code = Some(*code);
-        }
-        event
-    }
-
-    async fn receive(&mut self, now: Instant) -> Result<(), Error> {
-        self.order.check(now)?;
-        let incoming = match self.order.deadline() {
-            None => self.incoming.recv().await,
-            // The time is checked on the next turn.
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.incoming.recv()).await {
-                Ok(incoming) => incoming,
-                Err(_) => return Ok(()),
-            },
-        };
-        let event = incoming.ok_or_else(|| Error::LostWhileRunning(self.routes.ended()))?;
-        let (seq, step) = step(event)?;
-        let bytes = match &step {
-            Step::Happened(Event::Output { bytes, .. }) => bytes.len(),
-            Step::Happened(Event::Exited { .. }) | Step::Closed => 0,
-        };
-        Ok(self.order.push(seq, bytes, step, Instant::now())?)
     }
 }
 
@@ -254,17 +224,21 @@ impl Controls {
     }
 }
 
-fn step(event: ServerEvent) -> Result<(u64, Step), Error> {
-    match event {
-        ServerEvent::ProcessOutput(params) => {
-            let bytes = params.chunk.decode().map_err(|text| Error::Protocol(format!("output: {text}")))?;
-            let event = Event::Output { stream: params.stream, bytes: bytes.into() };
-            Ok((params.seq, Step::Happened(event)))
+impl Numbered for ServerEvent {
+    fn seq(&self) -> u64 {
+        match self {
+            Self::ProcessOutput(params) => params.seq,
+            Self::ProcessExited(params) => params.seq,
+            Self::ProcessClosed(params) => params.seq,
+            Self::HttpBodyDelta(params) => params.seq,
         }
-        ServerEvent::ProcessExited(params) => {
-            Ok((params.seq, Step::Happened(Event::Exited { code: params.exit_code })))
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::ProcessOutput(params) => params.chunk.decoded_len_estimate(),
+            Self::HttpBodyDelta(params) => params.delta_base64.decoded_len_estimate(),
+            Self::ProcessExited(_) | Self::ProcessClosed(_) => 0,
         }
-        ServerEvent::ProcessClosed(params) => Ok((params.seq, Step::Closed)),
-        ServerEvent::HttpBodyDelta(_) => Err(Error::Protocol("a body where a process was expected".to_owned())),
     }
 }

@@ -1,0 +1,76 @@
+//! What comes for one receiver, in order: a queue of numbered items and the reordering behind it.
+//!
+//! In flow items as the connection delivers them, out flow the same in the order of their numbers. Knows of an item
+//! only its number and its size.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::reorder::{Gap, Reorder};
+
+/// An item with a number.
+pub(crate) trait Numbered {
+    /// Its number, from 1.
+    fn seq(&self) -> u64;
+
+    /// About how many bytes it holds.
+    fn size(&self) -> usize;
+}
+
+/// The receiving end of a queue.
+#[derive(Debug)]
+pub(crate) struct Inbox<T> {
+    queue: mpsc::Receiver<T>,
+    order: Reorder<T>,
+}
+
+impl<T: Numbered> Inbox<T> {
+    pub(crate) fn new(queue: mpsc::Receiver<T>) -> Self {
+        Self { queue, order: Reorder::default() }
+    }
+
+    /// The next item in order; none if the connection ended first. Cancelling loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, Gap> {
+        loop {
+            if let Some(item) = self.order.pop(now()) {
+                return Ok(Some(item));
+            }
+            if !self.receive().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes items out of the queue until more than `limit` bytes are held or the connection ends.
+    pub(crate) async fn take_early(&mut self, limit: usize) -> Result<(), Gap> {
+        while self.order.held_bytes() <= limit && self.receive().await? {}
+        Ok(())
+    }
+
+    /// Bytes that wait here.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.order.held_bytes()
+    }
+
+    /// Waits for one item, or for the time at which a missing one counts as lost. False if the connection ended.
+    async fn receive(&mut self) -> Result<bool, Gap> {
+        self.order.check(now())?;
+        let item = match self.order.deadline() {
+            None => self.queue.recv().await,
+            // The time is checked on the next turn.
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.queue.recv()).await {
+                Ok(item) => item,
+                Err(_) => return Ok(true),
+            },
+        };
+        let Some(item) = item else { return Ok(false) };
+        self.order.push(item.seq(), item.size(), item, now())?;
+        Ok(true)
+    }
+}
+
+/// The time by the runtime's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,73 @@
+//! The seven file methods: what is sent, what comes back, what is missing.
+
+use exedra_proto::path::AbsolutePath;
+use serde_json::{Value, json};
+
+use crate::peer::open;
+
+fn path(text: &str) -> AbsolutePath {
+    AbsolutePath::parse(text).unwrap()
+}
+
+/// Runs `$ours` on the files while the peer expects `$method` with `$params` and answers `$result`.
+macro_rules! exchange {
+    ($files:ident => $ours:expr, $method:literal, $params:tt, $result:tt) => {{
+        let (executor, mut peer) = open(true).await;
+        let $files = executor.files();
+        let (ours, ()) = tokio::join!(async { $ours.await }, async {
+            let call = peer.call($method).await;
+            assert_eq!(call.params, json!($params));
+            peer.answer(&call, json!($result)).await;
+        });
+        ours.unwrap()
+    }};
+}
+
+#[tokio::test]
+async fn each_method_sends_its_params_and_reads_its_result() {
+    let read = exchange!(files => files.read(&path("/f")), "fs/readFile", {"path": "/f"}, {"dataBase64": "AP8="});
+    assert_eq!(read, [0, 255]);
+    exchange!(files => files.write(&path("/f"), &[0, 255]), "fs/writeFile", {"path": "/f", "dataBase64": "AP8="}, {});
+    exchange!(files => files.create_directory(&path("/d"), false), "fs/createDirectory",
+        {"path": "/d", "recursive": false}, {});
+    let metadata = exchange!(files => files.metadata(&path("file:///a%20b")), "fs/getMetadata",
+        {"path": "file:///a%20b"},
+        {"isDirectory": false, "isFile": true, "isSymlink": false, "createdAtMs": 1, "modifiedAtMs": 2});
+    assert_eq!((metadata.is_file, metadata.size, metadata.modified_at_ms), (true, None, 2));
+    let entries = exchange!(files => files.read_directory(&path("/d")), "fs/readDirectory", {"path": "/d"},
+        {"entries": [{"fileName": "x", "isDirectory": false, "isFile": true}]});
+    assert_eq!(entries[0].file_name, "x");
+    exchange!(files => files.remove(&path("/d"), true, false), "fs/remove",
+        {"path": "/d", "recursive": true, "force": false}, {});
+    exchange!(files => files.copy(&path("/a"), &path("/b"), true), "fs/copy",
+        {"sourcePath": "/a", "destinationPath": "/b", "recursive": true}, {});
+}
+
+#[tokio::test]
+async fn a_missing_file_is_told_apart() {
+    let (executor, mut peer) = open(true).await;
+    let files = executor.files();
+    let missing_path = path("/none");
+    for (code, missing) in [(-32004, true), (-32600, false), (-32603, false)] {
+        let (read, ()) = tokio::join!(files.read(&missing_path), async {
+            let call = peer.call("fs/readFile").await;
+            peer.refuse(&call, code, "No such file or directory (os error 2)").await;
+        });
+        assert_eq!(read.unwrap_err().is_not_found(), missing, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_is_an_error_and_the_connection_goes_on() {
+    let (executor, mut peer) = open(true).await;
+    let files = executor.files();
+    let a_path = path("/f");
+    for nonsense in [json!({"dataBase64": "!!!"}), json!({}), Value::Null] {
+        let (read, ()) = tokio::join!(files.read(&a_path), async {
+            let call = peer.call("fs/readFile").await;
+            peer.answer(&call, nonsense.clone()).await;
+        });
+        let error = read.unwrap_err();
+        assert!(matches!(error, exedra_client::Error::Protocol(_)), "{error}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The client against a scripted executor on a connection inside the process.
+
+mod connection;
+mod fetch;
+mod files;
+mod peer;
+mod process;
+mod stdin;
