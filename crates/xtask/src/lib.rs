@@ -3,4 +3,10 @@
 //! In flows the checkout, out flow findings, PASS and FAIL lines, or a table. Nothing of the product depends on this
 //! crate.
 
+pub mod build;
+pub mod child;
+pub mod interop;
+pub mod model;
+pub mod report;
+pub mod stock;
 pub mod tidy;

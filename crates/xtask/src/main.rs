@@ -1,9 +1,13 @@
 //! `cargo xtask COMMAND`.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::build::{self, Profile};
+use xtask::interop::{self, World};
+use xtask::stock::Stock;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What the repository needs beside the product", arg_required_else_help = true)]
@@ -20,11 +24,18 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
     },
+    /// Run Exedra and a stock Codex against each other, as real processes
+    Interop {
+        /// This binary in place of one that is built now
+        #[arg(long, value_name = "FILE")]
+        exedra: Option<PathBuf>,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Tidy { root: other } => tidy(&other.unwrap_or_else(root)),
+        Command::Interop { exedra } => interop(exedra),
     }
 }
 
@@ -44,4 +55,21 @@ fn tidy(root: &Path) -> anyhow::Result<ExitCode> {
     }
     eprintln!("{} finding(s)", findings.len());
     Ok(ExitCode::FAILURE)
+}
+
+fn interop(exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let stock = Stock::fetch()?;
+    let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Dev), Ok)?;
+    let dir = tempfile::Builder::new().prefix("exedra-interop-").tempdir()?;
+    let world = World { exedra, stock, dir: dir.path().to_owned() };
+    let passed = runtime()?.block_on(interop::run(&world))?;
+    if !passed {
+        let logs = dir.keep();
+        writeln!(std::io::stderr(), "the logs of the run are in {}", logs.display())?;
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }

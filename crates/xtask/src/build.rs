@@ -1,0 +1,37 @@
+//! The product's own binary, built by the cargo that runs this.
+//!
+//! In flows a profile, out flows the path of `exedra`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// Which profile to build with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// That of the tests.
+    Dev,
+    /// That of a release.
+    Release,
+}
+
+/// Builds `exedra` in the checkout at `root`; what cargo has to say goes to stderr.
+///
+/// # Errors
+/// It does not build.
+pub fn exedra(root: &Path, profile: Profile) -> Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args(["build", "--package", "exedra", "--bin", "exedra"]);
+    cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "exedra does not build");
+    let messages = output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    let program =
+        messages.filter_map(|message: Value| Some(message.get("executable")?.as_str()?.to_owned())).next_back();
+    program.map(PathBuf::from).context("cargo built no executable")
+}

@@ -1,0 +1,46 @@
+//! Exedra and a stock Codex as real processes over loopback, each at either end.
+//!
+//! In flow the built binary and the pinned stock program, out flows one line for each check. Nothing is shared with
+//! the processes but what they print and what crosses the wire.
+
+mod as_client;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::report::Report;
+use crate::stock::Stock;
+
+/// What a run needs.
+#[derive(Debug)]
+pub struct World {
+    /// Our binary.
+    pub exedra: PathBuf,
+    /// The stock program.
+    pub stock: Stock,
+    /// Where homes, records and logs of this run go.
+    pub dir: PathBuf,
+}
+
+/// All checks; tells whether all passed.
+///
+/// # Errors
+/// The run itself could not go on.
+pub async fn run(world: &World) -> Result<bool> {
+    let report = Report::default();
+    as_client::run(world, &report).await?;
+    report.finish()
+}
+
+impl World {
+    /// A new, empty folder of the run.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+}
