@@ -76,6 +76,11 @@ impl Closing {
         }
     }
 
+    /// The wish, if there is one by now.
+    pub(crate) fn asked(&self) -> Option<CloseReason> {
+        *self.0.borrow()
+    }
+
     /// Waits until a close that was wanted has taken longer than [`CLOSE_DEADLINE`].
     pub(crate) async fn overdue(&mut self) -> CloseReason {
         let reason = self.wanted().await;

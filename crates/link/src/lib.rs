@@ -12,6 +12,7 @@ pub mod memory;
 pub mod message;
 pub mod peer;
 mod queue;
+mod retry_after;
 pub mod stdio;
 pub mod ws;
 

@@ -6,10 +6,18 @@
 
 mod accept;
 mod dial;
+mod driver;
+mod duplex;
+mod frames;
 mod limits;
+mod reader;
 mod socket;
+mod tls;
+mod watch;
+mod writer;
 
 pub use accept::accept;
 pub use dial::{DialOptions, dial};
 pub use limits::{Limits, Times, WsOptions};
-pub use socket::{TcpView, client_tls, prepare_tcp};
+pub use socket::{TcpView, prepare_tcp};
+pub use tls::client_tls;

@@ -1,0 +1,138 @@
+//! One websocket connection: starts reader and writer, watches the peer, and settles how it all ends.
+//!
+//! The three run side by side until one of them ends; what is left to do then (a goodbye, its answer, throwing away what
+//! still arrives) has a deadline. Out comes the one reason why the connection ended.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exedra_proto::close::CloseReason;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::duplex::Duplex;
+use super::frames::Goodbye;
+use super::limits::{Limits, WsOptions};
+use super::reader::{self, ReadEnd};
+use super::socket::TcpView;
+use super::watch::{Pulse, watch};
+use super::writer::{Inputs, Writer};
+use crate::connection::{CLOSE_DEADLINE, Connection, Ends};
+use crate::error::Disconnect;
+
+/// Read buffer of a connection, allocated while it lives.
+const READ_BUFFER: usize = 32 * 1024;
+/// How long a goodbye to a peer that seems gone may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// The library's settings for `limits`: a message may be one frame.
+pub(super) fn config(limits: Limits) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(limits.message))
+        .max_frame_size(Some(limits.message))
+}
+
+/// A connection over a websocket whose handshake is over; `opening` gives it at once.
+pub(super) fn start<R, W>(
+    opening: impl Future<Output = WebSocketStream<Duplex<R, W>>> + Send + 'static,
+    role: Role,
+    tcp: Option<TcpView>,
+    options: WsOptions,
+) -> Connection
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    Connection::spawn(move |ends| async move {
+        let mut stream = opening.await;
+        let Some((socket, replies)) = stream.get_mut().take_write() else { return Disconnect::Dropped };
+        let Ends { outgoing, incoming, close } = ends;
+        let pulse = Arc::new(Pulse::new());
+        let (finish_tx, finish) = oneshot::channel();
+
+        let mut tasks = JoinSet::new();
+        let reading = reader::read(stream, incoming, Arc::clone(&pulse), options.limits.message);
+        tasks.spawn(async move {
+            let (end, socket) = reading.await;
+            Part::Reader(end, socket)
+        });
+        let writer = Writer::new(socket, role, options.limits.fragment, Arc::clone(&pulse));
+        let inputs = Inputs { outgoing, is_open: true, replies: Arc::clone(&replies), close: close.clone(), finish };
+        tasks.spawn(async move { Part::Writer(writer.run(inputs).await) });
+
+        let asked = close.clone();
+        let mut overdue = close;
+        let first = tokio::select! {
+            biased;
+            part = tasks.join_next() => First::Part(part.and_then(Result::ok)),
+            reason = overdue.overdue() => return Disconnect::LocalClose(reason),
+            () = watch(pulse, replies, tcp, options.times) => First::Silence,
+        };
+        let reason = Ending { tasks, finish: finish_tx }.settle(first).await;
+        match asked.asked() {
+            Some(ours) => Disconnect::LocalClose(ours),
+            None => reason,
+        }
+    })
+}
+
+/// What one of the two tasks ends with.
+enum Part<R> {
+    Reader(ReadEnd, R),
+    Writer(io::Result<()>),
+}
+
+/// What ended first.
+enum First<R> {
+    Part(Option<Part<R>>),
+    Silence,
+}
+
+/// The end of a connection, while one task may still run.
+struct Ending<R> {
+    tasks: JoinSet<Part<R>>,
+    finish: oneshot::Sender<Goodbye>,
+}
+
+impl<R: AsyncRead + Send + Unpin + 'static> Ending<R> {
+    async fn settle(mut self, first: First<R>) -> Disconnect {
+        match first {
+            First::Part(Some(Part::Reader(ReadEnd::Goodbye(code, reason), _socket))) => {
+                let _ = self.finish.send(Goodbye::Echo(code));
+                let _ = timeout(CLOSE_DEADLINE, self.tasks.join_next()).await;
+                reason
+            }
+            First::Part(Some(Part::Reader(ReadEnd::Violation(code, reason), socket))) => {
+                let _ = self.finish.send(Goodbye::Ours(code));
+                let both = async { tokio::join!(self.tasks.join_next(), reader::drain(socket)) };
+                let _ = timeout(CLOSE_DEADLINE, both).await;
+                reason
+            }
+            First::Part(Some(Part::Reader(ReadEnd::Broken(reason), _socket))) => reason,
+            First::Part(Some(Part::Writer(written))) => self.unwritable(written).await,
+            First::Part(None) => Disconnect::Dropped,
+            First::Silence => {
+                let _ = self.finish.send(Goodbye::Ours(CloseReason::Silent));
+                let _ = timeout(LAST_WORD, self.tasks.join_next()).await;
+                Disconnect::Silent
+            }
+        }
+    }
+
+    /// The socket takes no more bytes; what the peer sent before that, its goodbye above all, still counts.
+    async fn unwritable(mut self, written: io::Result<()>) -> Disconnect {
+        let rest = timeout(CLOSE_DEADLINE, self.tasks.join_next()).await;
+        match (rest, written) {
+            (Ok(Some(Ok(Part::Reader(ReadEnd::Goodbye(_, reason), _)))), _) => reason,
+            (_, Err(error)) => error.into(),
+            (_, Ok(())) => Disconnect::Lost,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The crate through real sockets.
+
+mod dial;
+mod goodbyes;
+mod liveness;
+mod messages;
+mod raw;
