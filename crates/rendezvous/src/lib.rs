@@ -1,6 +1,106 @@
-//! The rendezvous.
-pub mod frames;
-pub mod gate;
+//! The rendezvous: a websocket router that brings an executor and its client together.
+//!
+//! In come requests with signed tickets ([`Rendezvous::router`] serves them inside any axum server), and through every
+//! pair the frames of either side to the other, as they arrive. It holds the signing keys and nothing else of the
+//! registry's: no store, no token, no cipher; and it reads no message.
+//!
+//! How it hangs together: [`http`] asks the [`gate`] about the ticket and the [`router`] (pure; driven by [`hub`]) about the
+//! place, upgrades, and gives the connection to [`meeting`], one task for each executor, which [`pump`]s [`frames`] between
+//! two [`socket`]s and parts from them by [`farewell`]. TCP_NODELAY is set here on every TCP connection that is upgraded;
+//! the server does so for those it accepts (axum's `ListenerExt::tap_io`), for the answers before an upgrade.
+
+mod config;
+mod error;
+mod farewell;
+mod frames;
+mod gate;
+mod http;
+mod hub;
 pub mod limits;
-pub mod router;
-pub mod tcp;
+mod meeting;
+mod presence;
+mod pump;
+mod router;
+mod socket;
+mod tasks;
+mod tcp;
+
+use std::sync::Arc;
+
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Cutoff;
+
+pub use config::{RendezvousConfig, Times};
+pub use error::RendezvousError;
+
+use crate::gate::Gate;
+use crate::http::{Shared, now};
+use crate::hub::Hub;
+use crate::tasks::Tasks;
+
+/// The rendezvous. Dropped, it cuts all connections.
+pub struct Rendezvous {
+    shared: Arc<Shared>,
+}
+
+impl Rendezvous {
+    /// Opens. Clients' tickets issued before this moment are refused.
+    ///
+    /// # Errors
+    /// The configuration makes no sense.
+    pub fn new(config: RendezvousConfig) -> Result<Self, RendezvousError> {
+        config.check()?;
+        let shared = Shared {
+            gate: Gate::new(config.key_ring, now()),
+            hub: Arc::new(Hub::new(config.max_connections, config.presence)),
+            tasks: Tasks::new(),
+            times: config.times,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The route `/rendezvous/{registration_id}`, to be served with upgrades (as `axum::serve` does).
+    pub fn router(&self) -> axum::Router {
+        http::router(Arc::clone(&self.shared))
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.shared.hub.connections()
+    }
+
+    /// Lets nobody in any more (503), and closes the connections with [`CloseReason::GoingAway`], spread over
+    /// [`Times::drain_window`]. Returns at once.
+    pub fn drain(&self) {
+        self.shared.hub.drain(self.shared.times.drain_window);
+    }
+
+    /// Drains, and waits for the last connection; what has not ended by then is cut.
+    pub async fn shutdown(&self) {
+        self.drain();
+        let times = &self.shared.times;
+        // A connection that is still being upgraded ends by its own deadline, or by the order that waits for it.
+        let patience = times.drain_window + times.close_deadline + times.close_deadline;
+        self.shared.tasks.finish(patience).await;
+    }
+}
+
+impl Cutoff for Rendezvous {
+    fn registration(&self, registration: &RegistrationId, reason: CloseReason) {
+        tracing::info!(?registration, ?reason, "registration cut");
+        self.shared.hub.cut_registration(registration, reason, now());
+    }
+
+    fn token(&self, token: &TokenId, reason: CloseReason) {
+        tracing::info!(?token, ?reason, "token cut");
+        self.shared.hub.cut_token(token, reason, now());
+    }
+}
+
+impl Drop for Rendezvous {
+    fn drop(&mut self) {
+        self.shared.hub.drain(std::time::Duration::ZERO);
+        self.shared.tasks.abort();
+    }
+}

@@ -52,6 +52,8 @@ pub enum End {
 pub struct Turn {
     /// The last ping among it, which wants an answer.
     pub ping: Option<ControlPayload>,
+    /// The last pong among it.
+    pub pong: Option<ControlPayload>,
     /// Payload of messages, in bytes.
     pub payload: u64,
     /// Nothing comes after this; what is ready came before it.
@@ -144,11 +146,14 @@ impl Reframer {
         }
     }
 
-    /// Takes what is left to be written, for one who outlives this direction.
-    pub fn into_ready(mut self) -> Vec<u8> {
-        self.buffer.truncate(self.ready.end);
-        self.buffer.drain(..self.ready.start);
-        self.buffer
+    /// Takes what is ready away.
+    pub fn take_ready(&mut self) -> Vec<u8> {
+        self.buffer[std::mem::take(&mut self.ready)].to_vec()
+    }
+
+    /// From now on messages may have any size: for one who only waits for the close frame behind them.
+    pub fn lift_limit(&mut self) {
+        self.max_message = u64::MAX;
     }
 
     /// One frame, or what is there of it; `false` if more has to be read first.
@@ -228,7 +233,7 @@ impl Reframer {
         match head.opcode {
             Opcode::Ping => turn.ping = Some(payload),
             Opcode::Close => turn.end = Some(End::Close(payload)),
-            _ => {}
+            _ => turn.pong = Some(payload),
         }
         true
     }
@@ -441,6 +446,7 @@ mod tests {
         reframer.room()[..input.len()].copy_from_slice(&input);
         reframer.filled(input.len());
         reframer.written(3);
-        assert_eq!(reframer.into_ready(), b"ello");
+        assert_eq!(reframer.take_ready(), b"ello");
+        assert!(reframer.ready().is_empty());
     }
 }

@@ -1,0 +1,165 @@
+//! The HTTP face: `GET /rendezvous/{registration_id}?…` with a websocket upgrade.
+//!
+//! In comes a request, out goes 101 and a connection for [`meeting`], or a refusal before any upgrade: the status and
+//! header of the [`Rejection`], and a body in upstream's shape. The query is a secret: it is neither logged nor repeated.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::routing::get;
+use bytes::Bytes;
+use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
+use exedra_proto::ticket::{REJECTION_HEADER, Rejection};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::config::Times;
+use crate::gate::Gate;
+use crate::hub::{Hub, Link};
+use crate::meeting;
+use crate::socket::Socket;
+use crate::socket::io::Io;
+use crate::tasks::Tasks;
+
+/// What all requests share.
+pub struct Shared {
+    /// Checks tickets.
+    pub gate: Gate,
+    /// Knows who is there.
+    pub hub: Arc<Hub>,
+    /// Runs the connections.
+    pub tasks: Tasks,
+    /// How long things may take.
+    pub times: Times,
+}
+
+/// The one route.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new().route("/rendezvous/{registration_id}", get(meet)).with_state(shared)
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+async fn meet(
+    State(shared): State<Arc<Shared>>,
+    Path(registration): Path<String>,
+    mut request: Request,
+) -> Response<Body> {
+    if request.headers().contains_key(ORIGIN) {
+        return problem(StatusCode::FORBIDDEN, code::FORBIDDEN, "browsers are not served here");
+    }
+    let (Some(accept), Some(upgrade)) = (accept(request.headers()), request.extensions_mut().remove::<OnUpgrade>())
+    else {
+        return upgrade_required();
+    };
+    match admit(&shared, &registration, request.uri().query().unwrap_or_default(), upgrade) {
+        Ok(()) => switch(&accept),
+        Err(rejection) => {
+            tracing::info!(?registration, %rejection, "refused");
+            rejected(rejection)
+        }
+    }
+}
+
+/// Checks the ticket, keeps the place, and starts the task that takes the connection over.
+fn admit(shared: &Shared, registration: &str, query: &str, upgrade: OnUpgrade) -> Result<(), Rejection> {
+    if shared.hub.is_draining() {
+        return Err(Rejection::Draining);
+    }
+    let claims = shared.gate.claim(registration, query, now())?;
+    let (seat, mailbox) = shared.hub.admit(&claims, now()).inspect_err(|_| shared.gate.unclaim(&claims))?;
+    let (hub, times) = (Arc::clone(&shared.hub), shared.times);
+    let taken = shared.tasks.spawn(async move {
+        match tokio::time::timeout(times.upgrade_deadline, upgrade).await {
+            Ok(Ok(upgraded)) => {
+                let (io, prefix) = io(upgraded);
+                let link = Link { seat, socket: Socket::new(io, prefix, times), mailbox };
+                meeting::run(link, &hub, times.close_deadline).await;
+            }
+            Ok(Err(error)) => tracing::info!(connection = %seat.id, %error, "not upgraded"),
+            Err(_) => tracing::info!(connection = %seat.id, "not upgraded in time"),
+        }
+    });
+    if taken { Ok(()) } else { Err(Rejection::Draining) }
+}
+
+/// The stream under the upgrade, and what was read of it already.
+fn io(upgraded: Upgraded) -> (Io, Bytes) {
+    match downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => (Io::tcp(parts.io.into_inner()), parts.read_buf),
+        Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+    }
+}
+
+/// The value that proves that we speak websocket, if the request asks for it. Extensions and sub-protocols are not
+/// looked at: without a word about them in the answer there are none.
+fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lists = |name: HeaderName, word: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    if !lists(CONNECTION, "upgrade") || !lists(UPGRADE, "websocket") || headers.get(SEC_WEBSOCKET_VERSION)? != "13" {
+        return None;
+    }
+    HeaderValue::try_from(derive_accept_key(headers.get(SEC_WEBSOCKET_KEY)?.as_bytes())).ok()
+}
+
+fn switch(accept: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    response
+}
+
+fn upgrade_required() -> Response<Body> {
+    let mut response =
+        problem(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "this is a websocket endpoint, version 13");
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
+}
+
+fn rejected(rejection: Rejection) -> Response<Body> {
+    let (code, message) = match rejection {
+        Rejection::ExecutorAway => (code::ENVIRONMENT_OFFLINE, "the executor is not connected at the moment"),
+        Rejection::ExecutorBusy => (code::EXECUTOR_BUSY, "another client holds the executor"),
+        Rejection::Draining => (code::UNAVAILABLE, "the server is shutting down"),
+        Rejection::Overloaded => (code::UNAVAILABLE, "the server holds as many connections as it may"),
+        Rejection::Expired => (rejection.as_str(), "the ticket has expired"),
+        Rejection::Used => (rejection.as_str(), "the ticket was used, or issued before this server started"),
+        Rejection::Fenced => (rejection.as_str(), "the registration behind the ticket is no longer valid"),
+        Rejection::InvalidSignature => (rejection.as_str(), "the ticket is not one of ours"),
+        _ => (rejection.as_str(), "the ticket in the URL is incomplete or malformed"),
+    };
+    let status = StatusCode::from_u16(rejection.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+    let mut response = problem(status, code, message);
+    response.headers_mut().insert(REJECTION_HEADER, HeaderValue::from_static(rejection.as_str()));
+    response
+}
+
+fn problem(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let error = ErrorDetail { code: Some(code.into()), message: Some(message.into()), ..ErrorDetail::default() };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&ErrorBody { error }).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

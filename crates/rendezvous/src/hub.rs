@@ -1,0 +1,237 @@
+//! The router's driver: it holds the router under one lock, and carries its effects out in their order.
+//!
+//! In come events of connections and orders of the registry, out go commands to the tasks of connections, through their
+//! [`Mailbox`]es, and reports of presence. Each connection is a [`Link`] in the hands of one task; that of a client is
+//! passed on to its executor's task. A link that is dropped, however, has ended: its [`Seat`] sees to it. Nothing here
+//! waits or does I/O.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Presence;
+use exedra_proto::ticket::{Claims, Rejection, Role};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::limits::MAILBOX;
+use crate::presence::{Call, Reports};
+use crate::router::{ConnectionId, Effect, End, Report, Router};
+use crate::socket::Socket;
+
+/// What a connection's task is told.
+pub enum Command {
+    /// This client is yours.
+    Join(Box<Link>),
+    /// Close, and tell the peer this.
+    Close(CloseReason),
+}
+
+/// A command on its way.
+enum Letter {
+    Join(Box<Link>),
+    Close(CloseReason, Instant),
+}
+
+/// Where a connection's task gets its commands, each when it is due.
+pub struct Mailbox {
+    letters: mpsc::Receiver<Letter>,
+    later: Option<(CloseReason, Pin<Box<Sleep>>)>,
+}
+
+impl Mailbox {
+    /// The next command. Pending for ever when none can come any more.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
+        while let Poll::Ready(Some(letter)) = self.letters.poll_recv(cx) {
+            match letter {
+                Letter::Join(client) => return Poll::Ready(Command::Join(client)),
+                Letter::Close(reason, at) if at <= Instant::now() => return Poll::Ready(Command::Close(reason)),
+                Letter::Close(reason, at) => self.later = Some((reason, Box::pin(sleep_until(at.into())))),
+            }
+        }
+        if let Some((reason, timer)) = &mut self.later {
+            ready!(timer.as_mut().poll(cx));
+            let reason = *reason;
+            self.later = None;
+            return Poll::Ready(Command::Close(reason));
+        }
+        Poll::Pending
+    }
+
+    /// The next command.
+    pub async fn next(&mut self) -> Command {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+}
+
+/// A connection that is open.
+pub struct Link {
+    /// Its place in the router.
+    pub seat: Seat,
+    /// Its websocket.
+    pub socket: Socket,
+    /// Its commands.
+    pub mailbox: Mailbox,
+}
+
+/// A connection's place in the router, given up once.
+pub struct Seat {
+    hub: Arc<Hub>,
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Its registration, for the log.
+    pub registration: RegistrationId,
+    /// Its side.
+    pub role: Role,
+    /// Since when, for the log.
+    pub since: Instant,
+    /// Payload that passed, in bytes: for an executor that of both directions.
+    pub bytes: Arc<AtomicU64>,
+}
+
+impl Seat {
+    /// The connection is of no more use.
+    pub fn ended(&self, end: End) {
+        self.hub.ended(self.id, end);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.ended(End::Lost);
+    }
+}
+
+/// The driver.
+pub struct Hub {
+    state: Mutex<State>,
+    reports: Reports,
+}
+
+struct State {
+    router: Router,
+    wires: HashMap<ConnectionId, Wire>,
+}
+
+/// The way to a connection's task.
+struct Wire {
+    letters: mpsc::Sender<Letter>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Hub {
+    /// Nobody is there.
+    pub fn new(max_connections: usize, presence: Arc<dyn Presence>) -> Self {
+        let state = State { router: Router::new(max_connections), wires: HashMap::new() };
+        Self { state: Mutex::new(state), reports: Reports::new(presence) }
+    }
+
+    /// Keeps a place for the bearer of a good ticket.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn admit(self: &Arc<Self>, claims: &Claims, now: u64) -> Result<(Seat, Mailbox), Rejection> {
+        let mut state = self.lock();
+        let id = state.router.admit(claims, now)?;
+        let (letters, receiver) = mpsc::channel(MAILBOX);
+        let bytes = Arc::<AtomicU64>::default();
+        state.wires.insert(id, Wire { letters, bytes: Arc::clone(&bytes) });
+        let (registration, role) = (claims.registration.clone(), claims.role);
+        let seat = Seat { hub: Arc::clone(self), id, registration, role, since: Instant::now(), bytes };
+        Ok((seat, Mailbox { letters: receiver, later: None }))
+    }
+
+    /// The connection is open. A client that meets its executor is passed on to it; otherwise the link comes back, to be
+    /// served or to be told the order in its mailbox.
+    pub fn opened(&self, link: Link) -> Option<Link> {
+        let id = link.seat.id;
+        let mut link = Some(Box::new(link));
+        self.act(|state| {
+            let effects = state.router.opened(id);
+            if let Some(Effect::Join { executor, .. }) = effects.first()
+                && let Some(wire) = state.wires.get(executor)
+                && let Some(client) = link.take()
+                && let Err(TrySendError::Full(letter) | TrySendError::Closed(letter)) =
+                    wire.letters.try_send(Letter::Join(client))
+                && let Letter::Join(client) = letter
+            {
+                link = Some(client);
+            }
+            effects
+        });
+        link.map(|link| *link)
+    }
+
+    fn ended(&self, id: ConnectionId, end: End) {
+        self.act(|state| state.router.ended(id, end));
+        // The wire may be the last hold of a letter with a link, whose drop comes back here: not under the lock.
+        let wire = self.lock().wires.remove(&id);
+        drop(wire);
+    }
+
+    /// Whether nobody is let in any more.
+    pub fn is_draining(&self) -> bool {
+        self.lock().router.is_draining()
+    }
+
+    /// Lets nobody in any more, and sends all away within `window`.
+    pub fn drain(&self, window: Duration) {
+        self.act(|state| state.router.drain(window));
+    }
+
+    /// The registration has to go; see [`Cutoff`](exedra_proto::plane::Cutoff).
+    pub fn cut_registration(&self, registration: &RegistrationId, reason: CloseReason, now: u64) {
+        self.act(|state| state.router.cut_registration(registration, reason, now));
+    }
+
+    /// The token has to go; see [`Cutoff`](exedra_proto::plane::Cutoff).
+    pub fn cut_token(&self, token: &TokenId, reason: CloseReason, now: u64) {
+        self.act(|state| state.router.cut_token(token, reason, now));
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.lock().router.connections()
+    }
+
+    fn act(&self, event: impl FnOnce(&mut State) -> Vec<Effect>) {
+        let mut state = self.lock();
+        let effects = event(&mut state);
+        for effect in effects {
+            self.carry_out(&state, effect);
+        }
+        drop(state);
+        self.reports.deliver();
+    }
+
+    fn carry_out(&self, state: &State, effect: Effect) {
+        let call = match effect {
+            // The one who opened hands the link over: it has it.
+            Effect::Join { .. } => return,
+            Effect::Close { connection, reason, after } => {
+                if let Some(wire) = state.wires.get(&connection) {
+                    // A task that is gone needs no order, and the mailbox has room for all the orders there can be.
+                    wire.letters.try_send(Letter::Close(reason, Instant::now() + after)).ok();
+                }
+                return;
+            }
+            Effect::Report(Report::Online { registration, epoch }) => Call::Online(registration, epoch),
+            Effect::Report(Report::Held { registration }) => Call::Held(registration),
+            Effect::Report(Report::Offline { registration, executor }) => {
+                let bytes = state.wires.get(&executor).map_or(0, |wire| wire.bytes.load(Ordering::Relaxed));
+                Call::Offline(registration, bytes)
+            }
+        };
+        self.reports.put(call);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

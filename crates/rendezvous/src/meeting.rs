@@ -1,0 +1,220 @@
+//! The task of one executor's connection: it waits for a client, carries messages between the two, and parts from both.
+//!
+//! In come two [`Link`]s (the client's through the mailbox), out go their messages to each other, in one task and without
+//! a lock, so that a frame costs one read, one write and no switch. How an end is told to the other side is the router's
+//! decision, which comes back as an order. It reads no message.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use exedra_proto::close::CloseReason;
+use exedra_proto::ticket::Role;
+
+use crate::farewell::{Parting, farewell};
+use crate::hub::{Command, Hub, Link};
+use crate::pump::{Flow, pump};
+use crate::router::End;
+use crate::socket::{Socket, SocketEnd};
+
+/// Rounds of both directions before other tasks of this thread get their turn.
+const ROUNDS: usize = 4;
+
+/// Why one side of a meeting is over.
+#[derive(Debug, thiserror::Error)]
+enum Leave {
+    /// Its peer ended it.
+    #[error("{0}")]
+    Ended(SocketEnd),
+    /// It was told to go.
+    #[error("told to go: {}", .0.text())]
+    Ordered(CloseReason),
+}
+
+impl Leave {
+    fn end(&self) -> End {
+        match self {
+            Self::Ended(SocketEnd::Closed(_)) => End::Done,
+            Self::Ended(SocketEnd::Lost(_)) => End::Lost,
+            Self::Ended(SocketEnd::Silent) => End::Silent,
+            Self::Ended(SocketEnd::Broke(violation)) => End::Broke(violation.reason()),
+            Self::Ordered(reason) => End::Ordered(*reason),
+        }
+    }
+
+    fn parting(&self) -> Parting {
+        match self {
+            Self::Ended(SocketEnd::Closed(code)) => Parting::Answer(*code),
+            Self::Ended(SocketEnd::Lost(_)) => Parting::Lost,
+            Self::Ended(SocketEnd::Silent) => Parting::Tell(CloseReason::Silent),
+            Self::Ended(SocketEnd::Broke(violation)) => Parting::Tell(violation.reason()),
+            Self::Ordered(reason) => Parting::Tell(*reason),
+        }
+    }
+}
+
+/// Serves a connection that has just opened, until it has ended. A client's is passed on to its executor's task.
+pub async fn run(link: Link, hub: &Hub, close_deadline: Duration) {
+    tracing::info!(connection = %link.seat.id, registration = ?link.seat.registration, role = ?link.seat.role, "opened");
+    let Some(mut link) = hub.opened(link) else { return };
+    let client = match link.seat.role {
+        Role::Executor => match poll_fn(|cx| poll_alone(cx, &mut link)).await {
+            Ok(client) => client,
+            Err(leave) => return leave_alone(link, leave, close_deadline).await,
+        },
+        Role::Harness => {
+            // It came too late: what it is told lies in its mailbox, or comes as soon as its executor has ended.
+            let leave = poll_fn(|cx| poll_alone(cx, &mut link)).await.err();
+            return leave_alone(link, leave.unwrap_or(Leave::Ordered(CloseReason::InternalError)), close_deadline)
+                .await;
+        }
+    };
+    together(link, *client, close_deadline).await;
+}
+
+/// What happens to a connection that is not joined: a client, or an end. What its peer sends is kept, up to a buffer.
+fn poll_alone(cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<Box<Link>, Leave>> {
+    if let Poll::Ready(command) = link.mailbox.poll(cx) {
+        return Poll::Ready(match command {
+            Command::Join(client) => Ok(client),
+            Command::Close(reason) => Err(Leave::Ordered(reason)),
+        });
+    }
+    let socket = &mut link.socket;
+    for round in 0.. {
+        if !socket.ready().is_empty() {
+            socket.pause();
+            break;
+        }
+        match socket.poll_fill(cx) {
+            Poll::Ready(Ok(())) if round < ROUNDS => {}
+            Poll::Ready(Ok(())) => {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            Poll::Ready(Err(end)) => return Poll::Ready(Err(Leave::Ended(end))),
+            Poll::Pending => break,
+        }
+    }
+    if socket.poll_gone(cx).is_ready() {
+        return Poll::Ready(Err(Leave::Ended(SocketEnd::Silent)));
+    }
+    match socket.poll_flush(cx) {
+        Poll::Ready(Err(error)) => Poll::Ready(Err(Leave::Ended(SocketEnd::Lost(Some(error))))),
+        _ => Poll::Pending,
+    }
+}
+
+async fn leave_alone(link: Link, leave: Leave, close_deadline: Duration) {
+    log_leave(&link, &leave);
+    link.seat.ended(leave.end());
+    farewell(link, Vec::new(), leave.parting(), close_deadline).await;
+}
+
+/// Two sides that are joined.
+struct Joined {
+    executor: Link,
+    client: Link,
+    /// A side that could not be written to; what it sent before is still read.
+    deaf: [bool; 2],
+}
+
+async fn together(mut executor: Link, mut client: Link, close_deadline: Duration) {
+    let (bytes, seat) = (Arc::clone(&executor.seat.bytes), &executor.seat);
+    tracing::info!(executor = %seat.id, client = %client.seat.id, registration = ?seat.registration, "joined");
+    executor.socket.count_into(Arc::clone(&bytes));
+    client.socket.count_into(bytes);
+    let mut joined = Joined { executor, client, deaf: [false; 2] };
+    let (role, leave) = poll_fn(|cx| joined.poll(cx)).await;
+    let Joined { executor, client, .. } = joined;
+    let (mut first, mut second) = match role {
+        Role::Executor => (executor, client),
+        Role::Harness => (client, executor),
+    };
+    log_leave(&first, &leave);
+    first.seat.ended(leave.end());
+    let told = poll_fn(|cx| Poll::Ready(second.mailbox.poll(cx))).await;
+    let second_leave = match told {
+        Poll::Ready(Command::Close(reason)) => Leave::Ordered(reason),
+        _ => Leave::Ordered(CloseReason::InternalError),
+    };
+    log_leave(&second, &second_leave);
+    let (for_second, for_first) = (first.socket.take_ready(), second.socket.take_ready());
+    tokio::join!(
+        farewell(first, for_first, leave.parting(), close_deadline),
+        farewell(second, for_second, second_leave.parting(), close_deadline),
+    );
+}
+
+impl Joined {
+    /// Carries messages both ways until one side is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Role, Leave)> {
+        for (role, link) in [(Role::Executor, &mut self.executor), (Role::Harness, &mut self.client)] {
+            // Nobody joins twice: the router keeps one place.
+            if let Poll::Ready(Command::Close(reason)) = link.mailbox.poll(cx) {
+                return Poll::Ready((role, Leave::Ordered(reason)));
+            }
+        }
+        for _ in 0..ROUNDS {
+            let served = direction(cx, &mut self.executor.socket, &mut self.client.socket, &mut self.deaf[1]);
+            let asked = direction(cx, &mut self.client.socket, &mut self.executor.socket, &mut self.deaf[0]);
+            match (served, asked) {
+                (Err(end), _) => return Poll::Ready((Role::Executor, Leave::Ended(end))),
+                (_, Err(end)) => return Poll::Ready((Role::Harness, Leave::Ended(end))),
+                (Ok(false), Ok(false)) => return self.poll_control(cx),
+                _ => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        self.poll_control(cx)
+    }
+
+    /// Pings, pongs and silence of both sides.
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<(Role, Leave)> {
+        let sides = [(Role::Executor, &mut self.executor), (Role::Harness, &mut self.client)];
+        for ((role, link), deaf) in sides.into_iter().zip(&mut self.deaf) {
+            if link.socket.poll_gone(cx).is_ready() {
+                return Poll::Ready((role, Leave::Ended(SocketEnd::Silent)));
+            }
+            if !*deaf && matches!(link.socket.poll_flush(cx), Poll::Ready(Err(_))) {
+                *deaf = true;
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Moves what it can; whether there may be more at once.
+///
+/// When the sink cannot be written it is deaf from then on, and what it said last is still read: its own end follows.
+fn direction(cx: &mut Context<'_>, source: &mut Socket, sink: &mut Socket, deaf: &mut bool) -> Result<bool, SocketEnd> {
+    if *deaf {
+        source.pause();
+        return Ok(false);
+    }
+    match pump(cx, source, sink) {
+        Flow::Waits => Ok(false),
+        Flow::More => Ok(true),
+        Flow::SourceEnded(end) => Err(end),
+        Flow::SinkLost(error) => {
+            tracing::debug!(%error, "deaf");
+            *deaf = true;
+            Ok(false)
+        }
+    }
+}
+
+fn log_leave(link: &Link, leave: &Leave) {
+    let seat = &link.seat;
+    tracing::info!(
+        connection = %seat.id,
+        registration = ?seat.registration,
+        role = ?seat.role,
+        why = %leave,
+        bytes = seat.bytes.load(Ordering::Relaxed),
+        seconds = seat.since.elapsed().as_secs(),
+        "left"
+    );
+}

@@ -1,0 +1,305 @@
+//! One websocket after its upgrade: a reading half that yields frames for the counterpart, a writing half that takes
+//! them, and its own control frames in between.
+//!
+//! Bytes of the peer come in through [`Socket::poll_fill`], frames for the peer leave through
+//! [`Socket::poll_write_frames`]. Pings are answered from a slot (the latest wins) by whoever writes next, between two
+//! batches of frames and never inside one; so nothing queues and nothing waits for a pong. It knows no counterpart and
+//! no payload.
+//!
+//! **Liveness.** A peer that is silent for the limit is gone, if its silence says something: we read it, no write of ours
+//! waits, and it has answered a ping that was sent behind the last data for it (pings carry the count of bytes sent, so
+//! that a pong tells how far the peer has read). Otherwise it may be slow, stopped or paused, and TCP's own view decides
+//! ([`crate::tcp`]), once in each ping interval. Pings go on meanwhile, so that TCP has something to be answered.
+
+pub mod io;
+
+use std::io::{Error, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use exedra_proto::liveness::{Liveness, Verdict};
+use tokio::time::Sleep;
+
+use crate::config::Times;
+use crate::frames::Violation;
+use crate::frames::header::{self, Opcode};
+use crate::frames::reframe::{self, ControlPayload, Reframer};
+use io::Io;
+
+/// Why no more comes from the peer.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketEnd {
+    /// It sent a close frame, perhaps with a code.
+    #[error("closed by the peer with code {}", .0.unwrap_or(1005))]
+    Closed(Option<u16>),
+    /// Its connection ended without one.
+    #[error("lost: {}", .0.as_ref().map_or_else(|| "end of stream".to_owned(), Error::to_string))]
+    Lost(Option<Error>),
+    /// It broke the rules.
+    #[error("broke the rules: {0}")]
+    Broke(Violation),
+    /// It gave no sign of life.
+    #[error("silent for too long")]
+    Silent,
+}
+
+/// One websocket.
+pub struct Socket {
+    io: Io,
+    /// What came together with the request, to be read first.
+    prefix: Bytes,
+    reframer: Reframer,
+    end: Option<reframe::End>,
+    /// Control frames being written, and how far.
+    control: (Vec<u8>, usize),
+    pong: Option<ControlPayload>,
+    ping: bool,
+    said_close: bool,
+    /// A batch of the counterpart's frames is written in part.
+    mid_batch: bool,
+    reading: bool,
+    write_waits: bool,
+    unflushed: bool,
+    /// Bytes of frames written, and up to where the peer is known to have read them.
+    sent: u64,
+    confirmed: u64,
+    received: Arc<AtomicU64>,
+    liveness: Liveness,
+    times: Times,
+    excused: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Socket {
+    /// Starts on `io`; `prefix` was read from it before.
+    pub fn new(io: Io, prefix: Bytes, times: Times) -> Self {
+        let now = Instant::now();
+        Self {
+            io,
+            prefix,
+            reframer: Reframer::default(),
+            end: None,
+            control: (Vec::new(), 0),
+            pong: None,
+            ping: false,
+            said_close: false,
+            mid_batch: false,
+            reading: true,
+            write_waits: false,
+            unflushed: false,
+            sent: 0,
+            confirmed: 0,
+            received: Arc::default(),
+            liveness: Liveness::with_times(now, times.ping_interval, times.silence_limit),
+            times,
+            excused: false,
+            timer: Box::pin(tokio::time::sleep_until((now + times.ping_interval).into())),
+        }
+    }
+
+    /// Counts the payload of the peer's messages into `counter` from now on.
+    pub fn count_into(&mut self, counter: Arc<AtomicU64>) {
+        self.received = counter;
+    }
+
+    /// Frames for the counterpart.
+    pub fn ready(&self) -> &[u8] {
+        self.reframer.ready()
+    }
+
+    /// The counterpart has taken `written` bytes of what is ready.
+    pub fn taken(&mut self, written: usize) {
+        self.reframer.written(written);
+    }
+
+    /// Takes away what is ready.
+    pub fn take_ready(&mut self) -> Vec<u8> {
+        self.reframer.take_ready()
+    }
+
+    /// The counterpart is slow: this socket is not read until it has taken what is ready.
+    pub fn pause(&mut self) {
+        self.reading = false;
+    }
+
+    /// Reads once and works through it. What is ready must have been taken, and the end not been reached.
+    ///
+    /// # Errors
+    /// Nothing more comes. What is ready came before that.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), SocketEnd>> {
+        self.reading = true;
+        if let Some(end) = self.end {
+            return Poll::Ready(Err(socket_end(end)));
+        }
+        let read = match ready!(self.poll_read(cx)) {
+            Ok(read) => read,
+            Err(error) => return Poll::Ready(Err(SocketEnd::Lost(error))),
+        };
+        self.liveness.heard(Instant::now());
+        self.work_through(read);
+        Poll::Ready(self.end.map_or(Ok(()), |end| Err(socket_end(end))))
+    }
+
+    fn work_through(&mut self, read: usize) {
+        let turn = self.reframer.filled(read);
+        self.received.fetch_add(turn.payload, Ordering::Relaxed);
+        if turn.ping.is_some() && !self.said_close {
+            self.pong = turn.ping;
+        }
+        if let Some(count) = turn.pong.and_then(|pong| pong.as_slice().try_into().ok().map(u64::from_be_bytes)) {
+            self.confirmed = self.confirmed.max(count.min(self.sent));
+        }
+        self.end = turn.end;
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<usize, Option<Error>>> {
+        let room = self.reframer.room();
+        let read = if self.prefix.is_empty() {
+            match ready!(self.io.poll_read(cx, room)) {
+                Ok(0) => return Poll::Ready(Err(None)),
+                Ok(read) => read,
+                Err(error) => return Poll::Ready(Err(Some(error))),
+            }
+        } else {
+            let prefix = self.prefix.split_to(room.len().min(self.prefix.len()));
+            room[..prefix.len()].copy_from_slice(&prefix);
+            prefix.len()
+        };
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes once from a batch of whole frames, after the control frames that wait.
+    pub fn poll_write_frames(&mut self, cx: &mut Context<'_>, batch: &[u8]) -> Poll<Result<usize>> {
+        if !self.mid_batch {
+            ready!(self.poll_control(cx))?;
+        }
+        let written = self.io.poll_write(cx, batch);
+        self.write_waits = written.is_pending();
+        let written = ready!(written)?;
+        self.unflushed = true;
+        self.mid_batch = written < batch.len();
+        self.sent += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    /// Whether the last batch was written in part only, so that no other frame may follow.
+    pub fn is_mid_batch(&self) -> bool {
+        self.mid_batch
+    }
+
+    /// Writes the control frames that wait, if it may now, and flushes.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.mid_batch {
+            ready!(self.poll_control(cx))?;
+        }
+        if self.unflushed {
+            ready!(self.io.poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Appends a close frame to the control frames that wait; none comes after it.
+    pub fn say_close(&mut self, payload: &ControlPayload) {
+        self.said_close = true;
+        self.pong = None;
+        self.ping = false;
+        self.append(Opcode::Close, payload.as_slice());
+    }
+
+    fn append(&mut self, opcode: Opcode, payload: &[u8]) {
+        let (head, len) = header::encode(true, opcode, payload.len());
+        self.control.0.extend(&head[..len]);
+        self.control.0.extend(payload);
+    }
+
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            if self.control.1 == self.control.0.len() {
+                self.control.0.clear();
+                self.control.1 = 0;
+                if let Some(payload) = self.pong.take() {
+                    self.append(Opcode::Pong, payload.as_slice());
+                }
+                if std::mem::take(&mut self.ping) {
+                    self.append(Opcode::Ping, &self.sent.to_be_bytes());
+                }
+                if self.control.0.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let written = self.io.poll_write(cx, &self.control.0[self.control.1..]);
+            self.write_waits = written.is_pending();
+            self.control.1 += ready!(written)?;
+            self.unflushed = true;
+        }
+    }
+
+    /// Pings when it is time. Ready when the peer is gone.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let excused = !self.reading || self.write_waits || self.confirmed < self.sent;
+        if self.excused && !excused {
+            self.liveness.excuse(Instant::now());
+        }
+        self.excused = excused;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if excused {
+                if self.io.view().is_some_and(|view| view.is_gone(self.times.silence_limit)) {
+                    return Poll::Ready(());
+                }
+                self.liveness.excuse(now);
+            }
+            match self.liveness.poll(now) {
+                Verdict::WaitUntil(time) => self.timer.as_mut().reset(time.into()),
+                Verdict::Ping => self.ping = true,
+                Verdict::Gone => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads on only to find the peer's close frame, whatever comes before it. Ready when there is nothing to wait for.
+    pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.reframer.lift_limit();
+        if self.end == Some(reframe::End::Violation(Violation::TooBig)) {
+            self.work_through(0);
+        }
+        loop {
+            self.reframer.written(self.reframer.ready().len());
+            match self.end {
+                None => {
+                    if ready!(self.poll_fill(cx)).is_err() && self.end.is_none() {
+                        return Poll::Ready(());
+                    }
+                }
+                Some(reframe::End::Close(_)) => return Poll::Ready(()),
+                Some(reframe::End::Violation(_)) => {
+                    // Where frames begin is not known any more: only the end of the bytes is left to wait for.
+                    let mut waste = [0; 4096];
+                    if !matches!(ready!(self.io.poll_read(cx, &mut waste)), Ok(1..)) {
+                        return Poll::Ready(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.io.poll_shutdown(cx)
+    }
+}
+
+fn socket_end(end: reframe::End) -> SocketEnd {
+    match end {
+        reframe::End::Close(payload) => {
+            SocketEnd::Closed(payload.as_slice().first_chunk().map(|code| u16::from_be_bytes(*code)))
+        }
+        reframe::End::Violation(violation) => SocketEnd::Broke(violation),
+    }
+}
