@@ -145,6 +145,14 @@ impl Running {
         self.child.id().with_context(|| format!("{} has ended", self.name))
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Its first line on stdout, once it is whole.
     ///
     /// # Errors

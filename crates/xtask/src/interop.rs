@@ -4,6 +4,9 @@
 //! the processes but what they print and what crosses the wire.
 
 mod as_client;
+mod as_executor;
+mod files;
+mod restart;
 
 use std::path::PathBuf;
 
@@ -29,7 +32,12 @@ pub struct World {
 /// The run itself could not go on.
 pub async fn run(world: &World) -> Result<bool> {
     let report = Report::default();
-    as_client::run(world, &report).await?;
+    let stock = async {
+        as_client::run(world, &report).await?;
+        as_executor::run(world, &report).await
+    };
+    // The restart is waiting for the most part.
+    tokio::try_join!(stock, restart::run(world, &report))?;
     report.finish()
 }
 

@@ -7,6 +7,7 @@ pub mod build;
 pub mod child;
 pub mod interop;
 pub mod model;
+pub mod plane;
 pub mod report;
 pub mod stock;
 pub mod tidy;

@@ -58,7 +58,7 @@ async fn turn(world: &World) -> Result<Turn> {
     ensure!(status.success(), "the client ended with {status}; {}", client.tail());
     let output = model.outputs().pop().with_context(|| format!("no tool call was made; {}", client.tail()))?;
     let pid = server.pid()?;
-    server.first_line(Duration::ZERO).await.context("our listener did not stay")?;
+    ensure!(!server.has_ended()?, "our listener did not stay; {}", server.tail());
     Ok(Turn { output, pid })
 }
 

@@ -1,0 +1,147 @@
+//! A server of ours as a real process, with its credentials, and the executors and clients that use it.
+//!
+//! In flows the path of the built binary, out flow a running server, executors behind it and finished `exec` runs. It
+//! knows the command line and nothing of what is behind it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use crate::child::{Running, Spawn};
+use crate::stock::Stock;
+
+/// For a process to say that it is ready.
+const READY: Duration = Duration::from_secs(20);
+/// For an `exec` of the checks, unless they say otherwise.
+pub const EXEC: Duration = Duration::from_secs(60);
+
+/// A server with its data directory and tokens. It can be stopped and started again.
+#[derive(Debug)]
+pub struct Plane {
+    exedra: PathBuf,
+    dir: PathBuf,
+    server: Option<Running>,
+    /// Where it is reached.
+    pub url: String,
+    /// Of role client.
+    pub client_token: String,
+    executor_token: String,
+}
+
+impl Plane {
+    /// Starts a server on a free port, with its records and logs below `dir`.
+    ///
+    /// # Errors
+    /// It does not start, or gives no tokens.
+    pub async fn start(exedra: &Path, dir: &Path) -> Result<Self> {
+        let mut plane = Self {
+            exedra: exedra.to_owned(),
+            dir: dir.to_owned(),
+            server: None,
+            url: String::new(),
+            client_token: String::new(),
+            executor_token: String::new(),
+        };
+        plane.serve("127.0.0.1:0").await?;
+        plane.client_token = plane.token("client").await?;
+        plane.executor_token = plane.token("executor").await?;
+        Ok(plane)
+    }
+
+    async fn serve(&mut self, address: &str) -> Result<()> {
+        let spawn = Spawn::new(&self.exedra).args(["serve", "--json", "--listen", address]);
+        let mut server = spawn.arg("--data-dir").arg(self.data()).start("server", &self.dir)?;
+        let line = server.first_line(READY).await?;
+        let said: Value = serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
+        self.url = said.get("url").and_then(Value::as_str).context("the server gave no URL")?.to_owned();
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Stops the server in good order.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn stop(&mut self) -> Result<()> {
+        let server = self.server.take().context("the server does not run")?;
+        let status = server.stop().await?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
+
+    /// Starts the server again where it was.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let address = self.url.strip_prefix("http://").context("a URL of plain http")?.to_owned();
+        self.serve(&address).await
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    async fn token(&self, role: &str) -> Result<String> {
+        let spawn = Spawn::new(&self.exedra).args(["token", "create", "--role", role, "--data-dir"]).arg(self.data());
+        Ok(spawn.text(READY).await?.trim().to_owned())
+    }
+
+    /// An executor of ours that registers as `id`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn executor(&self, id: &str) -> Result<Running> {
+        self.register(Spawn::new(&self.exedra), id)
+    }
+
+    /// A stock one that registers as `id`; it gives up on any error, so the server has to be there.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not register.
+    pub async fn stock_executor(&self, stock: &Stock, home: &Path, id: &str) -> Result<Running> {
+        let mut executor = self.register(stock.spawn(home), id)?;
+        executor.says(&format!("registered with executor_id {id}"), READY).await?;
+        Ok(executor)
+    }
+
+    fn register(&self, spawn: Spawn, id: &str) -> Result<Running> {
+        spawn
+            .args(["exec-server", "--remote", &self.url, "--executor-id", id])
+            .env("CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN", &self.executor_token)
+            .start(&format!("executor-{id}"), &self.dir)
+    }
+
+    /// `exedra exec` with `args`, ready to run.
+    pub fn exec(&self, args: &[&str]) -> Spawn {
+        Spawn::new(&self.exedra)
+            .arg("exec")
+            .args(args)
+            .env("EXEDRA_SERVER", &self.url)
+            .env("EXEDRA_TOKEN", &self.client_token)
+    }
+
+    /// `exedra exec` with `args` and `input` on its stdin, which then ends.
+    ///
+    /// # Errors
+    /// It cannot be run or does not end within [`EXEC`].
+    pub async fn exec_with_input(&self, args: &[&str], input: Vec<u8>) -> Result<Output> {
+        let mut command = self.exec(args).command();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut stdin = child.stdin.take().context("no stdin")?;
+        let write = async {
+            // A command that reads only a part breaks the pipe, which is fine.
+            let _ = stdin.write_all(&input).await;
+            drop(stdin);
+        };
+        let both = async { tokio::join!(write, child.wait_with_output()) };
+        let (_, output) = timeout(EXEC, both).await.with_context(|| format!("exec {args:?} did not end"))?;
+        Ok(output?)
+    }
+}
