@@ -48,7 +48,6 @@ pub struct Sender {
 pub struct Receiver {
     queue: queue::Rx<Message>,
     outcome: Outcome,
-    #[expect(dead_code, reason = "held for its drop, which aborts the driver")]
     tasks: JoinSet<()>,
 }
 
@@ -61,6 +60,24 @@ pub(crate) struct Ends {
     pub(crate) incoming: queue::Tx<Message>,
     /// Turns to a reason when somebody wants the connection closed, after what is queued.
     pub(crate) close: Closing,
+    /// Where to say that nothing more will arrive, while there may still be something to send.
+    pub(crate) told: Told,
+}
+
+/// The reason why a connection ended, as its driver tells it. The first one counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Told(Arc<watch::Sender<Option<Disconnect>>>);
+
+impl Told {
+    pub(crate) fn tell(&self, reason: Disconnect) {
+        self.0.send_if_modified(|told| {
+            let first = told.is_none();
+            if first {
+                *told = Some(reason);
+            }
+            first
+        });
+    }
 }
 
 /// The wish to close, as the driver sees it.
@@ -117,12 +134,14 @@ impl Connection {
         let (in_tx, in_rx) = queue::channel(INCOMING_BYTES);
         let (close_tx, close_rx) = watch::channel(None);
         let (outcome_tx, outcome_rx) = watch::channel(None);
-        let driver = driver(Ends { outgoing: out_rx, incoming: in_tx, close: Closing(close_rx) });
+        let told = Told(Arc::new(outcome_tx));
+        let ends = Ends { outgoing: out_rx, incoming: in_tx, close: Closing(close_rx), told: told.clone() };
+        let driver = driver(ends);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let reason = driver.await;
             tracing::debug!(%reason, "connection ended");
-            outcome_tx.send_replace(Some(reason));
+            told.tell(reason);
         });
         let outcome = Outcome(outcome_rx);
         let sender = Sender { queue: out_tx, close: Arc::new(close_tx), outcome: outcome.clone() };
@@ -194,9 +213,10 @@ impl Receiver {
         }
     }
 
-    /// Waits for the end of the connection; messages that still arrive are thrown away.
+    /// Waits for the end of the connection, in both directions; messages that still arrive are thrown away.
     pub async fn finished(&mut self) -> Disconnect {
         while self.queue.recv().await.is_some() {}
+        while self.tasks.join_next().await.is_some() {}
         self.outcome.told().await
     }
 }

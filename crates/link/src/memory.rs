@@ -28,7 +28,7 @@ enum Parcel {
 }
 
 async fn drive(ends: Ends, wire_out: queue::Tx<Parcel>, wire_in: queue::Rx<Parcel>) -> Disconnect {
-    let Ends { outgoing, incoming, close } = ends;
+    let Ends { outgoing, incoming, close, .. } = ends;
     tokio::select! {
         reason = read(wire_in, incoming) => reason,
         reason = write(outgoing, close, wire_out) => reason,

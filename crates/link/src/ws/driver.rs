@@ -53,7 +53,7 @@ where
     Connection::spawn(move |ends| async move {
         let mut stream = opening.await;
         let Some((socket, replies)) = stream.get_mut().take_write() else { return Disconnect::Dropped };
-        let Ends { outgoing, incoming, close } = ends;
+        let Ends { outgoing, incoming, close, .. } = ends;
         let pulse = Arc::new(Pulse::new());
         let (finish_tx, finish) = oneshot::channel();
 

@@ -64,7 +64,9 @@ async fn a_refusal_tells_status_reason_and_when_to_come_back() {
     assert!(error.is_stale_ticket() && !error.is_retryable());
     assert!(error.to_string().ends_with("refused the websocket: 401 Unauthorized (expired)"), "{error}");
 
-    for (status, stale, retryable) in [("409 Conflict", true, true), ("503 x", false, true), ("302 Found", false, false)] {
+    for (status, stale, retryable) in
+        [("409 Conflict", true, true), ("503 x", false, true), ("302 Found", false, false)]
+    {
         let answer = format!("HTTP/1.1 {status}\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
         let (error, _) = dial_with(DialOptions::default(), |io| answering(io, &answer)).await;
         assert_eq!((error.is_stale_ticket(), error.is_retryable()), (stale, retryable), "{status}");

@@ -100,7 +100,9 @@ async fn what_is_no_utf8_is_refused_with_1007() {
 #[tokio::test]
 async fn broken_rules_are_refused_with_1002() {
     // Reserved bit, unknown opcode, unmasked frame to a server, continuation of nothing, fragmented ping.
-    for garbage in [&b"\xc1\x80\0\0\0\0"[..], b"\x83\x80\0\0\0\0", b"\x81\x01x", b"\x80\x80\0\0\0\0", b"\x09\x80\0\0\0\0"] {
+    for garbage in
+        [&b"\xc1\x80\0\0\0\0"[..], b"\x83\x80\0\0\0\0", b"\x81\x01x", b"\x80\x80\0\0\0\0", b"\x09\x80\0\0\0\0"]
+    {
         let (mut ours, mut peer) = raw::accepted(WsOptions::default()).await;
         peer.io.write_all(garbage).await.unwrap();
         assert_eq!(peer.closed().await.0, 1002, "{garbage:?}");
