@@ -193,6 +193,11 @@ impl Sender {
         });
     }
 
+    /// Waits until the connection has ended, and tells why. Somebody must receive meanwhile.
+    pub async fn ended(&self) -> Disconnect {
+        self.outcome.told().await
+    }
+
     /// Why the connection ended; none while it lasts.
     pub fn disconnect(&self) -> Option<Disconnect> {
         self.outcome.now()

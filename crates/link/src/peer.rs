@@ -1,33 +1,65 @@
 //! The client's side of JSON-RPC over a connection: calls out by id, events in.
 //!
-//! In flows a [`Connection`], out flow a [`Client`] to call with and the [`Events`] that the server sends. The
+//! In flows a [`Connection`], out flow a [`Client`] to call with and the [`Events`] that the server sends unasked. The
 //! bookkeeping is pure (`calls`), the task around it thin (`driver`). What a method means is no business of this module.
+//!
+//! Answers and events come through one socket, in order. When nobody reads the events, their queue fills up, then the
+//! socket is not read, and then **no call is answered**: whoever makes calls must also read the events, or drop them.
 
+mod calls;
+mod driver;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 use exedra_proto::close::CloseReason;
-use exedra_proto::envelope::RpcError;
+use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::method::{Method, ServerEvent};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 
-use crate::connection::Connection;
+use calls::Calls;
+
+use crate::connection::{Connection, Sender};
 use crate::error::Disconnect;
+use crate::queue;
 
-/// Most calls in flight; more wait in [`Client::call`] until one is answered.
+/// Most calls in flight; more wait in [`Client::call`], first come, first served, until one is answered or dropped.
 pub const MAX_CALLS: usize = 1024;
+/// Room for events that nobody has read yet, in bytes of their messages (each counts 1 KiB at least): when it is full, the
+/// socket is not read, and the server has to wait.
+pub const EVENT_BYTES: usize = 1024 * 1024;
 
-/// Calls methods of a server; clones call the same one. When the last clone is dropped, the connection is.
+/// Calls methods of a server; clones call the same one. When the last clone is dropped, the connection is, too.
 #[derive(Clone, Debug)]
-pub struct Client {}
+pub struct Client {
+    core: Arc<Core>,
+    _driver: Arc<JoinSet<()>>,
+}
 
-/// What the server says without being asked.
+/// What the server says without being asked. Dropping this throws away all that follows.
 #[derive(Debug)]
-pub struct Events {}
+pub struct Events(queue::Rx<Event>);
 
-/// One of them.
+/// One thing that the server said without being asked.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// A notification.
     Server(ServerEvent),
-    /// The server could not read a message of ours (an error with id -1).
+    /// The server could not read a message of ours (an error with id -1). Which one, nobody knows.
     Complaint(RpcError),
+}
+
+/// An answer: the raw result, still part of the message it came in.
+type Answer = Result<Bytes, RpcError>;
+
+/// What calls and driver share.
+#[derive(Debug)]
+struct Core {
+    sender: Sender,
+    calls: Mutex<Calls<oneshot::Sender<Answer>>>,
+    slots: Semaphore,
 }
 
 /// Why a call has no result.
@@ -37,12 +69,12 @@ pub enum CallError {
     /// The server answered with an error.
     #[error("{0}")]
     Rpc(RpcError),
-    /// The connection ended first. Whether the server did what was asked is unknown if [`CallError::was_sent`].
+    /// The connection ended first.
     #[error("{reason}")]
     Disconnected {
         /// Why.
         reason: Disconnect,
-        /// Whether the call had been handed to the connection.
+        /// Whether the call had been handed to the connection. If so, the server may or may not have done what was asked.
         was_sent: bool,
     },
     /// The result does not fit the method.
@@ -63,20 +95,56 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// Whether the same call on another connection may work, and cannot be a second time.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Disconnected { reason, was_sent: false } if reason.is_retryable())
+    }
+
+    /// What a person can do, if anything.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Disconnected { was_sent: true, .. } => {
+                Some("the connection ended before the answer; it is unknown whether the executor did it")
+            }
+            Self::Disconnected { reason, .. } => reason.hint(),
+            Self::BadResult { .. } => Some("the two ends may be of versions that do not fit"),
+            _ => None,
+        }
+    }
+}
+
 impl Client {
     /// Starts to serve `connection`.
     pub fn start(connection: Connection) -> (Self, Events) {
-        drop(connection);
-        (Self {}, Events {})
+        let Connection { sender, receiver } = connection;
+        let core = Arc::new(Core { sender, calls: Mutex::default(), slots: Semaphore::new(MAX_CALLS) });
+        let (events_tx, events_rx) = queue::channel(EVENT_BYTES);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(driver::run(Arc::clone(&core), receiver, events_tx));
+        (Self { core, _driver: Arc::new(tasks) }, Events(events_rx))
     }
 
-    /// Calls a method and waits for its result. Dropping the future forgets the call, not what the server does about it.
+    /// Calls a method and waits for its result; waits first while [`MAX_CALLS`] are in flight.
+    ///
+    /// Dropping the future forgets the call: its answer is ignored, but the server may do what was asked.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, CallError> {
-        let _ = params;
-        Err(CallError::BadParams { method: M::NAME, text: String::new() })
+        let unsent = |reason| CallError::Disconnected { reason, was_sent: false };
+        let Ok(_slot) = self.core.slots.acquire().await else { return Err(unsent(self.core.ended())) };
+        let (waiter, answer) = oneshot::channel();
+        let call = Call { core: &self.core, id: self.core.calls().open(waiter).map_err(unsent)? };
+        let request = envelope::request(&RequestId::Integer(call.id), M::NAME, params)
+            .map_err(|error| CallError::BadParams { method: M::NAME, text: error.to_string() })?;
+        self.core.sender.send(request).await.map_err(unsent)?;
+        match answer.await {
+            Ok(Ok(result)) => serde_json::from_slice(&result)
+                .map_err(|error| CallError::BadResult { method: M::NAME, text: error.to_string() }),
+            Ok(Err(error)) => Err(CallError::Rpc(error)),
+            Err(_) => Err(CallError::Disconnected { reason: self.core.ended(), was_sent: true }),
+        }
     }
 
     /// Sends a notification without params.
@@ -84,24 +152,54 @@ impl Client {
     /// # Errors
     /// The connection ended.
     pub async fn notify(&self, name: &str) -> Result<(), Disconnect> {
-        let _ = name;
-        Err(Disconnect::Dropped)
+        // A text and an empty map can always be encoded.
+        let message = envelope::notification(name, &serde_json::Map::new()).unwrap_or_default();
+        self.core.sender.send(message).await
     }
 
     /// Closes the connection in good order, after what is queued; open calls fail.
     pub fn close(&self, reason: CloseReason) {
-        let _ = reason;
+        self.core.sender.close(reason);
     }
 
     /// Waits until the connection has ended, and tells why.
+    ///
+    /// As for answers, the events must be read meanwhile.
     pub async fn finished(&self) -> Disconnect {
-        Disconnect::Dropped
+        self.core.sender.ended().await
+    }
+
+    /// Why the connection ended; none while it lasts.
+    pub fn disconnect(&self) -> Option<Disconnect> {
+        self.core.sender.disconnect()
     }
 }
 
 impl Events {
-    /// The next event; none after the connection ended.
+    /// The next event; none after the connection ended. Cancelling the wait loses none.
     pub async fn next(&mut self) -> Option<Event> {
-        None
+        self.0.recv().await
+    }
+}
+
+impl Core {
+    fn calls(&self) -> std::sync::MutexGuard<'_, Calls<oneshot::Sender<Answer>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> Disconnect {
+        self.calls().ended().or_else(|| self.sender.disconnect()).unwrap_or(Disconnect::Dropped)
+    }
+}
+
+/// An open call; forgets its id when it is dropped.
+struct Call<'a> {
+    core: &'a Core,
+    id: i64,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.core.calls().forget(self.id);
     }
 }

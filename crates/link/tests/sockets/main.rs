@@ -4,4 +4,5 @@ mod dial;
 mod goodbyes;
 mod liveness;
 mod messages;
+mod peer;
 mod raw;

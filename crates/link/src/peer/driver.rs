@@ -1,0 +1,87 @@
+//! Reads what the server sends, and hands each message to whom it concerns: a waiting call, or the events.
+//!
+//! It tolerates what a server should not send: answers that nobody waits for, unknown notifications and text that is no
+//! JSON-RPC are logged by kind and passed over; a request is answered with "not implemented".
+
+use std::sync::Arc;
+
+use exedra_proto::envelope::{self, Message as Envelope, RequestId};
+use exedra_proto::method::{ServerEvent, unknown_method};
+
+use super::{Core, Event};
+use crate::connection::Receiver;
+use crate::message::Message;
+use crate::queue;
+
+/// Longest method name that is logged, in characters: it comes from the other end.
+const MAX_LOGGED: usize = 64;
+
+pub(super) async fn run(core: Arc<Core>, mut receiver: Receiver, events: queue::Tx<Event>) {
+    let reason = loop {
+        match receiver.recv().await {
+            Ok(message) => take(&core, message, &events).await,
+            Err(reason) => break reason,
+        }
+    };
+    let waiting = core.calls().end(reason);
+    // Dropped waiters tell the calls that no answer will come.
+    drop(waiting);
+    core.slots.close();
+}
+
+async fn take(core: &Core, message: Message, events: &queue::Tx<Event>) {
+    let bytes = message.clone().into_bytes();
+    let parsed = match message.as_text() {
+        Ok(text) => envelope::parse(text),
+        Err(error) => Err(error.to_string()),
+    };
+    let event = match parsed {
+        Ok(Envelope::Response { id, result }) => {
+            return answer(core, &id, Ok(bytes.slice_ref(result.get().as_bytes())));
+        }
+        Ok(Envelope::Error { id: RequestId::UNKNOWN, error }) => {
+            tracing::warn!(code = error.code, message = %error.message, "the server could not read a message of ours");
+            Event::Complaint(error)
+        }
+        Ok(Envelope::Error { id, error }) => return answer(core, &id, Err(error)),
+        Ok(Envelope::Request { id, method, .. }) => return refuse(core, &id, &method),
+        Ok(Envelope::Notification { method, params }) => match ServerEvent::decode(&method, params) {
+            Ok(Some(event)) => Event::Server(event),
+            Ok(None) => {
+                tracing::debug!(method = %cut(&method), "unknown notification ignored");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(method = %cut(&method), %error, "unreadable notification ignored");
+                return;
+            }
+        },
+        Err(error) => {
+            tracing::warn!(%error, "unreadable message from the server ignored");
+            return;
+        }
+    };
+    // Closed only if nobody wants events any more.
+    let _ = events.send(event, bytes.len()).await;
+}
+
+fn answer(core: &Core, id: &RequestId, answer: super::Answer) {
+    let waiter = core.calls().answer(id);
+    match waiter {
+        // The call may have been dropped a moment ago.
+        Some(waiter) => drop(waiter.send(answer)),
+        None => tracing::debug!(%id, "answer to no open call ignored"),
+    }
+}
+
+/// Never waits: a server that floods us with requests and reads nothing gets no answers, and blocks nobody.
+fn refuse(core: &Core, id: &RequestId, method: &str) {
+    tracing::debug!(method = %cut(method), "request from the server refused");
+    if let Ok(text) = envelope::error(id, &unknown_method(&cut(method))) {
+        core.sender.try_send(text);
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_LOGGED).collect()
+}
