@@ -189,3 +189,20 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_do_not_wait_for_more_to_send() {
+        let any = ListenUrl::parse(ListenUrl::DEFAULT).unwrap();
+        let listener = Listener::bind(&any, ListenOptions::default()).await.unwrap();
+        let ListenUrl::Ws(address) = *listener.url() else { panic!("a TCP listener") };
+        assert_ne!(address.port(), 0);
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let Stream::Tcp(stream, peer) = accepted.unwrap() else { panic!("a TCP stream") };
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(peer, Peer::Tcp(client.unwrap().local_addr().unwrap()));
+    }
+}

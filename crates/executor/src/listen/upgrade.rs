@@ -43,7 +43,6 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(MAX_HEAD)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let parts = tokio::time::timeout(timeout, connection.without_shutdown()).await??;
     if !upgraded.load(Ordering::Relaxed) {
@@ -75,6 +74,7 @@ fn respond(answer: Answer) -> Response<Empty<Bytes>> {
         }
         Answer::Status(status, header) => {
             *response.status_mut() = status;
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             if let Some((name, value)) = header {
                 response.headers_mut().insert(name, value);
             }

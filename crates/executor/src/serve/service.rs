@@ -1,0 +1,346 @@
+//! The loop of one connection: messages in, requests put in order and run, answers and notifications out.
+//!
+//! Requests run inside this one task, side by side; what a method does is not known here, only when it may run and where
+//! its answer goes. Two bounds hold the memory of a connection; where one is reached its socket is not read until there
+//! is room again.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use exedra_host::fetch::Fetcher;
+use exedra_link::{Connection, Disconnect, Message, Receiver, Sender};
+use exedra_proto::envelope::{RequestId, RpcError};
+use exedra_proto::ids::SessionId;
+use exedra_proto::method;
+use exedra_proto::session::{ExedraOne, Extensions, InitializeParams, InitializeResult};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use crate::dispatch::errors;
+use crate::dispatch::gate::Gate;
+use crate::dispatch::http::Body;
+use crate::dispatch::incoming::{self, Incoming};
+use crate::dispatch::order::{Order, Ticket};
+use crate::dispatch::reply::{LARGE, encode, refusal};
+use crate::dispatch::route::{self, Context, Job};
+use crate::peer::Peer;
+use crate::session::attach::Attachment;
+use crate::session::outbox::{self, Hold, Holds};
+use crate::session::table::{ConnectionId, Refusal};
+use crate::session::{Session, Sessions};
+
+/// Requests of one connection that may be unanswered: what a stock client has in flight, and one to clean up. Above it the
+/// socket is not read.
+const MAX_IN_FLIGHT: usize = 1_025;
+/// What unanswered requests and unsent answers of one connection may take, in bytes as JSON. Above it the socket is not
+/// read; the message that passes it is still served.
+const MAX_HELD: usize = 128 * 1024 * 1024;
+type Pinned<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// One connection. What works on the session goes down before the hold on it.
+pub struct Service {
+    running: FuturesUnordered<Pinned<Done>>,
+    sending: FuturesUnordered<Pinned<Sent>>,
+    bodies: FuturesUnordered<Pinned<()>>,
+    outbox: Option<Pinned<Disconnect>>,
+    waiting: HashMap<Ticket, Request>,
+    order: Order,
+    holds: Holds,
+    held: usize,
+    gate: Gate,
+    agreed: ExedraOne,
+    context: Option<Context>,
+    attachment: Option<Attachment>,
+    sessions: Arc<Sessions>,
+    fetcher: Arc<Fetcher>,
+    number: ConnectionId,
+    peer: Peer,
+    spoke: bool,
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// A job, and the length of the message that asked for it.
+struct Request {
+    job: Job,
+    bytes: usize,
+}
+
+/// A request whose job has run.
+struct Done {
+    ticket: Ticket,
+    bytes: usize,
+    served: route::Served,
+    hold: Option<Hold>,
+}
+
+/// An answer that is in the connection's queue, or that nobody will get.
+struct Sent {
+    bytes: usize,
+    after: After,
+}
+
+/// What follows an answer.
+enum After {
+    Nothing,
+    Body(Body),
+    Events(Arc<Session>),
+}
+
+enum Step {
+    Done(Done),
+    Sent(Sent),
+    Message(Result<Message, Disconnect>),
+    Nothing,
+}
+
+impl Service {
+    /// For a connection on which nothing has happened yet.
+    pub fn new(connection: Connection, peer: Peer, sessions: Arc<Sessions>, fetcher: Arc<Fetcher>) -> Self {
+        Self {
+            running: FuturesUnordered::new(),
+            sending: FuturesUnordered::new(),
+            bodies: FuturesUnordered::new(),
+            outbox: None,
+            waiting: HashMap::new(),
+            order: Order::default(),
+            holds: Holds::default(),
+            held: 0,
+            gate: Gate::default(),
+            agreed: ExedraOne::default(),
+            context: None,
+            attachment: None,
+            number: sessions.number_connection(),
+            sessions,
+            fetcher,
+            peer,
+            spoke: false,
+            sender: connection.sender,
+            receiver: connection.receiver,
+        }
+    }
+
+    /// Whether anything came from the client.
+    pub fn has_spoken(&self) -> bool {
+        self.spoke
+    }
+
+    /// Whether the client opened or resumed a session.
+    pub fn has_opened(&self) -> bool {
+        self.gate != Gate::New
+    }
+
+    /// Gives the session back, and what is left of the connection.
+    pub fn detach(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// Serves until the connection ends.
+    pub async fn run(&mut self) -> Disconnect {
+        loop {
+            match self.step().await {
+                Step::Done(done) => self.finish(done).await,
+                Step::Sent(sent) => self.sent(sent),
+                Step::Message(Ok(message)) => self.take(message).await,
+                Step::Message(Err(disconnect)) => return disconnect,
+                Step::Nothing => {}
+            }
+        }
+    }
+
+    /// What happens next. What frees memory comes first, what takes some last; the parts that could go on without end
+    /// yield by themselves.
+    async fn step(&mut self) -> Step {
+        let may_read = self.may_read();
+        tokio::select! {
+            biased;
+            Some(done) = self.running.next() => Step::Done(done),
+            Some(sent) = self.sending.next() => Step::Sent(sent),
+            Some(()) = self.bodies.next() => Step::Nothing,
+            _ = polled(&mut self.outbox) => {
+                // The receiver knows why, too, and has the messages that came before.
+                self.outbox = None;
+                Step::Nothing
+            }
+            message = self.receiver.recv(), if may_read => Step::Message(message),
+            disconnect = self.sender.ended(), if !may_read => Step::Message(Err(disconnect)),
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.order.unfinished() + self.sending.len() < MAX_IN_FLIGHT && self.held < MAX_HELD
+    }
+
+    async fn take(&mut self, message: Message) {
+        self.spoke = true;
+        let bytes = message.len();
+        let job = match decode(message, self.agreed, self.peer).await {
+            Incoming::Request(id, request) => match *request {
+                Ok(method::Request::Initialize(params)) => return self.initialize(id, params).await,
+                Ok(request) => self.job(id, request),
+                Err(error) => route::refuse(id, error),
+            },
+            Incoming::Initialized => match self.gate.confirm() {
+                Ok(()) => return,
+                Err(error) => route::refuse(RequestId::UNKNOWN, error),
+            },
+            Incoming::Odd(error) => {
+                tracing::debug!(peer = %self.peer, %error, "odd message");
+                route::refuse(RequestId::UNKNOWN, error)
+            }
+            Incoming::Ignored => return tracing::debug!(peer = %self.peer, "an error message without an id"),
+        };
+        self.submit(Request { job, bytes }).await;
+    }
+
+    async fn initialize(&mut self, id: RequestId, params: InitializeParams) {
+        let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
+        match self.attach(params.resume_session_id).await {
+            Err(error) => self.send(refusal(&id, &error), None, After::Nothing).await,
+            Ok(attachment) => {
+                let session = Arc::clone(attachment.session());
+                tracing::info!(peer = %self.peer, session = %session.id, client = ?params.client_name, "initialized");
+                let agreed = offer.map(|offer| offer.and(ExedraOne::SUPPORTED));
+                let extensions = agreed.map(|agreed| Extensions { exedra_1: Some(agreed) });
+                let result = InitializeResult { session_id: session.id.clone(), extensions };
+                self.gate.open();
+                self.agreed = agreed.unwrap_or_default();
+                self.context = Some(Context::new(Arc::clone(&session), Arc::clone(&self.fetcher)));
+                self.attachment = Some(attachment);
+                let text = encode(id, Ok(result), 0).await;
+                self.send(text, None, After::Events(session)).await;
+            }
+        }
+    }
+
+    async fn attach(&mut self, resume: Option<SessionId>) -> Result<Attachment, RpcError> {
+        self.gate.may_open()?;
+        let Some(id) = resume else {
+            return Attachment::create(&self.sessions, self.number).ok_or_else(errors::shutting_down);
+        };
+        Attachment::resume(&self.sessions, &id, self.number).await.map_err(|refusal| match refusal {
+            Refusal::Unknown => errors::unknown_session(&id),
+            Refusal::Attached(_) => errors::session_attached(&id),
+        })
+    }
+
+    fn job(&self, id: RequestId, request: method::Request) -> Job {
+        match self.admit(&request) {
+            Ok(context) => route::route(id, request, context),
+            Err(error) => route::refuse(id, error),
+        }
+    }
+
+    fn admit(&self, request: &method::Request) -> Result<&Context, RpcError> {
+        // Stock decodes all of the params before it looks at the handshake.
+        self.gate.may_use(request.row().group).map_err(|refusal| route::check(request).err().unwrap_or(refusal))?;
+        let current = self.attachment.as_ref().is_some_and(Attachment::is_current);
+        self.context.as_ref().filter(|_| current).ok_or_else(errors::session_resumed_elsewhere)
+    }
+
+    async fn submit(&mut self, request: Request) {
+        self.held += request.bytes;
+        let (ticket, ready) = self.order.admit(request.job.class.clone());
+        if ready {
+            self.launch(ticket, request).await;
+        } else {
+            self.waiting.insert(ticket, request);
+        }
+    }
+
+    /// Polls a job once: most are done then, and need no place among the running ones.
+    async fn launch(&mut self, ticket: Ticket, request: Request) {
+        let mut ready = vec![(ticket, request)];
+        while !ready.is_empty() {
+            for (ticket, Request { job, bytes }) in std::mem::take(&mut ready) {
+                let hold = job.starts.map(|process| self.holds.hold(process));
+                let mut work = job.work;
+                match polled_once(&mut work).await {
+                    Poll::Ready(served) => ready.extend(self.done(Done { ticket, bytes, served, hold }).await),
+                    Poll::Pending => self.running.push(Box::pin(async move {
+                        let served = work.await;
+                        Done { ticket, bytes, served, hold }
+                    })),
+                }
+            }
+        }
+    }
+
+    async fn finish(&mut self, done: Done) {
+        for (ticket, request) in self.done(done).await {
+            self.launch(ticket, request).await;
+        }
+    }
+
+    /// Sends the answer of a job, and gives back the requests that waited for it.
+    async fn done(&mut self, done: Done) -> Vec<(Ticket, Request)> {
+        self.held -= done.bytes;
+        let after = done.served.body.map_or(After::Nothing, After::Body);
+        self.send(done.served.text, done.hold, after).await;
+        let released = self.order.finish(done.ticket);
+        released.into_iter().filter_map(|ticket| Some((ticket, self.waiting.remove(&ticket)?))).collect()
+    }
+
+    async fn send(&mut self, text: String, hold: Option<Hold>, after: After) {
+        let message = Message::text(text);
+        if self.sending.is_empty() && self.sender.try_send(message.clone()) {
+            drop(hold);
+            return self.follow(after);
+        }
+        let (sender, bytes) = (self.sender.clone(), message.len());
+        let mut send: Pinned<Sent> = Box::pin(async move {
+            // The receiver learns why there is nobody to send to.
+            let _ = sender.send(message).await;
+            drop(hold);
+            Sent { bytes, after }
+        });
+        self.held += bytes;
+        match polled_once(&mut send).await {
+            Poll::Ready(sent) => self.sent(sent),
+            Poll::Pending => self.sending.push(send),
+        }
+    }
+
+    fn sent(&mut self, sent: Sent) {
+        self.held -= sent.bytes;
+        self.follow(sent.after);
+    }
+
+    fn follow(&mut self, after: After) {
+        match after {
+            After::Nothing => {}
+            After::Body(body) => self.bodies.push(Box::pin(body.pump(self.sender.clone()))),
+            After::Events(session) => {
+                let (sender, holds) = (self.sender.clone(), self.holds.clone());
+                self.outbox = Some(Box::pin(outbox::run(session, sender, holds)));
+            }
+        }
+    }
+}
+
+async fn decode(message: Message, agreed: ExedraOne, peer: Peer) -> Incoming {
+    let large = message.len() >= LARGE;
+    let label = move || peer.message_label();
+    let decode = move || match message.as_text() {
+        Ok(text) => incoming::decode(text, agreed, label),
+        Err(cause) => Incoming::Odd(errors::unreadable(&label(), &cause.to_string())),
+    };
+    if !large {
+        return decode();
+    }
+    tokio::task::spawn_blocking(decode).await.unwrap_or_else(|_| Incoming::Odd(errors::shutting_down()))
+}
+
+async fn polled<T>(future: &mut Option<Pinned<T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn polled_once<T>(future: &mut Pinned<T>) -> Poll<T> {
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}

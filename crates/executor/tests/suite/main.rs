@@ -1,0 +1,13 @@
+//! The executor through its real interfaces: memory links, websockets, socket files, a scripted registry.
+
+mod bench;
+mod daemon;
+mod flow;
+mod http;
+mod lifecycle;
+mod listen;
+mod odd;
+mod order;
+mod process;
+mod resume;
+mod script;

@@ -1,0 +1,69 @@
+//! `process/*` from end to end.
+
+use serde_json::json;
+
+use crate::bench::{Bench, start, write};
+
+#[tokio::test]
+async fn output_streams_and_exit_code() {
+    let mut bench = Bench::new();
+    let mut client = bench.open().await;
+    let answer = client.start("p", &["sh", "-c", "echo out; echo err >&2; exit 7"]).await;
+    assert_eq!(answer["result"], json!({"processId": "p"}));
+    let output = client.follow("p").await;
+    assert_eq!((output.stdout, output.stderr, output.code), (b"out\n".into(), b"err\n".into(), Some(7)));
+    let read = client.call("process/read", json!({"processId": "p"})).await;
+    assert_eq!(read["result"]["closed"], true);
+    assert_eq!(read["result"]["nextSeq"], 3);
+}
+
+#[tokio::test]
+async fn failures_to_start_have_the_codes_of_stock() {
+    let mut bench = Bench::new();
+    let mut client = bench.open().await;
+    let mut tty = start("t", &["true"]);
+    tty["argv"] = json!([""]);
+    tty["tty"] = json!(true);
+    client.start("used", &["sleep", "600"]).await;
+    let enforced = {
+        let mut params = start("s", &["true"]);
+        params["enforceManagedNetwork"] = json!(true);
+        params
+    };
+    for (params, code, text) in [
+        (start("p", &[]), -32602, "argv must not be empty"),
+        (start("p", &[""]), -32603, "missing program for pipe spawn"),
+        (tty, -32603, "missing program for PTY spawn"),
+        (start("p", &["/no/such/program"]), -32603, "No such file or directory (os error 2)"),
+        (start("used", &["true"]), -32600, "process used already exists"),
+        (enforced, -32602, "sandbox intent cannot be enforced on this executor"),
+    ] {
+        let answer = client.call("process/start", params).await;
+        assert_eq!(answer["error"], json!({"code": code, "message": text}));
+    }
+}
+
+#[tokio::test]
+async fn close_stdin_ends_a_filter() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    client.handshake_with(json!({"clientName": "x", "extensions": {"exedra/1": {"closeStdin": true}}})).await;
+    client.post("process/start", start("p", &["cat"])).await;
+    client.post("process/write", write("p", b"all of it")).await;
+    client.post("process/closeStdin", json!({"processId": "p"})).await;
+    let output = client.follow("p").await;
+    assert_eq!((output.stdout.as_slice(), output.code), (&b"all of it"[..], Some(0)));
+}
+
+#[tokio::test]
+async fn processes_of_another_session_are_invisible() {
+    let mut bench = Bench::new();
+    let (mut one, mut two) = (bench.open().await, bench.open().await);
+    one.start("p", &["sleep", "600"]).await;
+    let read = two.call("process/read", json!({"processId": "p"})).await;
+    assert_eq!(read["error"], json!({"code": -32600, "message": "unknown process id p"}));
+    assert_eq!(two.call("process/write", write("p", b"x")).await["result"]["status"], "unknownProcess");
+    assert_eq!(two.call("process/terminate", json!({"processId": "p"})).await["result"]["running"], false);
+    two.start("p", &["true"]).await;
+    assert_eq!(two.follow("p").await.code, Some(0));
+}
