@@ -55,18 +55,9 @@ impl Server {
         let mut patience = Patience::new(budget, Instant::now());
         loop {
             let wait_ms = patience.wait_ms(Instant::now());
-            let error = match self.attempt(id, wait_ms).await {
+            match self.attempt(id, wait_ms).await {
                 Ok(executor) => return Ok(executor),
-                Err(error) => error,
-            };
-            tracing::debug!(%error, "no executor yet");
-            let now = Instant::now();
-            match patience.pause(error.retry_after(), now) {
-                Some(pause) if error.is_retryable() => {
-                    waiting(&error, patience.left(now));
-                    tokio::time::sleep(pause).await;
-                }
-                _ => return Err(error),
+                Err(error) => wait_out(error, &mut patience, &mut waiting).await?,
             }
         }
     }
@@ -79,22 +70,41 @@ impl Server {
     }
 }
 
-/// Connects straight to a listener, `ws://`, `wss://` or `unix://`, within `budget`.
+/// Connects straight to a listener, `ws://`, `wss://` or `unix://`, within `budget`; `waiting` is as for
+/// [`Server::executor`].
 ///
 /// # Errors
 /// The last failure. Nothing was done there.
-pub async fn listener(url: &str, budget: Duration) -> Result<Executor, Error> {
+pub async fn listener(
+    url: &str,
+    budget: Duration,
+    mut waiting: impl FnMut(&Error, Duration),
+) -> Result<Executor, Error> {
     let url = Secret::new(url);
     let mut patience = Patience::new(budget, Instant::now());
     loop {
-        let error = match attempt_listener(&url).await {
+        match attempt_listener(&url).await {
             Ok(executor) => return Ok(executor),
-            Err(error) => error,
-        };
-        match patience.pause(error.retry_after(), Instant::now()) {
-            Some(pause) if error.is_retryable() => tokio::time::sleep(pause).await,
-            _ => return Err(error),
+            Err(error) => wait_out(error, &mut patience, &mut waiting).await?,
         }
+    }
+}
+
+/// Pauses after a failure that may pass, if there is time for another attempt; fails with it otherwise.
+async fn wait_out(
+    error: Error,
+    patience: &mut Patience,
+    waiting: &mut impl FnMut(&Error, Duration),
+) -> Result<(), Error> {
+    tracing::debug!(%error, "no executor yet");
+    let now = Instant::now();
+    match patience.pause(error.retry_after(), now) {
+        Some(pause) if error.is_retryable() => {
+            waiting(&error, patience.left(now));
+            tokio::time::sleep(pause).await;
+            Ok(())
+        }
+        _ => Err(error),
     }
 }
 

@@ -70,6 +70,7 @@ impl Routes {
             match event {
                 Event::Server(event) => self.deliver(event).await,
                 Event::Complaint(error) => tracing::warn!(%error, "the executor could not read a message of ours"),
+                _ => tracing::debug!("an event that nobody waits for"),
             }
         }
         let reason = client.finished().await;

@@ -66,14 +66,15 @@ async fn a_body_that_ends_early_is_no_whole_body() {
         delta(&peer, &id, 2, b"", true, Some("connection reset")).await;
         let call = peer.call("http/request").await;
         peer.answer(&call, json!({"status": 200, "headers": [], "bodyBase64": ""})).await;
-        peer.vanish();
+        peer
     };
     let ours = async {
         let mut cut = executor.fetch_streaming(&request).await.unwrap().body;
         assert_eq!(cut.next().await.unwrap().as_deref(), Some(b"a".as_slice()));
         assert!(matches!(cut.next().await, Err(Error::BodyCut(text)) if text == "connection reset"));
-        let mut lost = executor.fetch_streaming(&request).await.unwrap().body;
-        assert!(matches!(lost.next().await, Err(Error::LostWhileFetching(_))));
+        executor.fetch_streaming(&request).await.unwrap().body
     };
-    tokio::join!(ours, script);
+    let (mut lost, peer) = tokio::join!(ours, script);
+    peer.vanish();
+    assert!(matches!(lost.next().await, Err(Error::LostWhileFetching(_))));
 }
