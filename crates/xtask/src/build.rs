@@ -1,7 +1,8 @@
 //! The product's own binary, built by the cargo that runs this.
 //!
-//! In flows a profile, out flows the path of `exedra`.
+//! In flows a profile, out flows the path of `exedra`. For figures this crate itself is needed in a release build, too.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,8 +23,8 @@ pub enum Profile {
 /// # Errors
 /// It does not build.
 pub fn exedra(root: &Path, profile: Profile) -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--package", "exedra", "--bin", "exedra"]);
+    let mut cargo = cargo(root);
+    cargo.args(["build", "--package", "exedra", "--bin", "exedra"]);
     cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     if profile == Profile::Release {
         cargo.arg("--release");
@@ -34,4 +35,23 @@ pub fn exedra(root: &Path, profile: Profile) -> Result<PathBuf> {
     let program =
         messages.filter_map(|message: Value| Some(message.get("executable")?.as_str()?.to_owned())).next_back();
     program.map(PathBuf::from).context("cargo built no executable")
+}
+
+/// Runs a release build of this crate with `args`; tells whether it ended well.
+///
+/// # Errors
+/// Cargo cannot be run.
+pub fn xtask_released(root: &Path, args: impl IntoIterator<Item = OsString>) -> Result<bool> {
+    let mut cargo = cargo(root);
+    // Where we are stays where we are: arguments may be relative paths.
+    cargo.current_dir(".").args(["run", "--quiet", "--release", "--manifest-path"]).arg(root.join("Cargo.toml"));
+    cargo.args(["--package", "xtask", "--"]).args(args);
+    Ok(cargo.status().context("cannot run cargo")?.success())
+}
+
+/// The cargo that runs this, in the checkout at `root`.
+pub fn cargo(root: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root);
+    cargo
 }

@@ -3,11 +3,14 @@
 //! In flows the checkout, out flow findings, PASS and FAIL lines, or a table. Nothing of the product depends on this
 //! crate.
 
+pub mod bench;
 pub mod build;
 pub mod child;
 pub mod interop;
 pub mod model;
 pub mod plane;
 pub mod report;
+pub mod rpc;
+pub mod soak;
 pub mod stock;
 pub mod tidy;

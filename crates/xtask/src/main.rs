@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::bench::{self, Arena, Outcome};
 use xtask::build::{self, Profile};
 use xtask::interop::{self, World};
+use xtask::soak;
 use xtask::stock::Stock;
 
 #[derive(Parser)]
@@ -30,12 +32,39 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         exedra: Option<PathBuf>,
     },
+    /// Measure Exedra beside a stock Codex and print figures and ratios
+    Bench {
+        /// End with 1 if a target is missed
+        #[arg(long)]
+        check: bool,
+        /// Fewer rounds, for a look
+        #[arg(long)]
+        quick: bool,
+        /// This binary in place of a release build that is made now
+        #[arg(long, value_name = "FILE")]
+        exedra: Option<PathBuf>,
+    },
+    /// Run the seeded tests at full count, in a release build
+    Soak {
+        /// How many cases for each
+        #[arg(long, default_value_t = 10_000)]
+        cases: u64,
+    },
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Tidy { root: other } => tidy(&other.unwrap_or_else(root)),
         Command::Interop { exedra } => interop(exedra),
+        Command::Bench { check, quick, exedra } => bench(check, quick, exedra),
+        Command::Soak { cases } => Ok(exit(soak::run(&root(), cases)?)),
     }
 }
 
@@ -67,7 +96,27 @@ fn interop(exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         let logs = dir.keep();
         writeln!(std::io::stderr(), "the logs of the run are in {}", logs.display())?;
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit(passed))
+}
+
+fn bench(check: bool, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    if cfg!(debug_assertions) {
+        // The measuring client must not be what is measured.
+        return Ok(exit(build::xtask_released(&root(), std::env::args_os().skip(1))?));
+    }
+    let stock = Stock::fetch()?;
+    let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?;
+    let dir = tempfile::Builder::new().prefix("exedra-bench-").tempdir()?;
+    let arena = Arena { exedra, stock, dir: dir.path().to_owned(), quick };
+    Ok(exit(match runtime()?.block_on(bench::run(&arena))? {
+        Outcome::Met => true,
+        Outcome::Missed => !check,
+        Outcome::Unmeasured => false,
+    }))
+}
+
+fn exit(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

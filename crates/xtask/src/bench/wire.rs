@@ -1,0 +1,174 @@
+//! What a client feels on one connection with a listener: starting, echoing, reading a file, streaming output.
+//!
+//! The same bare client measures both peers, in alternating blocks.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use exedra_proto::base64::Base64Text;
+use serde_json::{Value, json};
+
+use super::figures::{median, rate, time};
+use super::{Arena, Goal, Peers, Row, Table};
+use crate::rpc::Rpc;
+
+/// Blocks in which the peers take turns.
+const BLOCKS: usize = 5;
+/// Size of the file that is read, in bytes.
+const FILE_BYTES: usize = 4096;
+/// Size of the output that is streamed, in bytes.
+const OUTPUT_BYTES: u64 = 128 << 20;
+
+pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
+    let peers = Peers::start(arena).await?;
+    let file = arena.dir.join("four-kilobytes");
+    std::fs::write(&file, vec![b'x'; FILE_BYTES])?;
+    let rounds = |count: usize| if arena.quick { count / 5 } else { count };
+
+    let starts = alternate(&peers, async |rpc| start_to_closed(rpc, rounds(50)).await).await;
+    add(table, "/bin/true, start to closed, p50", starts, time, Goal::RatioAtMost(1.0 / 20.0))?;
+    let echoes = alternate(&peers, async |rpc| echo(rpc, rounds(50)).await).await;
+    add(table, "a line echoed through cat, p50", echoes, time, Goal::RatioAtMost(1.0 / 50.0))?;
+    let reads = alternate(&peers, async |rpc| read_file(rpc, &file, rounds(500)).await).await;
+    add(table, "fs/readFile of 4 KiB, p50", reads, time, Goal::RatioAtMost(1.0))?;
+    let output = alternate(&peers, async |rpc| stream(rpc).await).await;
+    add(table, "process output, median of 5", output, rate, Goal::RatioAtLeast(1.0))?;
+    Ok(())
+}
+
+fn add(
+    table: &mut Table,
+    what: &'static str,
+    medians: Result<(f64, f64)>,
+    unit: fn(f64) -> String,
+    goal: Goal,
+) -> Result<()> {
+    match medians {
+        Ok((ours, theirs)) => table.add(&Row { what, ours, theirs: Some((theirs, None)), unit, goal }),
+        Err(why) => table.lacks(what, &why),
+    }
+}
+
+/// Ours and theirs: the median over all samples of all blocks. Each block has a connection of its own.
+async fn alternate(peers: &Peers, block: impl AsyncFn(&mut Rpc) -> Result<Vec<f64>>) -> Result<(f64, f64)> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..BLOCKS {
+        for (url, samples) in [(&peers.ours.url, &mut ours), (&peers.theirs.url, &mut theirs)] {
+            let mut rpc = Rpc::connect(url).await?;
+            samples.extend(block(&mut rpc).await.with_context(|| format!("with {url}"))?);
+        }
+    }
+    Ok((median(ours), median(theirs)))
+}
+
+fn start_params(id: &str, argv: &[&str], stdin: bool) -> Value {
+    json!({ "processId": id, "argv": argv, "cwd": "/", "env": {}, "tty": false, "pipeStdin": stdin })
+}
+
+/// Whether `message` is the notification `method` about process `id`.
+fn is_event(message: &Value, method: &str, id: &str) -> bool {
+    message.get("method").and_then(Value::as_str) == Some(method)
+        && message.pointer("/params/processId").and_then(Value::as_str) == Some(id)
+}
+
+async fn start_to_closed(rpc: &mut Rpc, rounds: usize) -> Result<Vec<f64>> {
+    let mut samples = Vec::new();
+    for round in 0..rounds {
+        let id = format!("true-{round}");
+        let begin = Instant::now();
+        let request = rpc.request("process/start", start_params(&id, &["/bin/true"], false)).await?;
+        let (mut answered, mut closed) = (false, None);
+        while !answered || closed.is_none() {
+            let message: Value = serde_json::from_str(&rpc.next().await?)?;
+            ensure!(message.get("error").is_none(), "process/start: {message}");
+            answered |= message.get("id").and_then(Value::as_i64) == Some(request);
+            if is_event(&message, "process/closed", &id) {
+                closed = Some(begin.elapsed());
+            }
+        }
+        samples.extend(closed.map(|time| time.as_secs_f64()));
+    }
+    Ok(samples)
+}
+
+async fn echo(rpc: &mut Rpc, rounds: usize) -> Result<Vec<f64>> {
+    let id = "cat";
+    rpc.call("process/start", start_params(id, &["/bin/cat"], true)).await?;
+    let mut samples = Vec::new();
+    for round in 0..rounds {
+        let line = Base64Text::encode(format!("line {round}\n").as_bytes()).0;
+        let begin = Instant::now();
+        rpc.request("process/write", json!({ "processId": id, "chunk": line, "writeId": format!("w{round}") })).await?;
+        loop {
+            let message: Value = serde_json::from_str(&rpc.next().await?)?;
+            ensure!(message.get("error").is_none(), "process/write: {message}");
+            if is_event(&message, "process/output", id) {
+                let chunk = message.pointer("/params/chunk").and_then(Value::as_str);
+                ensure!(chunk == Some(line.as_str()), "the echo is {message}");
+                break;
+            }
+        }
+        samples.push(begin.elapsed().as_secs_f64());
+    }
+    rpc.call("process/terminate", json!({ "processId": id })).await?;
+    Ok(samples)
+}
+
+async fn read_file(rpc: &mut Rpc, file: &Path, rounds: usize) -> Result<Vec<f64>> {
+    let params = json!({ "path": file });
+    let mut samples = Vec::new();
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        let result = rpc.call("fs/readFile", params.clone()).await?;
+        samples.push(begin.elapsed().as_secs_f64());
+        let length = result.get("dataBase64").and_then(Value::as_str).map_or(0, str::len);
+        ensure!(length == FILE_BYTES.div_ceil(3) * 4, "{length} characters of base64");
+    }
+    Ok(samples)
+}
+
+/// One sample, in bytes per second. Chunks are counted and not decoded, so that this side is not what is measured.
+async fn stream(rpc: &mut Rpc) -> Result<Vec<f64>> {
+    let id = "zeros";
+    let count = OUTPUT_BYTES.to_string();
+    let begin = Instant::now();
+    rpc.request("process/start", start_params(id, &["head", "-c", &count, "/dev/zero"], false)).await?;
+    let mut bytes = 0;
+    loop {
+        let text = rpc.next().await?;
+        if text.contains(r#""process/output""#) {
+            bytes += decoded_length(&text).with_context(|| format!("no chunk in {text}"))?;
+        } else if text.contains(r#""process/closed""#) {
+            break;
+        } else {
+            ensure!(!text.contains(r#""error""#), "{text}");
+        }
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    ensure!(bytes == OUTPUT_BYTES, "{bytes} bytes of {OUTPUT_BYTES} came");
+    Ok(vec![OUTPUT_BYTES as f64 / seconds])
+}
+
+/// How many bytes the chunk of a `process/output` stands for.
+fn decoded_length(message: &str) -> Option<u64> {
+    let (_, rest) = message.split_once(r#""chunk":""#)?;
+    let (chunk, _) = rest.split_once('"')?;
+    let padding = chunk.bytes().rev().take_while(|byte| *byte == b'=').count();
+    u64::try_from((chunk.len() / 4 * 3).checked_sub(padding)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_counted_without_decoding() {
+        for bytes in [&b""[..], b"a", b"ab", b"abc", b"abcd"] {
+            let chunk = Base64Text::encode(bytes).0;
+            let message = json!({ "method": "process/output", "params": { "chunk": chunk } }).to_string();
+            assert_eq!(decoded_length(&message), Some(bytes.len() as u64));
+        }
+        assert_eq!(decoded_length("{}"), None);
+    }
+}
