@@ -45,14 +45,16 @@ pub async fn farewell(mut link: Link, tail: Vec<u8>, parting: Parting, deadline:
             }
         }
     }
+    // One who said close wants nothing more, but no frame may be left half written.
+    let said_close = matches!(parting, Parting::Answer(_));
     let socket = &mut link.socket;
     let handshake = async {
-        if socket.is_mid_batch() {
+        if socket.is_mid_batch() || !said_close {
             poll_fn(|cx| tail.poll_write(cx, socket)).await?;
         }
         socket.say_close(&payload);
         poll_fn(|cx| socket.poll_flush(cx)).await?;
-        if !matches!(parting, Parting::Answer(_)) {
+        if !said_close {
             poll_fn(|cx| socket.poll_drained(cx)).await;
         }
         poll_fn(|cx| socket.poll_shutdown(cx)).await

@@ -1,0 +1,264 @@
+//! How connections end, what the other side is told, and what the registry hears.
+
+use std::time::Duration;
+
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Cutoff as _;
+use exedra_proto::ticket::{Claims, Role};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+use crate::raw::{RawPeer, masked};
+use crate::stage::{Peer, Stage, claims, closed, message, within};
+
+/// Says close, and waits for the answer.
+async fn close(peer: &mut Peer, code: u16) -> u16 {
+    peer.close(Some(CloseFrame { code: code.into(), reason: "enough".into() })).await.unwrap();
+    closed(peer).await.0
+}
+
+#[tokio::test]
+async fn a_client_that_is_done_ends_its_executors_connection_in_good_order() {
+    let stage = Stage::start().await;
+    let (mut executor, mut client) = stage.pair().await;
+    client.send(Message::text("four")).await.unwrap();
+    executor.send(Message::text("sixsix")).await.unwrap();
+    message(&mut client).await;
+    assert_eq!(close(&mut client, 1000).await, 1000);
+    assert_eq!(closed(&mut executor).await, (1000, b"four".to_vec()));
+    assert_eq!(stage.presence.told(3).await, ["online r 1", "held r", "offline r 10"]);
+    let (_executor, _client) = stage.pair().await;
+    assert_eq!(stage.presence.told(5).await[3..], ["online r 1", "held r"]);
+}
+
+#[tokio::test]
+async fn a_client_that_is_lost_ends_it_with_another_code() {
+    let stage = Stage::start().await;
+    let (mut executor, client) = stage.pair().await;
+    drop(client);
+    assert_eq!(closed(&mut executor).await.0, CloseReason::PeerLost.code());
+    stage.presence.told(3).await;
+}
+
+#[tokio::test]
+async fn a_client_is_told_how_its_executor_ended() {
+    let stage = Stage::start().await;
+    let (mut executor, mut client) = stage.pair().await;
+    assert_eq!(close(&mut executor, 1001).await, 1001);
+    assert_eq!(closed(&mut client).await.0, 1000);
+    stage.presence.told(3).await;
+    let (executor, mut client) = stage.pair().await;
+    drop(executor);
+    assert_eq!(closed(&mut client).await.0, CloseReason::PeerLost.code());
+    assert_eq!(stage.presence.told(6).await[5], "offline r 0");
+}
+
+#[tokio::test]
+async fn an_executor_that_waits_may_leave() {
+    let stage = Stage::start().await;
+    let mut executor = stage.executor().await;
+    stage.presence.told(1).await;
+    assert_eq!(close(&mut executor, 1000).await, 1000);
+    assert_eq!(stage.presence.told(2).await, ["online r 1", "offline r 0"]);
+}
+
+#[tokio::test]
+async fn all_that_came_before_a_close_frame_arrives_however_slow_the_reader() {
+    let stage = Stage::with(|config| config.times.close_deadline = Duration::from_millis(200)).await;
+    let (mut executor, mut client) = stage.pair().await;
+    let chunk = vec![7; 1024 * 1024];
+    let mut sent = 0;
+    // Until the client's side is full to the brim.
+    while tokio::time::timeout(Duration::from_millis(300), executor.send(Message::binary(chunk.clone()))).await.is_ok()
+    {
+        sent += 1;
+    }
+    let finish = async {
+        executor.flush().await.unwrap();
+        executor.send(Message::text("the end")).await.unwrap();
+        executor.close(None).await.unwrap();
+        closed(&mut executor).await.0
+    };
+    let read = async {
+        let mut data = Vec::new();
+        while data.len() <= sent * chunk.len() {
+            data.extend(message(&mut client).await.into_data());
+        }
+        // The executor has left by now, and the registry knows; its last words are still on their way.
+        stage.presence.told(2).await;
+        let (code, rest) = closed(&mut client).await;
+        data.extend(rest);
+        (code, data)
+    };
+    let (answered, (code, data)) = tokio::join!(finish, read);
+    assert_eq!((answered, code), (1005, 1000));
+    assert!(data.ends_with(b"the end"));
+    assert_eq!(data.len(), (sent + 1) * chunk.len() + 7);
+}
+
+#[tokio::test]
+async fn an_executor_that_left_is_offline_while_its_last_words_wait_for_a_slow_client() {
+    let stage = Stage::with(|config| config.times.close_deadline = Duration::from_millis(200)).await;
+    let executor = RawPeer::dial(&stage, &claims(Role::Executor)).await;
+    stage.presence.told(1).await;
+    let mut client = RawPeer::dial(&stage, &claims(Role::Harness)).await;
+    stage.presence.told(2).await;
+    let frame = masked(0x82, &[7; 60_000]);
+    let mut sent = 0usize;
+    // One frame at a time, each taken whole before the next, so that the close frame follows the last one.
+    loop {
+        executor.stream.writable().await.unwrap();
+        let mut at = 0;
+        let whole = async {
+            while at < frame.len() {
+                executor.stream.writable().await.unwrap();
+                if let Ok(written) = executor.stream.try_write(&frame[at..]) {
+                    at += written;
+                }
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(300), whole).await.is_err() {
+            break;
+        }
+        sent += 1;
+        if sent > 2_000 {
+            panic!("nothing holds the executor back");
+        }
+    }
+    drop(executor);
+    let mut got = 0;
+    loop {
+        let frame = client.frame().await.expect("a close frame");
+        match frame.first {
+            0x88 => break assert_eq!(frame.payload[..2], CloseReason::PeerLost.code().to_be_bytes()),
+            0x89 => {}
+            _ => got += frame.payload.len(),
+        }
+    }
+    assert!(got >= sent * 60_000, "{got} of {}", sent * 60_000);
+}
+
+#[tokio::test]
+async fn a_newer_connection_of_an_executor_replaces_the_older_and_its_client_is_told() {
+    let stage = Stage::start().await;
+    let (mut older, mut client) = stage.pair().await;
+    let _newer = stage.executor().await;
+    assert_eq!(closed(&mut older).await.0, CloseReason::Replaced.code());
+    assert_eq!(closed(&mut client).await.0, CloseReason::Replaced.code());
+    assert_eq!(stage.presence.told(4).await, ["online r 1", "held r", "offline r 0", "online r 1"]);
+    let _client = stage.client().await;
+    stage.presence.told(5).await;
+}
+
+#[tokio::test]
+async fn a_cut_registration_closes_both_at_once_also_a_client_that_reads_nothing() {
+    let stage = Stage::with(|config| config.times.close_deadline = Duration::from_millis(300)).await;
+    let (mut executor, mut client) = stage.pair().await;
+    let chunk = vec![7; 1024 * 1024];
+    while tokio::time::timeout(Duration::from_millis(300), executor.send(Message::binary(chunk.clone()))).await.is_ok()
+    {
+    }
+    let registration = RegistrationId::new("r");
+    stage.rendezvous.registration(&registration, CloseReason::Revoked);
+    assert!(stage.presence.told(3).await[2].starts_with("offline r "));
+    assert_eq!(closed(&mut executor).await.0, CloseReason::Revoked.code());
+    within(async {
+        while stage.rendezvous.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    while within(client.next()).await.is_some_and(|message| message.is_ok()) {}
+}
+
+#[tokio::test]
+async fn a_cut_token_closes_its_connections_and_leaves_the_executor_ready() {
+    let stage = Stage::start().await;
+    let (mut executor, mut client) = stage.pair().await;
+    stage.rendezvous.token(&TokenId::new("tok-other"), CloseReason::Revoked);
+    stage.rendezvous.token(&TokenId::new("tok-c"), CloseReason::Revoked);
+    assert_eq!(closed(&mut client).await.0, CloseReason::Revoked.code());
+    let code = closed(&mut executor).await.0;
+    assert!(CloseReason::from_code(code).is_some_and(CloseReason::is_good_order), "{code}");
+    let mut executor = stage.executor().await;
+    stage.presence.told(4).await;
+    stage.rendezvous.token(&TokenId::new("tok-e"), CloseReason::Revoked);
+    assert_eq!(closed(&mut executor).await.0, CloseReason::Revoked.code());
+    assert_eq!(stage.presence.told(5).await[4], "offline r 0");
+}
+
+#[tokio::test]
+async fn a_drain_sends_all_away_within_its_window() {
+    let stage = Stage::with(|config| config.times.drain_window = Duration::from_millis(100)).await;
+    let (mut executor, mut client) = stage.pair().await;
+    let other = Claims { registration: RegistrationId::new("s"), ..claims(Role::Executor) };
+    let mut waiting = stage.dial(&stage.sign(&other)).await.unwrap();
+    stage.presence.told(3).await;
+    let (_, e, c, w) =
+        tokio::join!(stage.rendezvous.shutdown(), closed(&mut executor), closed(&mut client), closed(&mut waiting));
+    assert_eq!((e.0, c.0, w.0), (1001, 1001, 1001));
+    let mut told = stage.presence.told(5).await;
+    told.sort();
+    assert_eq!(told, ["held r", "offline r 0", "offline s 0", "online r 1", "online s 1"]);
+    assert_eq!(stage.rendezvous.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_nobody_longer_than_the_close_deadline() {
+    let stage = Stage::with(|config| {
+        config.times.drain_window = Duration::ZERO;
+        config.times.close_deadline = Duration::from_millis(100);
+    })
+    .await;
+    let _deaf = RawPeer::dial(&stage, &claims(Role::Executor)).await;
+    stage.presence.told(1).await;
+    within(stage.rendezvous.shutdown()).await;
+    assert_eq!(stage.rendezvous.connections(), 0);
+    assert_eq!(stage.presence.told(2).await[1], "offline r 0");
+}
+
+#[tokio::test]
+async fn a_dropped_rendezvous_cuts_all_and_reports_each_once() {
+    let stage = Stage::start().await;
+    let (mut executor, mut client) = stage.pair().await;
+    let presence = stage.drop_rendezvous().await;
+    assert_eq!(presence.told(3).await, ["online r 1", "held r", "offline r 0"]);
+    while within(executor.next()).await.is_some_and(|message| message.is_ok()) {}
+    while within(client.next()).await.is_some_and(|message| message.is_ok()) {}
+}
+
+#[tokio::test]
+async fn presence_stays_in_order_through_a_storm() {
+    let stage = Stage::start().await;
+    let storm = async |seed: u64| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..30 {
+            let role = if rng.bool() { Role::Executor } else { Role::Harness };
+            let Ok(mut peer) = stage.dial(&stage.sign(&claims(role))).await else { continue };
+            match rng.u8(..3) {
+                0 => drop(peer),
+                1 => drop(peer.close(None).await),
+                _ => drop(tokio::time::timeout(Duration::from_millis(rng.u64(..5)), peer.next()).await),
+            }
+        }
+    };
+    tokio::join!(storm(1), storm(2), storm(3), storm(4));
+    within(async {
+        while stage.rendezvous.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let told = stage.presence.told(1).await;
+    let mut state = "offline";
+    for line in &told {
+        let word = line.split(' ').next().unwrap();
+        let fits =
+            matches!((state, word), ("offline", "online") | ("online", "held" | "offline") | ("held", "offline"));
+        assert!(fits, "{word} after {state} in {told:?}");
+        state = word;
+    }
+    assert_eq!(state, "offline", "{told:?}");
+}

@@ -1,0 +1,14 @@
+//! The rendezvous through real sockets.
+
+#[cfg(test)]
+mod ends;
+#[cfg(test)]
+mod gate;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod pair;
+#[cfg(test)]
+mod raw;
+#[cfg(test)]
+mod stage;
