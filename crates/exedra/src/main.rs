@@ -1,2 +1,31 @@
-//! Placeholder.
-fn main() {}
+//! Exedra's one binary: parses, wires and prints; the work is done by the other crates.
+
+use std::process::ExitCode;
+
+mod cli;
+mod commands;
+mod env;
+mod exit;
+mod hint;
+mod log;
+mod output;
+mod relay;
+mod runtime;
+mod settings;
+mod signals;
+mod stdio;
+mod terminal;
+
+fn main() -> ExitCode {
+    let done = match cli::parse() {
+        Ok(cli) => commands::run(cli.command),
+        Err(exit) => return exit.into(),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::failure(&failure);
+            failure.exit.into()
+        }
+    }
+}

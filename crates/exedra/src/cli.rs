@@ -1,0 +1,264 @@
+//! The command line as it was typed: flags and their checks that need nothing but the text.
+//!
+//! In flow the arguments, out flows one [`Cli`]. What a missing flag means (environment, default) is for `settings`;
+//! what a command does is for `commands`. The token has no flag: arguments are visible to everybody on the machine.
+
+pub mod duration;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::Exit;
+
+/// Reads the arguments. Help, version and mistakes are printed here.
+///
+/// # Errors
+/// How the process ends without having done anything.
+pub fn parse() -> Result<Cli, Exit> {
+    Cli::try_parse().map_err(|error| {
+        // Nobody may be there to read it.
+        let _ = error.print();
+        if error.use_stderr() { Exit::Usage } else { Exit::Success }
+    })
+}
+
+/// Run commands on machines that accept no inbound connection.
+#[derive(Debug, Parser)]
+#[command(name = "exedra", version, about, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One per command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything on this machine: server, one executor, credentials
+    ///
+    /// With a command: run it the whole way round (registry, ticket, rendezvous, executor), pass its output and exit
+    /// code through, and stop. Without: stay, and print how to use it.
+    Up(UpArgs),
+    /// Serve the registry and the rendezvous
+    Serve(ServeArgs),
+    /// Make, list and revoke the tokens of a server on this machine
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Let others run commands on this machine, through a server or on a listener
+    ExecServer(ExecServerArgs),
+    /// Run a command on an executor; ends with the command's exit code
+    ///
+    /// The exit code is that of the command; 255 if Exedra itself failed; 2 for wrong usage. The token is read from
+    /// the variable EXEDRA_TOKEN or from --token-file.
+    Exec(ExecArgs),
+}
+
+/// Flags of `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Where the server listens [default: 127.0.0.1:8900, with a command any free port]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Where the records are kept [default: as for serve; with a command a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Print one line of JSON for scripts
+    #[arg(long, conflicts_with = "argv")]
+    pub json: bool,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    pub argv: Vec<String>,
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen; anything but loopback needs --public-url
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8900")]
+    pub listen: SocketAddr,
+    /// Where the records are kept [default: $XDG_DATA_HOME/exedra or ~/.local/share/exedra]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The URL by which executors and clients reach this server
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Print the URL as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Commands of `token`. They work on the data directory, whether or not the server runs.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, alone, this one time
+    Create(TokenCreateArgs),
+    /// List all tokens, without their secret part
+    List(TokenListArgs),
+    /// Make a token worthless from now on
+    Revoke(TokenRevokeArgs),
+}
+
+/// Flags of `token create`.
+#[derive(Debug, Args)]
+pub struct TokenCreateArgs {
+    /// What its holder is
+    #[arg(long, value_enum)]
+    pub role: Role,
+    /// Executor ids that it reaches: an id, or a pattern with `*`
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub executor: String,
+    /// How long it is good, as in 30d [default: until it is revoked]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub expires: Option<Duration>,
+    /// What it is for, for people
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `token list`.
+#[derive(Debug, Args)]
+pub struct TokenListArgs {
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `token revoke`.
+#[derive(Debug, Args)]
+pub struct TokenRevokeArgs {
+    /// The token's id, as `token list` shows it
+    pub id: String,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What the holder of a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// May register as an executor.
+    Executor,
+    /// May run commands on executors.
+    Client,
+    /// May do both, and what concerns the server itself.
+    Admin,
+}
+
+/// Flags of `exec-server`.
+#[derive(Debug, Args)]
+pub struct ExecServerArgs {
+    /// Listen on ws://IP:PORT, unix:///PATH or stdio; the first line on stdout is the URL
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:0")]
+    pub listen: String,
+    /// Register with the server at this URL instead, and be reached through it
+    ///
+    /// The token is read from --token-file, from the variable EXEDRA_TOKEN or from
+    /// CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN.
+    #[arg(long, value_name = "URL", conflicts_with = "listen", requires = "executor_id")]
+    pub remote: Option<String>,
+    /// The id under which clients find this executor
+    #[arg(long, value_name = "ID", visible_alias = "environment-id", requires = "remote")]
+    pub executor_id: Option<String>,
+    /// What it is called, for people [default: codex-exec-server]
+    #[arg(long, requires = "remote")]
+    pub name: Option<String>,
+    /// Read the token from this file; it is read again when the server refuses the token
+    #[arg(long, value_name = "FILE", requires = "remote")]
+    pub token_file: Option<PathBuf>,
+    /// Send the token over plain http to a host that is not loopback
+    #[arg(long, requires = "remote")]
+    pub insecure_http: bool,
+}
+
+/// Flags of `exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The executor's id
+    #[arg(required_unless_present = "url")]
+    pub executor: Option<String>,
+    /// URL of the server [default: the variable EXEDRA_SERVER]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Read the token from this file [default: the variable EXEDRA_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Send the token over plain http to a host that is not loopback
+    #[arg(long)]
+    pub insecure_http: bool,
+    /// Go straight to a listener, ws://… or unix://…, without a server
+    #[arg(long, value_name = "URL", conflicts_with_all = ["executor", "server", "token_file", "insecure_http"])]
+    pub url: Option<String>,
+    /// Working directory there, absolute or relative to the executor's own
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub cwd: String,
+    /// Set a variable there; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    pub env: Vec<(String, String)>,
+    /// Pass stdin, and its end
+    #[arg(short = 'i', long)]
+    pub interactive: bool,
+    /// Run it on a terminal (a PTY); with stdin on a terminal, what is typed goes there
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// How long to wait for an executor that is away or held by another client
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    pub wait: Duration,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub argv: Vec<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn kind(args: &[&str]) -> ErrorKind {
+        Cli::try_parse_from([&["exedra"], args].concat()).unwrap_err().kind()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_is_told_before_anything_happens() {
+        let remote = ["exec-server", "--remote", "http://127.0.0.1:1"];
+        assert_eq!(kind(&remote), ErrorKind::MissingRequiredArgument);
+        let both = [&remote[..], &["--executor-id", "a", "--listen", "stdio"]].concat();
+        assert_eq!(kind(&both), ErrorKind::ArgumentConflict);
+        assert_eq!(kind(&["exec", "box"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind(&["exec", "--", "true"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind(&["exec", "box", "--url", "ws://x", "--", "true"]), ErrorKind::ArgumentConflict);
+        assert_eq!(kind(&["exec", "box", "--wait", "soon", "--", "true"]), ErrorKind::ValueValidation);
+        assert_eq!(kind(&["exec", "box", "--env", "=x", "--", "true"]), ErrorKind::ValueValidation);
+        assert_eq!(kind(&["up", "--json", "--", "true"]), ErrorKind::ArgumentConflict);
+        assert_eq!(kind(&["nope"]), ErrorKind::InvalidSubcommand);
+    }
+
+    #[test]
+    fn the_environment_id_is_the_executor_id() {
+        let cli = Cli::try_parse_from(["exedra", "exec-server", "--remote", "http://x", "--environment-id", "e"]);
+        let Command::ExecServer(args) = cli.unwrap().command else { panic!("exec-server") };
+        assert_eq!(args.executor_id.as_deref(), Some("e"));
+    }
+}

@@ -1,0 +1,103 @@
+//! `exedra exec`: runs a command on an executor that a server leads to, or that listens.
+//!
+//! In flow the flags, out flows the exit code of the remote command. How bytes are passed is `relay`'s business.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use exedra_client::process::Command;
+use exedra_client::{Error, Executor, Server, connect};
+use exedra_proto::ids::ExecutorId;
+use exedra_proto::path::CwdPath;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::ExecArgs;
+use crate::exit::{Exit, Failure};
+use crate::relay::{self, Run};
+use crate::signals::Signals;
+use crate::terminal::RawMode;
+use crate::{env, log, output, runtime, settings};
+
+/// Where the executor is.
+enum Target {
+    Behind { server: Server, executor: ExecutorId },
+    Listening { url: String },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// It could not be run, or not to its end as far as is known.
+pub fn run(args: ExecArgs) -> Result<Exit, Failure> {
+    log::init(LevelFilter::WARN)?;
+    let target = target(&args)?;
+    let run = plan(&args);
+    runtime::light(async {
+        let mut signals = Signals::listen()?;
+        let executor = tokio::select! {
+            biased;
+            stop = signals.next() => return Ok(Exit::Signal(stop.number())),
+            executor = connect(&target, args.wait) => executor?,
+        };
+        let raw = if run.command.tty && run.stdin { RawMode::enter()? } else { None };
+        let exit = relay::run(executor, run, &mut signals).await;
+        // Before anything is printed about a failure.
+        drop(raw);
+        exit
+    })
+}
+
+fn target(args: &ExecArgs) -> Result<Target, Failure> {
+    if let Some(url) = &args.url {
+        return Ok(Target::Listening { url: url.clone() });
+    }
+    let executor = args.executor.as_deref().unwrap_or_default();
+    let executor = ExecutorId::parse(executor)
+        .map_err(|error| Failure::usage(format!("`{executor}` is no executor id"), error.to_string()))?;
+    let url = settings::server(args.server.clone())?;
+    let token = settings::client_token(args.token_file.as_deref())?;
+    let server = Server::new(&url, &token, args.insecure_http).context("cannot use this server")?;
+    Ok(Target::Behind { server, executor })
+}
+
+fn plan(args: &ExecArgs) -> Run {
+    let mut variables: BTreeMap<String, String> = args.env.iter().cloned().collect();
+    if let (true, Some(kind)) = (args.tty, env::text(env::TERM)) {
+        variables.entry(env::TERM.to_owned()).or_insert(kind);
+    }
+    let stdin = args.interactive || (args.tty && io::stdin().is_terminal());
+    let command = Command {
+        cwd: CwdPath::native(&args.cwd),
+        env: variables,
+        tty: args.tty,
+        stdin,
+        ..Command::new(args.argv.iter().cloned())
+    };
+    Run { command, stdin }
+}
+
+async fn connect(target: &Target, wait: Duration) -> Result<Executor, Failure> {
+    match target {
+        Target::Listening { url } => {
+            let connected = connect::listener(url, wait, tell_of_waiting()).await;
+            connected.with_context(|| format!("cannot reach the executor at {url}")).map_err(Failure::from)
+        }
+        Target::Behind { server, executor } => {
+            let connected = server.executor(executor, wait, tell_of_waiting()).await;
+            connected.with_context(|| format!("cannot reach executor `{executor}`")).map_err(Failure::from)
+        }
+    }
+}
+
+/// Says once why nothing happens yet.
+fn tell_of_waiting() -> impl FnMut(&Error, Duration) {
+    let mut told = false;
+    move |error, left| {
+        if !told && left > Duration::from_secs(1) {
+            told = true;
+            output::note(&format!("exedra: {error}; trying for {} s more", left.as_secs()));
+        }
+    }
+}

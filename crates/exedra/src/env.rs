@@ -1,0 +1,35 @@
+//! Every environment variable that the binary itself reads, in one place.
+//!
+//! In flows the process's environment, out flow texts; what they mean is decided in `settings`. The proxy variables
+//! (`HTTPS_PROXY` and its kin) are read by the HTTP library and are not named here.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+/// URL of the server for `exec`, where `--server` is not given.
+pub const EXEDRA_SERVER: &str = "EXEDRA_SERVER";
+/// The bearer token, for `exec` (role client) and `exec-server --remote` (role executor).
+pub const EXEDRA_TOKEN: &str = "EXEDRA_TOKEN";
+/// What is logged to stderr: a level, or `target=level` parts with commas between.
+pub const EXEDRA_LOG: &str = "EXEDRA_LOG";
+/// The executor's bearer token under its upstream name, after [`EXEDRA_TOKEN`].
+pub const CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN: &str = "CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN";
+/// Base of the default data directory.
+pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
+/// Base of the default data directory where [`XDG_DATA_HOME`] is not set.
+pub const HOME: &str = "HOME";
+/// The kind of terminal, handed to a remote command that gets a PTY.
+pub const TERM: &str = "TERM";
+
+/// Variables that hold a secret: commands that an executor runs never inherit them.
+pub const SECRETS: &[&str] = &[EXEDRA_TOKEN, CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN];
+
+/// The value of `name`; none if it is unset or not UTF-8.
+pub fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The environment that commands may inherit: all of ours without [`SECRETS`].
+pub fn for_commands() -> BTreeMap<OsString, OsString> {
+    std::env::vars_os().filter(|(name, _)| !SECRETS.iter().any(|secret| name == secret)).collect()
+}

@@ -1,0 +1,103 @@
+//! What the flags, the environment and the defaults come to.
+//!
+//! In flow flags as typed and the environment, out flow values that are there, or a failure that says which setting is
+//! missing. Tokens enter the process here and leave it as [`Secret`]s.
+
+use std::path::{Path, PathBuf};
+
+use exedra_proto::secret::Secret;
+
+use crate::env;
+use crate::exit::Failure;
+
+/// Largest token file, in bytes; anything larger is some other file.
+const MAX_TOKEN_FILE: u64 = 16 * 1024;
+
+/// The data directory: the flag's, or the default one.
+///
+/// # Errors
+/// There is no home directory to put it in.
+pub fn data_dir(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    flag.or_else(|| default_data_dir(env::text(env::XDG_DATA_HOME), env::text(env::HOME))).ok_or_else(|| {
+        Failure::usage("there is no place for the data directory: HOME is not set", "name one with --data-dir DIR")
+    })
+}
+
+fn default_data_dir(xdg: Option<String>, home: Option<String>) -> Option<PathBuf> {
+    let absolute = |text: Option<String>| text.map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute(xdg).or_else(|| absolute(home).map(|home| home.join(".local/share")))?;
+    Some(base.join("exedra"))
+}
+
+/// The server's URL.
+///
+/// # Errors
+/// Neither flag nor variable names one.
+pub fn server(flag: Option<String>) -> Result<String, Failure> {
+    let given = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    flag.and_then(given).or_else(|| env::text(env::EXEDRA_SERVER).and_then(given)).ok_or_else(|| {
+        Failure::usage(
+            format!("no server is named: neither --server nor {} is set", env::EXEDRA_SERVER),
+            "add --server http://HOST:8900, or --url ws://HOST:PORT to go straight to a listener",
+        )
+    })
+}
+
+/// The client's token: from the file, or from the environment.
+///
+/// # Errors
+/// There is none, or the file cannot be read.
+pub fn client_token(file: Option<&Path>) -> Result<Secret, Failure> {
+    if let Some(file) = file {
+        return token_file(file).map_err(Failure::from);
+    }
+    let token = env::text(env::EXEDRA_TOKEN).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    token.map(Secret::new).ok_or_else(|| {
+        Failure::usage(
+            format!("there is no token: {} is not set", env::EXEDRA_TOKEN),
+            "make one on the server with `exedra token create --role client`, and put it into the variable \
+             EXEDRA_TOKEN or into a file for --token-file",
+        )
+    })
+}
+
+/// The token in `file`, white space around it removed.
+///
+/// # Errors
+/// The file cannot be read, or holds no token.
+pub fn token_file(file: &Path) -> anyhow::Result<Secret> {
+    use anyhow::Context as _;
+    let size = std::fs::metadata(file).with_context(|| format!("cannot read the token file {}", file.display()))?.len();
+    anyhow::ensure!(size <= MAX_TOKEN_FILE, "{} is too large for a token file", file.display());
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read the token file {}", file.display()))?;
+    let token = text.trim();
+    anyhow::ensure!(!token.is_empty(), "the token file {} is empty", file.display());
+    Ok(Secret::new(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_directory_follows_the_xdg_rules() {
+        let dir = |xdg: Option<&str>, home: Option<&str>| default_data_dir(xdg.map(Into::into), home.map(Into::into));
+        assert_eq!(dir(Some("/x"), Some("/h")), Some("/x/exedra".into()));
+        assert_eq!(dir(Some("relative"), Some("/h")), Some("/h/.local/share/exedra".into()));
+        assert_eq!(dir(None, Some("/h")), Some("/h/.local/share/exedra".into()));
+        assert_eq!(dir(None, Some("")), None);
+        assert_eq!(dir(None, None), None);
+    }
+
+    #[test]
+    fn a_token_file_holds_one_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, " secret-7\n").unwrap();
+        assert_eq!(token_file(&file).unwrap().expose(), "secret-7");
+        std::fs::write(&file, " \n").unwrap();
+        assert!(token_file(&file).unwrap_err().to_string().contains("is empty"));
+        assert!(token_file(&dir.path().join("none")).is_err());
+    }
+}
