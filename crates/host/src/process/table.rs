@@ -1,13 +1,37 @@
-//! The processes of one owner, by id.
+//! The processes of one owner: the calls, and the tasks behind them.
+//!
+//! In flow the params of `process/*`, word of attachment and delivery; out flow results and events. Every task belongs to
+//! the table: dropping it kills all processes, [`Table::shutdown`] ends them with grace first.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use exedra_proto::base64::Base64Text;
 use exedra_proto::ids::ProcessId;
-use exedra_proto::process::{ReadParams, ReadResult, StartParams, WriteStatus};
+use exedra_proto::process::{ReadChunk, ReadParams, ReadResult, StartParams, WriteStatus};
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tracing::{debug, info};
 
+use super::driver::Driver;
+use super::event::{Event, EventRef};
 use super::host::Host;
-use super::{Event, EventRef, StartError, UnknownProcess, WriteFailed};
+use super::hub::{Hub, Process};
+use super::output::Reading;
+use super::roster::Found;
+use super::source::Sources;
+use super::spawn::{self, Spawned};
+use super::stdin::Stdin;
+use super::{signal, stdin};
+use crate::error::{StartError, UnknownProcess, WriteFailed};
+
+/// The longest that a read waits, whatever it asks for.
+const LONGEST_POLL: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long shutting down waits for exits after it has killed everything.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks for descendants that outlived their root.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Bounds of a [`Table`].
 #[derive(Clone, Debug)]
@@ -24,78 +48,204 @@ impl Default for Limits {
 }
 
 /// The processes of one owner. Dropping it kills them all, without grace.
-#[derive(Debug)]
-pub struct Table {}
+pub struct Table {
+    host: Arc<Host>,
+    hub: Arc<Hub>,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<()>,
+    /// Something was started and not yet shut down.
+    busy: bool,
+}
 
 impl Table {
     /// An empty table, detached.
-    pub fn new(_host: Arc<Host>, _limits: Limits) -> Self {
-        Self {}
+    pub fn new(host: Arc<Host>, limits: Limits) -> Self {
+        Self { host, hub: Arc::new(Hub::new(limits.retention)), tasks: Mutex::default() }
     }
 
     /// Starts a process. If the future is dropped before it is done, the process does not run on.
     ///
     /// # Errors
     /// Why it did not start.
-    pub async fn start(&self, _params: StartParams) -> Result<(), StartError> {
-        todo!()
+    pub async fn start(&self, params: StartParams) -> Result<(), StartError> {
+        spawn::check(&params)?;
+        let reservation = self.hub.reserve(&params.process_id)?;
+        let Spawned { leader, exit, stdin, sources } = spawn::spawn(&self.host, &params).await?;
+        let (stdin, queue) = stdin.map(Stdin::new).unzip();
+        let process = Arc::new(Process::new(params.process_id, leader, stdin));
+        let mut tasks = self.tasks();
+        reservation.admit(process.clone())?;
+        debug!(process = %process.id, "started");
+        while tasks.set.try_join_next().is_some() {}
+        if !std::mem::replace(&mut tasks.busy, true) {
+            let hub = self.hub.clone();
+            tasks.set.spawn(async move { hub.keep_house().await });
+        }
+        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources: Sources::new(sources) }.run());
+        if let Some(queue) = queue {
+            tasks.set.spawn(stdin::Queue::run(queue));
+        }
+        Ok(())
     }
 
     /// Reads retained output, waiting for some if asked to. What is returned counts as delivered.
     ///
     /// # Errors
     /// There is no such process.
-    pub async fn read(&self, _params: ReadParams) -> Result<ReadResult, UnknownProcess> {
-        todo!()
+    pub async fn read(&self, params: ReadParams) -> Result<ReadResult, UnknownProcess> {
+        let wait = Duration::from_millis(params.wait_ms.unwrap_or(0)).min(LONGEST_POLL);
+        let after = params.after_seq.unwrap_or(0);
+        let reading = self.hub.read(&params.process_id, after, params.max_bytes, Instant::now() + wait).await?;
+        Ok(result(reading))
     }
 
     /// Queues `bytes` for stdin; waits only while the queue is full. Writes take their turn in the order in which they
-    /// were first polled.
+    /// were first polled. One whose id was accepted before is accepted again and not delivered again.
     ///
     /// # Errors
     /// The child is gone, or has closed its stdin.
     pub async fn write(
         &self,
-        _process: &ProcessId,
-        _bytes: Vec<u8>,
-        _write_id: Option<String>,
+        process: &ProcessId,
+        bytes: Vec<u8>,
+        write_id: Option<String>,
     ) -> Result<WriteStatus, WriteFailed> {
-        todo!()
+        match self.hub.find(process) {
+            Found::Unknown => Ok(WriteStatus::UnknownProcess),
+            Found::Starting => Ok(WriteStatus::Starting),
+            Found::Live(process) => match &process.stdin {
+                Some(stdin) => stdin.write(bytes.into(), write_id.as_deref()).await,
+                None => Ok(WriteStatus::StdinClosed),
+            },
+        }
     }
 
-    /// Ends stdin after what is queued: a pipe is closed, a PTY in canonical mode gets its end-of-file character.
-    pub async fn close_stdin(&self, _process: &ProcessId) -> WriteStatus {
-        todo!()
+    /// Ends stdin after what is queued. A pipe is closed. On a PTY the end-of-file character is typed, twice on a begun
+    /// line, if the program reads lines; if it reads raw, nothing is typed, since it has no end of file. Later writes
+    /// are answered `stdinClosed`.
+    pub async fn close_stdin(&self, process: &ProcessId) -> WriteStatus {
+        match self.hub.find(process) {
+            Found::Unknown => WriteStatus::UnknownProcess,
+            Found::Starting => WriteStatus::Starting,
+            Found::Live(process) => match &process.stdin {
+                Some(stdin) => stdin.close().await,
+                None => WriteStatus::StdinClosed,
+            },
+        }
     }
 
-    /// Kills a process and its descendants; false and nothing else if it is unknown or has exited.
-    pub fn terminate(&self, _process: &ProcessId) -> bool {
-        todo!()
+    /// Kills a process and its descendants; false and nothing else if it is unknown or has exited. Its exit follows as
+    /// an event. Must be called within a runtime.
+    pub fn terminate(&self, process: &ProcessId) -> bool {
+        match self.hub.find_to_end(process) {
+            Found::Unknown => false,
+            Found::Starting => true,
+            Found::Live(process) => {
+                self.tasks().set.spawn_blocking(move || {
+                    signal::kill_trees(|| vec![process.leader.root()]);
+                    process.leader.kill_group();
+                    // Not before: a child that sees the end of its input ends well, and was not killed.
+                    if let Some(stdin) = &process.stdin {
+                        stdin.child_is_gone();
+                    }
+                });
+                true
+            }
+        }
     }
 
     /// From now on events are for [`Self::next_events`].
     pub fn attach(&self) {
-        todo!()
+        self.hub.attach();
     }
 
     /// From now on output is kept for [`Self::read`] only; what was not taken yet is never notified.
     pub fn detach(&self) {
-        todo!()
+        self.hub.detach();
     }
 
     /// Waits for at least one event and takes what there is, up to about `max_bytes` of output, in turns over the
     /// processes, in order of seq per process. Nothing is lost if the future is dropped. Pends while detached.
-    pub async fn next_events(&self, _max_bytes: usize) -> Vec<Event> {
-        todo!()
+    pub async fn next_events(&self, max_bytes: usize) -> Vec<Event> {
+        self.hub.next_events(max_bytes).await
     }
 
     /// These were handed to a socket: they may be evicted, and the command may go on.
-    pub fn delivered(&self, _events: &[EventRef]) {
-        todo!()
+    pub fn delivered(&self, events: &[EventRef]) {
+        self.hub.delivered(events);
     }
 
-    /// Ends all: SIGTERM to each tree, at most `grace` for it, then SIGKILL. Nothing starts afterwards.
-    pub async fn shutdown(&self, _grace: Duration) {
-        todo!()
+    /// Ends all: SIGTERM to each tree, at most `grace` for it, then SIGKILL, also for what exited processes left behind.
+    /// Nothing starts afterwards.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.hub.shut_down();
+        if self.tasks().busy {
+            let began = Instant::now();
+            self.on_roots(|roots| signal::signal_trees(roots, Signal::TERM)).await;
+            let clean = tokio::time::timeout(grace, self.all_gone()).await.is_ok();
+            if !clean {
+                self.on_roots(|roots| signal::kill_trees(roots)).await;
+                let _ = tokio::time::timeout(LAST_WAIT, self.hub.all_reaped()).await;
+            }
+            info!(clean, took = ?began.elapsed(), "processes ended");
+        }
+        let mut set = {
+            let mut tasks = self.tasks();
+            tasks.busy = false;
+            std::mem::take(&mut tasks.set)
+        };
+        set.shutdown().await;
+    }
+
+    async fn all_gone(&self) {
+        self.hub.all_reaped().await;
+        while self.on_roots(|roots| signal::any_alive(roots)).await {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn on_roots<R: Send + 'static + Default>(
+        &self,
+        act: impl FnOnce(&dyn Fn() -> Vec<signal::Root>) -> R + Send + 'static,
+    ) -> R {
+        let hub = self.hub.clone();
+        tokio::task::spawn_blocking(move || act(&|| hub.roots())).await.unwrap_or_default()
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.hub.shut_down();
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if tasks.busy {
+            signal::kill_trees(|| self.hub.roots());
+        }
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
+}
+
+fn result(reading: Reading) -> ReadResult {
+    let chunk =
+        |(seq, stream, bytes): (u64, _, bytes::Bytes)| ReadChunk { seq, stream, chunk: Base64Text::encode(&bytes) };
+    ReadResult {
+        chunks: reading.chunks.into_iter().map(chunk).collect(),
+        next_seq: reading.next_seq,
+        exited: reading.exit_code.is_some(),
+        exit_code: reading.exit_code,
+        closed: reading.closed,
+        failure: None,
     }
 }
