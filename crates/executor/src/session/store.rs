@@ -105,7 +105,7 @@ impl Sessions {
     /// Takes out the sessions whose time is over, and says when the next one's will be.
     pub fn expire(&self, now: Instant) -> (Vec<Arc<Session>>, Option<Instant>) {
         let mut table = self.lock();
-        let expired = table.expire(now, |_| false);
+        let expired = table.expire(now, |session| session.processes.has_live());
         (expired.into_iter().map(|(_, session)| session).collect(), table.next_expiry())
     }
 

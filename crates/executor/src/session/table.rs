@@ -223,7 +223,8 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % n
         };
-        for _ in 0..500 {
+        let cases = std::env::var("EXEDRA_CASES").map_or(500, |n| n.parse::<u32>().unwrap());
+        for _ in 0..cases {
             let mut now = Instant::now();
             let mut table = Table::new(TTL, usize::MAX);
             // Name, holder, detached since.

@@ -179,6 +179,11 @@ impl Table {
         self.hub.delivered(events);
     }
 
+    /// Whether any child has not been reaped yet.
+    pub fn has_live(&self) -> bool {
+        self.hub.roots().iter().any(|root| !root.reaped)
+    }
+
     /// Ends all: SIGTERM to each tree, at most `grace` for it, then SIGKILL, also for what exited processes left behind.
     /// Nothing starts afterwards.
     pub async fn shutdown(&self, grace: Duration) {
