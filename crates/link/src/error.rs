@@ -10,7 +10,7 @@ mod registry;
 use std::time::Duration;
 
 pub use disconnect::Disconnect;
-pub use registry::{Class, ConnectError, Refusal, RegisterError};
+pub use registry::{Cause, Class, ConnectError, Refusal, RegisterError};
 
 /// Why there is no connection, or none any more.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,7 @@ impl LinkError {
         match self {
             Self::Refused { refusal, .. } => refusal.retry_after,
             Self::Register(error) => error.retry_after(),
+            Self::Connect(error) => error.retry_after(),
             _ => None,
         }
     }

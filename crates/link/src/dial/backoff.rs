@@ -34,7 +34,8 @@ impl Backoff {
     pub fn next(&mut self, random: f64, at_least: Option<Duration>) -> Duration {
         let base = self.base;
         self.base = base.saturating_mul(2).min(self.cap);
-        let pause = base.mul_f64(1.0 - random.max(0.0).min(1.0) / 2.0);
+        let random = if random.is_nan() { 0.0 } else { random.clamp(0.0, 1.0) };
+        let pause = base.mul_f64(1.0 - random / 2.0);
         pause.max(at_least.unwrap_or(Duration::ZERO))
     }
 

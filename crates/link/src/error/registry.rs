@@ -44,6 +44,11 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Why a reply cannot be used, in words that quote nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(pub(crate) String);
+
 /// What the caller can do about a failed registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -95,9 +100,9 @@ pub enum RegisterError {
     /// The registry sent us to another origin, where the token must not go.
     #[error("executor registry request failed: redirected to another origin ({0}), where the token must not go")]
     Redirected(String),
-    /// A success whose body cannot be used; the text says why.
-    #[error("executor registry request failed: error decoding response body{}", detail(.0))]
-    Undecodable(String),
+    /// A success whose body cannot be used.
+    #[error("executor registry request failed: error decoding response body")]
+    Undecodable(#[source] Cause),
 }
 
 impl RegisterError {
@@ -201,9 +206,9 @@ pub enum ConnectError {
     /// The registry sent us to another origin, where the token must not go.
     #[error("the registry redirected to another origin ({0}), where the token must not go")]
     Redirected(String),
-    /// A success whose body cannot be used; the text says why.
-    #[error("the registry's answer cannot be read{}", detail(.0))]
-    Undecodable(String),
+    /// A success whose body cannot be used.
+    #[error("the registry's answer cannot be read")]
+    Undecodable(#[source] Cause),
 }
 
 impl ConnectError {
@@ -258,10 +263,6 @@ fn is_transient(status: u16) -> bool {
 
 fn comma(code: &Option<String>) -> String {
     code.as_ref().map(|code| format!(", {code}")).unwrap_or_default()
-}
-
-fn detail(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(": {text}") }
 }
 
 fn near_names(near: &[String]) -> String {
