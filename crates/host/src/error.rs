@@ -1,11 +1,11 @@
-//! The one error of the crate, a sum of what its parts can say, by what the caller can do about it.
+//! Every error of the crate, and their sum by what the caller can do about it.
 //!
-//! In flow the errors of the parts, out flow the questions `is_retryable` and `hint`. The texts are those of the wire;
-//! codes are made by the executor.
+//! In flow system errors and refusals, out flow texts as they stand on the wire. The parts of the crate depend on this
+//! module and never the other way round; JSON-RPC codes are made by the executor.
 
-use crate::fetch::FetchError;
-use crate::fs::FsError;
-use crate::process::{StartError, UnknownProcess, WriteFailed};
+use std::io;
+
+use exedra_proto::ids::ProcessId;
 
 /// Whatever can go wrong on a host.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ use crate::process::{StartError, UnknownProcess, WriteFailed};
 pub enum HostError {
     /// The thread that starts processes could not be made.
     #[error("cannot make the thread that starts processes: {0}")]
-    Thread(#[source] std::io::Error),
+    Thread(#[source] io::Error),
     /// A process did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -31,24 +31,153 @@ pub enum HostError {
     Fetch(#[from] FetchError),
 }
 
+/// Why a process did not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No program at all: wrong params.
+    #[error("argv must not be empty")]
+    EmptyArgv,
+    /// Something was to be enforced that this build cannot enforce: wrong params.
+    #[error("sandbox intent cannot be enforced on this executor")]
+    SandboxUnavailable,
+    /// The sandbox depends on a working directory that it does not name: a wrong request.
+    #[error("file system sandbox context with dynamic permissions requires cwd")]
+    SandboxMissingCwd,
+    /// The id is in use or retained: a wrong request.
+    #[error("process {0} already exists")]
+    AlreadyExists(ProcessId),
+    /// Terminated before it ran: a wrong request.
+    #[error("process {0} start was cancelled")]
+    Cancelled(ProcessId),
+    /// The program name is empty: a failure.
+    #[error("missing program for {} spawn", if *.pty { "PTY" } else { "pipe" })]
+    MissingProgram {
+        /// Whether a PTY was asked for.
+        pty: bool,
+    },
+    /// The system refused: a failure. The text is its own, or that of stock for a PTY.
+    #[error("{0}")]
+    Spawn(String),
+    /// The owner of the processes is shutting down: a failure.
+    #[error("the executor is shutting down")]
+    ShuttingDown,
+}
+
+/// There is no such process, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown process id {0}")]
+pub struct UnknownProcess(pub ProcessId);
+
+/// The child is gone, or has closed its stdin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed to write to process stdin")]
+pub struct WriteFailed;
+
+/// What an [`FsError`] means to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsErrorKind {
+    /// There is no such file.
+    NotFound,
+    /// The request cannot be served as it is; refused access is one of these.
+    Invalid,
+    /// Any other failure.
+    Other,
+}
+
+/// Why a file operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct FsError {
+    /// For the code.
+    pub kind: FsErrorKind,
+    /// For the message.
+    pub text: String,
+}
+
+/// Why an HTTP request failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The request cannot be made: wrong params.
+    #[error("{0}")]
+    Invalid(String),
+    /// It was made, or tried, and failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
 impl HostError {
     /// Whether the same call may succeed later without anybody's doing.
     pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Thread(_) | Self::Start(StartError::ShuttingDown) | Self::Fetch(FetchError::Failed(_)))
+    }
+
+    /// What the caller can do, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Thread(_) => true,
-            Self::Fetch(error) => error.is_retryable(),
-            Self::Start(_) | Self::UnknownProcess(_) | Self::Write(_) | Self::Fs(_) => false,
+            Self::Thread(_) => Some("look at this user's limits on threads and memory"),
+            Self::Start(StartError::AlreadyExists(_)) => Some("choose another process id"),
+            Self::Start(StartError::ShuttingDown) => Some("connect again and start it there"),
+            Self::UnknownProcess(_) => Some("a process is forgotten a while after it has closed"),
+            _ => None,
+        }
+    }
+}
+
+impl FsError {
+    /// A request that cannot be served as it is.
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self { kind: FsErrorKind::Invalid, text: text.into() }
+    }
+}
+
+impl From<io::Error> for FsError {
+    fn from(error: io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => FsErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => FsErrorKind::Invalid,
+            _ => FsErrorKind::Other,
+        };
+        Self { kind, text: error.to_string() }
+    }
+}
+
+impl From<rustix::io::Errno> for FsError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_the_wire() {
+        let id = ProcessId::new("p");
+        assert_eq!(StartError::MissingProgram { pty: true }.to_string(), "missing program for PTY spawn");
+        assert_eq!(StartError::MissingProgram { pty: false }.to_string(), "missing program for pipe spawn");
+        assert_eq!(StartError::AlreadyExists(id.clone()).to_string(), "process p already exists");
+        assert_eq!(UnknownProcess(id).to_string(), "unknown process id p");
+    }
+
+    #[test]
+    fn system_errors_by_kind() {
+        let kind = |raw| FsError::from(io::Error::from_raw_os_error(raw)).kind;
+        assert_eq!(kind(libc::ENOENT), FsErrorKind::NotFound);
+        for invalid in [libc::EACCES, libc::EPERM, libc::EINVAL] {
+            assert_eq!(kind(invalid), FsErrorKind::Invalid);
+        }
+        for other in [libc::EISDIR, libc::ENOTDIR, libc::EEXIST, libc::ENOSPC, libc::EROFS] {
+            assert_eq!(kind(other), FsErrorKind::Other);
         }
     }
 
-    /// What the caller can do, if there is something.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Thread(_) => Some("look at the limit on threads and on memory of this user"),
-            Self::Start(StartError::AlreadyExists(_)) => Some("choose another process id"),
-            Self::Start(StartError::SandboxUnavailable)
-            | Self::Fs(FsError { kind: crate::fs::FsErrorKind::Invalid, .. }) => None,
-            _ => None,
-        }
+    #[test]
+    fn what_a_caller_can_do() {
+        assert!(HostError::from(FetchError::Failed("x".into())).is_retryable());
+        assert!(!HostError::from(FetchError::Invalid("x".into())).is_retryable());
+        assert!(HostError::from(StartError::AlreadyExists(ProcessId::new("p"))).hint().is_some());
     }
 }

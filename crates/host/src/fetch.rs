@@ -5,24 +5,7 @@
 use bytes::Bytes;
 use exedra_proto::http::{RequestParams, RequestResult};
 
-/// Why a request failed. The texts are those of the wire.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FetchError {
-    /// The request cannot be made: wrong params.
-    #[error("{0}")]
-    Invalid(String),
-    /// It was made, or tried, and failed.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl FetchError {
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Failed(_))
-    }
-}
+pub use crate::error::FetchError;
 
 /// Makes requests; the client behind it is made at the first one.
 #[derive(Debug, Default)]

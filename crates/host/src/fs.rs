@@ -7,26 +7,7 @@ use exedra_proto::fs::{
     WriteFileParams,
 };
 
-/// What an [`FsError`] means to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FsErrorKind {
-    /// There is no such file.
-    NotFound,
-    /// The request cannot be served as it is: refused access included.
-    Invalid,
-    /// Any other failure.
-    Other,
-}
-
-/// Why a file operation failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
-pub struct FsError {
-    /// For the code.
-    pub kind: FsErrorKind,
-    /// For the message.
-    pub text: String,
-}
+pub use crate::error::{FsError, FsErrorKind};
 
 /// `fs/readFile`
 ///

@@ -9,4 +9,4 @@ pub mod fs;
 pub mod process;
 
 pub use error::HostError;
-pub use process::host::{Host, HostConfig};
+pub use process::{Host, HostConfig};

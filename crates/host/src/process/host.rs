@@ -1,13 +1,17 @@
 //! The host as such: the thread that starts every process, and what children inherit.
+//!
+//! In flows a [`HostConfig`], out flows one [`Host`] that any number of tables share. Knows no process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::sync::Arc;
 
+use super::spawner::Spawner;
 use crate::error::HostError;
 
 /// What a [`Host`] is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct HostConfig {
     /// What children inherit under an `envPolicy`; leave out what they must not see, such as our own token.
@@ -22,17 +26,73 @@ impl Default for HostConfig {
     }
 }
 
-/// A machine to run processes on. It owns the one thread that starts them, because the signal that a child gets when
-/// its parent dies follows the thread and not the process.
-#[derive(Debug)]
-pub struct Host {}
+/// A machine to run processes on. It owns the one thread that starts them.
+pub struct Host {
+    spawner: Spawner,
+    environment: BTreeMap<OsString, OsString>,
+    shell: String,
+}
 
 impl Host {
     /// Makes the thread.
     ///
     /// # Errors
     /// [`HostError::Thread`] if the system refuses it.
-    pub fn start(_config: HostConfig) -> Result<Arc<Self>, HostError> {
-        Ok(Arc::new(Self {}))
+    pub fn start(config: HostConfig) -> Result<Arc<Self>, HostError> {
+        let spawner = Spawner::start(config.pidfd).map_err(HostError::Thread)?;
+        Ok(Arc::new(Self { spawner, environment: config.environment, shell: login_shell() }))
+    }
+
+    /// The thread.
+    pub(super) fn spawner(&self) -> &Spawner {
+        &self.spawner
+    }
+
+    /// What children may inherit.
+    pub(super) fn environment(&self) -> &BTreeMap<OsString, OsString> {
+        &self.environment
+    }
+
+    /// What a child on a PTY gets as `SHELL` if it has none.
+    pub(super) fn shell(&self) -> &str {
+        &self.shell
+    }
+}
+
+impl fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConfig").field("pidfd", &self.pidfd).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+/// The shell of our account.
+fn login_shell() -> String {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw().to_string();
+    shell_of(&uid, &accounts).unwrap_or("/bin/sh").to_owned()
+}
+
+fn shell_of<'a>(uid: &str, accounts: &'a str) -> Option<&'a str> {
+    let fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let ours = fields.into_iter().find(|fields| fields.get(2) == Some(&uid))?;
+    ours.get(6).copied().filter(|shell| !shell.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shell_of_an_account() {
+        let accounts = "root:x:0:0:root:/root:/bin/bash\nx:x:7:7::/:\n";
+        assert_eq!(shell_of("0", accounts), Some("/bin/bash"));
+        assert_eq!(shell_of("7", accounts), None);
+        assert_eq!(shell_of("8", accounts), None);
     }
 }

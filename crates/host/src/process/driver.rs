@@ -1,0 +1,66 @@
+//! The driver of one process: reads its output as long as it is wanted, takes its exit, and reports the end.
+//!
+//! In flow readiness of pipes or PTY and of the child, out flow pieces of output, the exit and the close, in that order:
+//! what had been written when the child was reaped comes before the exit. Knows no peer and no descriptor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::hub::{Hub, Process};
+use super::reap::ExitWatch;
+use super::source::Sources;
+
+/// Between two looks at a PTY that the child has closed and might open again.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Driver {
+    /// Where to report.
+    pub hub: Arc<Hub>,
+    /// Whom it drives.
+    pub process: Arc<Process>,
+    /// Its exit.
+    pub exit: ExitWatch,
+    /// Its outputs.
+    pub sources: Sources,
+}
+
+impl Driver {
+    /// Runs until the process has closed.
+    pub async fn run(mut self) {
+        let mut exited = false;
+        let mut wanted = self.hub.wants_output(&self.process.id);
+        while !exited || self.sources.any_open() {
+            tokio::select! {
+                biased;
+                code = self.process.leader.exit(&mut self.exit), if !exited => {
+                    exited = true;
+                    self.exited(code);
+                }
+                (stream, bytes) = std::future::poll_fn(|cx| self.sources.poll_read(cx)), if wanted => {
+                    wanted = bytes.is_empty() || self.hub.output(&self.process.id, stream, bytes);
+                }
+                () = self.process.room(), if !wanted => {
+                    wanted = self.hub.wants_output(&self.process.id);
+                }
+                () = tokio::time::sleep(LOOK), if self.sources.any_deserted() => self.sources.look_again(),
+            }
+        }
+        self.hub.closed(&self.process.id);
+        debug!(process = %self.process.id, "closed");
+    }
+
+    fn exited(&mut self, code: i32) {
+        if let Some(stdin) = &self.process.stdin {
+            stdin.child_is_gone();
+        }
+        self.sources.drain(|stream, bytes| {
+            self.hub.output(&self.process.id, stream, bytes);
+        });
+        self.hub.exited(&self.process.id, code);
+        debug!(process = %self.process.id, code, "exited");
+    }
+}

@@ -1,0 +1,61 @@
+//! What happened to a process, as plain data on its way to whoever is attached.
+
+use bytes::Bytes;
+use exedra_proto::ids::ProcessId;
+use exedra_proto::process::OutputStream;
+
+/// Something that happened to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which process.
+    pub process: ProcessId,
+    /// Number of the event, from 1, without gaps per process.
+    pub seq: u64,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What an [`Event`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The process wrote something.
+    Output {
+        /// Where to.
+        stream: OutputStream,
+        /// What.
+        bytes: Bytes,
+    },
+    /// The child was reaped.
+    Exited {
+        /// 0 to 255, or 128 + n after signal n.
+        code: i32,
+    },
+    /// Exited, and end of file on every output: the last event of a process.
+    Closed,
+}
+
+/// Names an [`Event`] that was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRef {
+    /// Which process.
+    pub process: ProcessId,
+    /// Which of its events.
+    pub seq: u64,
+}
+
+impl Event {
+    /// Its name.
+    pub fn reference(&self) -> EventRef {
+        EventRef { process: self.process.clone(), seq: self.seq }
+    }
+}
+
+impl EventKind {
+    /// Bytes of output in it.
+    pub fn output_len(&self) -> usize {
+        match self {
+            Self::Output { bytes, .. } => bytes.len(),
+            Self::Exited { .. } | Self::Closed => 0,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The roster behind its lock, and the wake-ups: what drivers report here reaches readers and whoever takes events.
+//!
+//! In flow output, exits and deliveries, out flow events and answers, and room for the drivers to read on. The lock is
+//! held for moments and never across a wait. Knows no descriptor and no task.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use exedra_proto::ids::ProcessId;
+use exedra_proto::process::OutputStream;
+use tokio::sync::Notify;
+
+use super::event::{Event, EventRef};
+use super::output::{Log, Reading};
+use super::reap::Leader;
+use super::roster::{Found, Roster};
+use super::signal::{self, Root};
+use super::stdin::Stdin;
+use crate::error::{StartError, UnknownProcess};
+
+/// One process, shared by its driver and the table.
+#[derive(Debug)]
+pub struct Process {
+    /// Its name.
+    pub id: ProcessId,
+    /// The child.
+    pub leader: Leader,
+    /// Its standard input, if writable.
+    pub stdin: Option<Stdin>,
+    /// Tells long polls of an event.
+    changed: Notify,
+    /// Tells the driver that it may read on.
+    room: Notify,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Hub {
+    roster: Mutex<Roster<Arc<Process>>>,
+    events: Notify,
+    exits: Notify,
+    closings: Notify,
+    /// Forgotten processes that left a process group behind.
+    left_behind: Mutex<Vec<Root>>,
+}
+
+impl Process {
+    /// A process that runs.
+    pub fn new(id: ProcessId, leader: Leader, stdin: Option<Stdin>) -> Self {
+        Self { id, leader, stdin, changed: Notify::new(), room: Notify::new() }
+    }
+
+    /// Waits for word that output may be wanted again.
+    pub async fn room(&self) {
+        self.room.notified().await;
+    }
+}
+
+impl Hub {
+    /// An empty one.
+    pub fn new(retention: Duration) -> Self {
+        Self {
+            roster: Mutex::new(Roster::new(retention)),
+            events: Notify::new(),
+            exits: Notify::new(),
+            closings: Notify::new(),
+            left_behind: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Takes an id for a process to be started; dropping the reservation gives it back.
+    ///
+    /// # Errors
+    /// It is taken, or nothing may start any more.
+    pub fn reserve(self: &Arc<Self>, id: &ProcessId) -> Result<Reservation, StartError> {
+        self.roster().reserve(id)?;
+        Ok(Reservation { hub: self.clone(), id: id.clone() })
+    }
+
+    /// What `id` stands for.
+    pub fn find(&self, id: &ProcessId) -> Found<Arc<Process>> {
+        self.roster().find(id)
+    }
+
+    /// What `id` stands for, to end it: a start is cancelled, an exited process is unknown.
+    pub fn find_to_end(&self, id: &ProcessId) -> Found<Arc<Process>> {
+        let mut roster = self.roster();
+        roster.cancel(id);
+        if roster.has_exited(id) { Found::Unknown } else { roster.find(id) }
+    }
+
+    /// Appends output; whether more is wanted.
+    pub fn output(&self, id: &ProcessId, stream: OutputStream, bytes: Bytes) -> bool {
+        self.append(id, |log| log.output(stream, bytes))
+    }
+
+    /// Appends the exit.
+    pub fn exited(&self, id: &ProcessId, code: i32) {
+        self.append(id, |log| log.exited(code));
+        self.exits.notify_waiters();
+    }
+
+    /// Appends the end.
+    pub fn closed(&self, id: &ProcessId) {
+        let changed = self.roster().close(id, Instant::now());
+        if let Some(changed) = changed {
+            changed.handle.changed.notify_waiters();
+            if changed.pending {
+                self.events.notify_one();
+            }
+        }
+        self.purge();
+        self.closings.notify_one();
+    }
+
+    /// Whether more output of `id` is wanted.
+    pub fn wants_output(&self, id: &ProcessId) -> bool {
+        self.roster().change(id, |_| ()).is_some_and(|changed| changed.wants_output)
+    }
+
+    /// Answers a read, waiting until `deadline` for something to answer with.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub async fn read(
+        &self,
+        id: &ProcessId,
+        after: u64,
+        max_bytes: Option<usize>,
+        deadline: Instant,
+    ) -> Result<Reading, UnknownProcess> {
+        let Found::Live(process) = self.find(id) else { return Err(UnknownProcess(id.clone())) };
+        loop {
+            let mut changed = std::pin::pin!(process.changed.notified());
+            changed.as_mut().enable();
+            let reading = self.read_now(id, after, max_bytes)?;
+            if reading.is_news || Instant::now() >= deadline {
+                return Ok(reading);
+            }
+            let _ = tokio::time::timeout_at(deadline.into(), changed).await;
+        }
+    }
+
+    /// From now on events are to be notified.
+    pub fn attach(&self) {
+        self.roster().attach();
+        self.wake_drivers();
+    }
+
+    /// From now on events are only kept.
+    pub fn detach(&self) {
+        self.roster().detach();
+        self.wake_drivers();
+    }
+
+    /// Waits for events to notify and takes them.
+    pub async fn next_events(&self, max_bytes: usize) -> Vec<Event> {
+        loop {
+            let events = self.roster().take(max_bytes);
+            if !events.is_empty() {
+                return events;
+            }
+            self.events.notified().await;
+        }
+    }
+
+    /// These were handed to a peer.
+    pub fn delivered(&self, events: &[EventRef]) {
+        let mut roster = self.roster();
+        for event in events {
+            let changed = roster.change(&event.process, |log| log.delivered(event.seq));
+            if let Some(changed) = changed.filter(|changed| changed.wants_output) {
+                changed.handle.room.notify_one();
+            }
+        }
+    }
+
+    /// Forgets those whose time is over, for ever.
+    pub async fn keep_house(&self) {
+        loop {
+            self.purge();
+            let next = self.roster().next_purge();
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => self.closings.notified().await,
+            }
+        }
+    }
+
+    /// Nothing starts any more.
+    pub fn shut_down(&self) {
+        self.roster().shut_down();
+    }
+
+    /// Every child of ours that may have left something: all that are known, and the forgotten that did.
+    pub fn roots(&self) -> Vec<Root> {
+        let known = self.roster().handles();
+        let mut roots: Vec<Root> = known.iter().map(|process| process.leader.root()).collect();
+        roots.extend(self.left_behind().iter());
+        roots
+    }
+
+    /// Waits until every child has been reaped.
+    pub async fn all_reaped(&self) {
+        loop {
+            let mut exits = std::pin::pin!(self.exits.notified());
+            exits.as_mut().enable();
+            if self.roster().handles().iter().all(|process| process.leader.root().reaped) {
+                return;
+            }
+            exits.await;
+        }
+    }
+
+    fn read_now(&self, id: &ProcessId, after: u64, max_bytes: Option<usize>) -> Result<Reading, UnknownProcess> {
+        let changed = self.roster().change(id, |log| log.read(after, max_bytes));
+        let changed = changed.ok_or_else(|| UnknownProcess(id.clone()))?;
+        if changed.wants_output {
+            changed.handle.room.notify_one();
+        }
+        Ok(changed.value)
+    }
+
+    fn append(&self, id: &ProcessId, append: impl FnOnce(&mut Log)) -> bool {
+        let Some(changed) = self.roster().change(id, append) else { return false };
+        changed.handle.changed.notify_waiters();
+        if changed.pending {
+            self.events.notify_one();
+        }
+        changed.wants_output
+    }
+
+    fn wake_drivers(&self) {
+        for process in self.roster().handles() {
+            process.room.notify_one();
+        }
+    }
+
+    fn purge(&self) {
+        let forgotten = self.roster().purge(Instant::now());
+        if forgotten.is_empty() {
+            return;
+        }
+        let mut left_behind = self.left_behind();
+        left_behind.extend(forgotten.iter().map(|process| process.leader.root()));
+        left_behind.retain(|root| signal::group_exists(root.pid));
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster<Arc<Process>>> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_behind(&self) -> MutexGuard<'_, Vec<Root>> {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An id taken for a process that is being started.
+#[derive(Debug)]
+pub struct Reservation {
+    hub: Arc<Hub>,
+    id: ProcessId,
+}
+
+impl Reservation {
+    /// The process runs.
+    ///
+    /// # Errors
+    /// It must not run on: it was terminated meanwhile, or all are.
+    pub fn admit(self, process: Arc<Process>) -> Result<(), StartError> {
+        self.hub.roster().admit(&self.id, process)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.hub.roster().release(&self.id);
+    }
+}

@@ -1,0 +1,280 @@
+//! The one unsafe module: starts a program as `vfork` does, without copying the address space and without a race; and
+//! hands descriptors to the runtime's watch.
+//!
+//! In flows a [`Launch`] with every string made beforehand, out flows a [`Launched`] child or the errno of the step that
+//! failed. Knows no path search beyond "try these in order", and nothing of what the child is for.
+//!
+//! How it holds: the child shares our memory (`CLONE_VM`) while the calling thread sleeps (`CLONE_VFORK`) until the
+//! child has executed or ended. So the child allocates nothing, locks nothing, returns from nothing, and calls only
+//! thin wrappers of system calls; all signals are blocked around it, and it drops every handler before it lets them in
+//! again, so that no handler of ours ever runs in it. It has its own stack and its own table of descriptors.
+#![expect(
+    unsafe_code,
+    reason = "clone with shared memory, and registering a descriptor, have no safe form; they are here and nowhere else"
+)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Enough for a few frames without locals, many times over.
+const STACK: usize = 64 * 1024;
+/// Signals are numbered from 1 to this.
+const LAST_SIGNAL: c_long = 64;
+/// Bytes of the kernel's signal set.
+const SIGNAL_SET: usize = 8;
+
+/// A program to start. Every descriptor passed is at least 3.
+pub struct Launch {
+    /// Paths to try in order.
+    pub candidates: Vec<CString>,
+    /// What the child sees as its arguments.
+    pub argv: Vec<CString>,
+    /// `NAME=value` each.
+    pub env: Vec<CString>,
+    /// Where to run it.
+    pub cwd: CString,
+    /// Standard input, output and error.
+    pub stdio: [OwnedFd; 3],
+    /// Whether standard input is to be the controlling terminal.
+    pub terminal: bool,
+}
+
+/// A running child, not yet reaped.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its number, which is that of its process group and session too.
+    pub pid: i32,
+    /// A descriptor of it, where asked for and where the system has them.
+    pub pidfd: Option<OwnedFd>,
+}
+
+/// A descriptor whose readiness the runtime watches. It cannot be taken out or exchanged while it is watched.
+#[derive(Debug)]
+pub struct Watched(AsyncFd<OwnedFd>);
+
+/// Memory for the children's stack, used by one at a time.
+#[derive(Debug)]
+pub struct Launcher {
+    stack: *mut c_void,
+}
+
+/// What the child reads, and the one thing that it writes.
+struct Plan {
+    candidates: *const *const c_char,
+    argv: *const *const c_char,
+    env: *const *const c_char,
+    cwd: *const c_char,
+    stdio: [RawFd; 3],
+    terminal: bool,
+    parent: libc::pid_t,
+    error: AtomicI32,
+}
+
+impl Watched {
+    /// Watches `fd`, which must not block. Needs a runtime around it.
+    ///
+    /// # Errors
+    /// The system refuses the registration.
+    pub fn new(fd: OwnedFd, interest: Interest) -> io::Result<Self> {
+        // SAFETY: an owned descriptor stays open, and the same, until it is dropped; dropping it deregisters first, and
+        // `Watched` gives out shared references only.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(fd, interest) }?))
+    }
+}
+
+impl Deref for Watched {
+    type Target = AsyncFd<OwnedFd>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Launcher {
+    /// Maps the stack.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        // SAFETY: a fresh anonymous mapping, checked below; its lowest page becomes a guard.
+        let stack = unsafe { libc::mmap(ptr::null_mut(), STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if stack == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let launcher = Self { stack };
+        // SAFETY: the page lies within the mapping above.
+        if unsafe { libc::mprotect(stack, 4096, libc::PROT_NONE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(launcher)
+    }
+
+    /// Starts the program and waits until it runs. It gets SIGTERM when the calling thread ends.
+    ///
+    /// # Errors
+    /// What the failing step said: entering the directory, or the last of the candidates.
+    pub fn launch(&mut self, launch: &Launch, want_pidfd: bool) -> io::Result<Launched> {
+        let (candidates, argv, env) = (pointers(&launch.candidates), pointers(&launch.argv), pointers(&launch.env));
+        let plan = Plan {
+            candidates: candidates.as_ptr(),
+            argv: argv.as_ptr(),
+            env: env.as_ptr(),
+            cwd: launch.cwd.as_ptr(),
+            stdio: [0, 1, 2].map(|i: usize| launch.stdio[i].as_fd().as_raw_fd()),
+            terminal: launch.terminal,
+            // SAFETY: no preconditions.
+            parent: unsafe { libc::getpid() },
+            error: AtomicI32::new(0),
+        };
+        let (pid, pidfd) = self.clone_with_signals_blocked(&plan, want_pidfd)?;
+        match plan.error.load(Ordering::Relaxed) {
+            0 => Ok(Launched { pid, pidfd }),
+            errno => {
+                reap(pid);
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+
+    fn clone_with_signals_blocked(&mut self, plan: &Plan, want_pidfd: bool) -> io::Result<(i32, Option<OwnedFd>)> {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: both sets are written before they are read.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        }
+        let cloned = self.clone(plan, if want_pidfd { libc::CLONE_PIDFD } else { 0 });
+        // SAFETY: `before` was written by the call above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+        cloned
+    }
+
+    fn clone(&mut self, plan: &Plan, pidfd_flag: c_int) -> io::Result<(i32, Option<OwnedFd>)> {
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | pidfd_flag;
+        let mut pidfd: c_int = -1;
+        let arg = ptr::from_ref(plan).cast_mut().cast::<c_void>();
+        // SAFETY: the stack is ours, of STACK bytes, and grows down from its end; `plan` and what it points to outlive
+        // the call, during which this thread sleeps; the child writes nothing but the atomic in it.
+        let pid = unsafe {
+            let top = self.stack.cast::<u8>().add(STACK).cast::<c_void>();
+            libc::clone(child, top, flags, arg, ptr::from_mut(&mut pidfd))
+        };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just opened it for us, and nobody else knows it.
+        let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+        Ok((pid, pidfd))
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and no child runs on it: launching borrows self mutably.
+        unsafe { libc::munmap(self.stack, STACK) };
+    }
+}
+
+/// An array as `execve` wants it, ended by a null pointer.
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| CStr::as_ptr(string)).chain([ptr::null()]).collect()
+}
+
+fn reap(pid: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: `pid` is our child and not yet reaped.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 && errno() == libc::EINTR {}
+}
+
+fn errno() -> c_int {
+    // SAFETY: the location is that of this thread. The child shares it with the sleeping parent.
+    unsafe { *libc::__errno_location() }
+}
+
+extern "C" fn child(arg: *mut c_void) -> c_int {
+    // SAFETY: `arg` is the plan, which outlives the child's use of it.
+    let plan = unsafe { &*arg.cast::<Plan>() };
+    // SAFETY: see `prepare` and `execute`; this is the child.
+    let errno = unsafe {
+        match prepare(plan) {
+            0 => execute(plan),
+            errno => errno,
+        }
+    };
+    plan.error.store(errno, Ordering::Relaxed);
+    // SAFETY: ends this process without running anything of the parent's.
+    unsafe { libc::_exit(127) }
+}
+
+/// Everything up to the execution; 0 or the errno of what failed.
+///
+/// # Safety
+/// Only in the child, with all signals blocked.
+unsafe fn prepare(plan: &Plan) -> c_int {
+    // SAFETY: plain system calls on memory that outlives them; the descriptors are those of the child alone.
+    unsafe {
+        libc::setsid();
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+        if libc::getppid() != plan.parent {
+            libc::_exit(127);
+        }
+        let [stdin, stdout, stderr] = plan.stdio;
+        if libc::dup2(stdin, 0) < 0 || libc::dup2(stdout, 1) < 0 || libc::dup2(stderr, 2) < 0 {
+            return errno();
+        }
+        if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+            return errno();
+        }
+        // Descriptors that we were born with, not opened, may lack the flag.
+        let (first, last, flags) = (3 as c_long, c_long::from(u32::MAX), c_long::from(libc::CLOSE_RANGE_CLOEXEC));
+        libc::syscall(libc::SYS_close_range, first, last, flags);
+        if libc::chdir(plan.cwd) < 0 {
+            return errno();
+        }
+        // By number and not through the C library, which hides two of them. All zero is the default action.
+        let action = [0_u64; 8];
+        let mut signal = 1;
+        while signal <= LAST_SIGNAL {
+            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null_mut::<u64>(), SIGNAL_SET);
+            signal += 1;
+        }
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+    0
+}
+
+/// Tries the candidates as `execvp` does; returns only if none could be executed.
+///
+/// # Safety
+/// Only in the child.
+unsafe fn execute(plan: &Plan) -> c_int {
+    let mut refused = false;
+    let mut last = libc::ENOENT;
+    let mut candidate = plan.candidates;
+    // SAFETY: the three arrays are ended by null pointers and live in the sleeping parent.
+    unsafe {
+        while !(*candidate).is_null() {
+            libc::execve(*candidate, plan.argv, plan.env);
+            last = errno();
+            match last {
+                libc::EACCES => refused = true,
+                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+                _ => return last,
+            }
+            candidate = candidate.add(1);
+        }
+    }
+    if refused { libc::EACCES } else { last }
+}

@@ -1,0 +1,290 @@
+//! The log of one process: what it wrote and how it ended, numbered, kept until delivered and a while longer.
+//!
+//! In flow pieces of output, the exit and the close, and word of what has been delivered; out flow events in order of
+//! their number, answers to `process/read`, and whether the pipes may be read further. Pure: no tokio, no clock.
+//!
+//! Invariants: numbers have no gaps; output that nobody has been given is never dropped; an event still to be notified
+//! is never evicted; the memory held is bounded by the constants below plus one piece per stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
+
+use bytes::Bytes;
+use exedra_proto::process::OutputStream;
+
+use super::event::EventKind;
+
+/// Delivered output that stays readable, in bytes: the newest. When full, the oldest goes.
+pub const RETAINED_BYTES: usize = 1024 * 1024;
+/// Delivered pieces that stay readable, so that a million tiny ones cost no more than a few big ones.
+pub const RETAINED_CHUNKS: usize = 16 * 1024;
+/// Undelivered output of a time when nobody is attached, in bytes as JSON (about 32 MiB raw). When full, the pipes are
+/// not read and the command waits.
+pub const BACKLOG_JSON: usize = 44 * 1024 * 1024;
+/// Output on its way to an attached peer, in bytes with [`CHUNK_OVERHEAD`] per piece. When full, the pipes are not read
+/// and the command waits until the peer has taken some.
+pub const WINDOW: usize = 1024 * 1024;
+/// What one read answers at most, in bytes as JSON, so that the answer is one message. The reader goes on from there.
+pub const READ_JSON: usize = 48 * 1024 * 1024;
+
+/// What a piece costs in memory beside its bytes.
+const CHUNK_OVERHEAD: usize = 128;
+/// What a piece costs as JSON beside its base64.
+const JSON_OVERHEAD: usize = 72;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Log {
+    next_seq: u64,
+    chunks: BTreeMap<u64, Chunk>,
+    /// Delivered and not in flight, hence free to go.
+    evictable: BTreeSet<u64>,
+    retained: usize,
+    backlog: usize,
+    in_flight: usize,
+    attached: bool,
+    cursor: u64,
+    exited: Option<Exit>,
+    closed: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    stream: OutputStream,
+    bytes: Bytes,
+    delivered: bool,
+    in_flight: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Exit {
+    seq: u64,
+    code: i32,
+}
+
+/// An answer to `process/read`.
+#[derive(Debug)]
+pub struct Reading {
+    /// Retained output in order.
+    pub chunks: Vec<(u64, OutputStream, Bytes)>,
+    /// The number after the last piece, or of the next event where there is no piece.
+    pub next_seq: u64,
+    /// The exit code, once there is one.
+    pub exit_code: Option<i32>,
+    /// Nothing more will come.
+    pub closed: bool,
+    /// Whether this answers a long poll.
+    pub is_news: bool,
+}
+
+impl Log {
+    /// An empty log.
+    pub fn new(attached: bool) -> Self {
+        Self {
+            next_seq: 1,
+            chunks: BTreeMap::new(),
+            evictable: BTreeSet::new(),
+            retained: 0,
+            backlog: 0,
+            in_flight: 0,
+            attached,
+            cursor: 1,
+            exited: None,
+            closed: None,
+        }
+    }
+
+    /// Appends output.
+    pub fn output(&mut self, stream: OutputStream, bytes: Bytes) {
+        let chunk = Chunk { stream, bytes, delivered: false, in_flight: self.attached };
+        self.backlog += chunk.json_len();
+        if chunk.in_flight {
+            self.in_flight += chunk.memory();
+        }
+        let seq = self.number();
+        self.chunks.insert(seq, chunk);
+    }
+
+    /// Appends the exit.
+    pub fn exited(&mut self, code: i32) {
+        let seq = self.number();
+        self.exited = Some(Exit { seq, code });
+    }
+
+    /// Appends the end.
+    pub fn closed(&mut self) {
+        self.closed = Some(self.number());
+    }
+
+    /// Whether the exit is in the log.
+    pub fn has_exited(&self) -> bool {
+        self.exited.is_some()
+    }
+
+    /// Whether the end is in the log.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Whether the pipes may be read further.
+    pub fn wants_output(&self) -> bool {
+        if self.attached { self.in_flight < WINDOW } else { self.backlog < BACKLOG_JSON }
+    }
+
+    /// From now on events are to be notified.
+    pub fn attach(&mut self) {
+        self.attached = true;
+        self.cursor = self.next_seq;
+    }
+
+    /// From now on events are only kept; those on their way are taken for undelivered until word comes.
+    pub fn detach(&mut self) {
+        self.attached = false;
+        let flying: Vec<u64> = self.chunks.iter().filter(|(_, chunk)| chunk.in_flight).map(|(seq, _)| *seq).collect();
+        for seq in flying {
+            self.land(seq);
+        }
+        self.evict();
+    }
+
+    /// Whether there is an event to notify.
+    pub fn has_pending(&self) -> bool {
+        self.attached && self.cursor < self.next_seq
+    }
+
+    /// Takes events to notify: at least one if there is one, and no more once they hold `max_bytes` of output.
+    pub fn take(&mut self, max_bytes: usize, max_events: usize) -> Vec<(u64, EventKind)> {
+        let mut events = Vec::new();
+        let mut total = 0;
+        while self.has_pending() && events.len() < max_events && (events.is_empty() || total < max_bytes) {
+            if let Some(kind) = self.event(self.cursor) {
+                total += kind.output_len();
+                events.push((self.cursor, kind));
+            }
+            self.cursor += 1;
+        }
+        events
+    }
+
+    /// Event `seq` has been handed to a peer.
+    pub fn delivered(&mut self, seq: u64) {
+        self.mark_delivered(seq);
+        self.land(seq);
+        self.evict();
+    }
+
+    /// Answers a read of what comes after `after`. What it returns counts as delivered.
+    pub fn read(&mut self, after: u64, max_bytes: Option<usize>) -> Reading {
+        let chunks = self.select(after, max_bytes);
+        for (seq, ..) in &chunks {
+            self.mark_delivered(*seq);
+        }
+        self.evict();
+        let next_seq = chunks.last().map_or(self.next_seq, |(seq, ..)| seq + 1);
+        let exit_is_news = self.exited.is_some_and(|exit| exit.seq > after);
+        Reading {
+            is_news: !chunks.is_empty() || self.closed.is_some() || exit_is_news,
+            chunks,
+            next_seq,
+            exit_code: self.exited.map(|exit| exit.code),
+            closed: self.closed.is_some(),
+        }
+    }
+
+    /// Bytes of delivered output that are still readable.
+    pub fn retained(&self) -> usize {
+        self.retained
+    }
+
+    /// Drops delivered output before its time; exit and flags stay.
+    pub fn trim(&mut self) {
+        while self.evict_oldest() {}
+    }
+
+    fn number(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    fn event(&self, seq: u64) -> Option<EventKind> {
+        if let Some(chunk) = self.chunks.get(&seq) {
+            return Some(EventKind::Output { stream: chunk.stream, bytes: chunk.bytes.clone() });
+        }
+        match self.exited {
+            Some(exit) if exit.seq == seq => Some(EventKind::Exited { code: exit.code }),
+            _ => (self.closed == Some(seq)).then_some(EventKind::Closed),
+        }
+    }
+
+    fn select(&self, after: u64, max_bytes: Option<usize>) -> Vec<(u64, OutputStream, Bytes)> {
+        let limit = max_bytes.unwrap_or(usize::MAX);
+        let (mut total, mut json) = (0, 0);
+        let mut chunks = Vec::new();
+        for (seq, chunk) in self.chunks.range((Excluded(after), Unbounded)) {
+            let passes = total + chunk.bytes.len() > limit || json + chunk.json_len() > READ_JSON;
+            if passes && !chunks.is_empty() {
+                break;
+            }
+            total += chunk.bytes.len();
+            json += chunk.json_len();
+            chunks.push((*seq, chunk.stream, chunk.bytes.clone()));
+            if total >= limit {
+                break;
+            }
+        }
+        chunks
+    }
+
+    fn mark_delivered(&mut self, seq: u64) {
+        let Some(chunk) = self.chunks.get_mut(&seq) else { return };
+        if !std::mem::replace(&mut chunk.delivered, true) {
+            self.backlog -= chunk.json_len();
+            if !chunk.in_flight {
+                self.retained += chunk.bytes.len();
+                self.evictable.insert(seq);
+            }
+        }
+    }
+
+    /// It is on its way no longer, whatever became of it.
+    fn land(&mut self, seq: u64) {
+        let Some(chunk) = self.chunks.get_mut(&seq) else { return };
+        if std::mem::replace(&mut chunk.in_flight, false) {
+            self.in_flight -= chunk.memory();
+            if chunk.delivered {
+                self.retained += chunk.bytes.len();
+                self.evictable.insert(seq);
+            }
+        }
+    }
+
+    fn evict(&mut self) {
+        while self.retained > RETAINED_BYTES || self.evictable.len() > RETAINED_CHUNKS {
+            if !self.evict_oldest() {
+                break;
+            }
+        }
+    }
+
+    fn evict_oldest(&mut self) -> bool {
+        let Some(seq) = self.evictable.pop_first() else { return false };
+        if let Some(chunk) = self.chunks.remove(&seq) {
+            self.retained -= chunk.bytes.len();
+        }
+        true
+    }
+}
+
+impl Chunk {
+    fn memory(&self) -> usize {
+        self.bytes.len() + CHUNK_OVERHEAD
+    }
+
+    fn json_len(&self) -> usize {
+        self.bytes.len().div_ceil(3) * 4 + JSON_OVERHEAD
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The exit of a child: learning of it, taking it, and never signalling a number that is no longer ours.
+//!
+//! In flows a child that was started, out flow its exit code and whether it has been reaped. A child whose [`Leader`] is
+//! dropped is killed and handed back to the spawner, so that no zombie stays. Knows no output and no table.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use tokio::io::Interest;
+use tokio::sync::oneshot;
+
+use super::launch::Watched;
+use super::signal::{self, Root};
+use super::spawner::{self, Spawner};
+
+/// Between two looks at a child that has ended and cannot be reaped yet, as under a debugger.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A child, for signals and for the one reaping.
+#[derive(Debug)]
+pub struct Leader {
+    pid: i32,
+    reaped: Mutex<bool>,
+    spawner: Spawner,
+}
+
+/// Tells when a child can be reaped.
+#[derive(Debug)]
+pub enum ExitWatch {
+    /// Readable once it has ended.
+    PidFd(Watched),
+    /// A thread waits for it, where there are no such descriptors.
+    Thread(oneshot::Receiver<()>),
+    /// It has ended.
+    Over,
+}
+
+impl Leader {
+    /// Takes charge of a child.
+    pub fn new(pid: i32, spawner: Spawner) -> Self {
+        Self { pid, reaped: Mutex::new(false), spawner }
+    }
+
+    /// As the root of its tree.
+    pub fn root(&self) -> Root {
+        Root { pid: self.pid, reaped: *self.lock() }
+    }
+
+    /// Kills its process group unless it has been reaped.
+    pub fn kill_group(&self) {
+        let reaped = self.lock();
+        if !*reaped {
+            signal::kill_group(self.pid);
+        }
+    }
+
+    /// Waits for its end and reaps it: 0 to 255, or 128 + n after signal n. Can be dropped and called again.
+    pub async fn exit(&self, watch: &mut ExitWatch) -> i32 {
+        watch.ended().await;
+        loop {
+            if let Some(code) = self.reap() {
+                return code;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn reap(&self) -> Option<i32> {
+        let mut reaped = self.lock();
+        let code = spawner::reap(self.pid)?;
+        *reaped = true;
+        Some(code)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.reaped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if !self.root().reaped {
+            self.kill_group();
+            self.spawner.bury(self.pid);
+        }
+    }
+}
+
+impl ExitWatch {
+    /// Watches `pid` through its descriptor, or by a thread.
+    ///
+    /// # Errors
+    /// The system refuses the registration or the thread.
+    pub fn new(pid: i32, pidfd: Option<OwnedFd>) -> io::Result<Self> {
+        if let Some(pidfd) = pidfd {
+            return Ok(Self::PidFd(Watched::new(pidfd, Interest::READABLE)?));
+        }
+        let (tell, told) = oneshot::channel();
+        std::thread::Builder::new().name("exit-watch".into()).stack_size(128 * 1024).spawn(move || {
+            wait_unreaped(pid);
+            let _ = tell.send(());
+        })?;
+        Ok(Self::Thread(told))
+    }
+
+    async fn ended(&mut self) {
+        match self {
+            Self::PidFd(pidfd) => {
+                let _ = pidfd.readable().await;
+            }
+            Self::Thread(told) => {
+                let _ = told.await;
+            }
+            Self::Over => {}
+        }
+        *self = Self::Over;
+    }
+}
+
+fn wait_unreaped(pid: i32) {
+    let Some(pid) = Pid::from_raw(pid) else { return };
+    let wait = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    while matches!(wait(), Err(Errno::INTR)) {}
+}

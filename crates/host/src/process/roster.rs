@@ -1,0 +1,424 @@
+//! Who is there: the processes of one owner by id, their logs, the turns in which their events are notified, and how
+//! long the closed ones stay.
+//!
+//! In flow ids, events of processes, attach and detach, and the time; out flow events in fair turns and those who have
+//! been forgotten. Pure: no tokio, no clock; the handle `H` that it keeps per process is nothing to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use exedra_proto::ids::ProcessId;
+
+use super::event::Event;
+use super::output::Log;
+use crate::error::StartError;
+
+/// Closed processes that stay known. When full, the oldest is forgotten before its time.
+pub const CLOSED_MAX: usize = 1024;
+/// Delivered output of all closed processes together, in bytes. When full, that of the oldest goes; exit codes stay.
+pub const CLOSED_BYTES: usize = 64 * 1024 * 1024;
+/// Output that one process may have notified before it is the next one's turn, in bytes.
+const TURN_BYTES: usize = 128 * 1024;
+/// Events of one turn.
+const TURN_EVENTS: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Roster<H> {
+    slots: HashMap<ProcessId, Slot<H>>,
+    ring: VecDeque<ProcessId>,
+    attached: bool,
+    shutting_down: bool,
+    retention: Duration,
+    closed: VecDeque<Closed>,
+    closed_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Slot<H> {
+    Starting { cancelled: bool },
+    Live(Entry<H>),
+}
+
+#[derive(Debug)]
+struct Entry<H> {
+    handle: H,
+    log: Log,
+    in_ring: bool,
+}
+
+#[derive(Debug)]
+struct Closed {
+    id: ProcessId,
+    forget_at: Instant,
+}
+
+/// What an id stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<H> {
+    /// Nothing.
+    Unknown,
+    /// A process that is being started.
+    Starting,
+    /// A process, possibly closed already.
+    Live(H),
+}
+
+/// What came of a change to a log.
+#[derive(Debug)]
+pub struct Changed<H, R> {
+    /// Whose it is.
+    pub handle: H,
+    /// What the change returned.
+    pub value: R,
+    /// Whether there are events to notify.
+    pub pending: bool,
+    /// Whether the pipes may be read.
+    pub wants_output: bool,
+}
+
+impl<H: Clone> Roster<H> {
+    /// Nobody, and nobody attached.
+    pub fn new(retention: Duration) -> Self {
+        Self {
+            slots: HashMap::new(),
+            ring: VecDeque::new(),
+            attached: false,
+            shutting_down: false,
+            retention,
+            closed: VecDeque::new(),
+            closed_bytes: 0,
+        }
+    }
+
+    /// Takes an id for a process to be started.
+    ///
+    /// # Errors
+    /// It is taken, or nothing may start any more.
+    pub fn reserve(&mut self, id: &ProcessId) -> Result<(), StartError> {
+        if self.shutting_down {
+            return Err(StartError::ShuttingDown);
+        }
+        if self.slots.contains_key(id) {
+            return Err(StartError::AlreadyExists(id.clone()));
+        }
+        self.slots.insert(id.clone(), Slot::Starting { cancelled: false });
+        Ok(())
+    }
+
+    /// Gives an id back whose process did not start.
+    pub fn release(&mut self, id: &ProcessId) {
+        if matches!(self.slots.get(id), Some(Slot::Starting { .. })) {
+            self.slots.remove(id);
+        }
+    }
+
+    /// The process of a reserved id runs.
+    ///
+    /// # Errors
+    /// It must not: it was terminated meanwhile, or all are. The id is free again.
+    pub fn admit(&mut self, id: &ProcessId, handle: H) -> Result<(), StartError> {
+        let cancelled = matches!(self.slots.get(id), Some(Slot::Starting { cancelled: true }) | None);
+        if cancelled || self.shutting_down {
+            self.release(id);
+            return Err(if cancelled { StartError::Cancelled(id.clone()) } else { StartError::ShuttingDown });
+        }
+        let entry = Entry { handle, log: Log::new(self.attached), in_ring: false };
+        self.slots.insert(id.clone(), Slot::Live(entry));
+        Ok(())
+    }
+
+    /// What `id` stands for.
+    pub fn find(&self, id: &ProcessId) -> Found<H> {
+        match self.slots.get(id) {
+            None => Found::Unknown,
+            Some(Slot::Starting { .. }) => Found::Starting,
+            Some(Slot::Live(entry)) => Found::Live(entry.handle.clone()),
+        }
+    }
+
+    /// A process that is being started shall not run.
+    pub fn cancel(&mut self, id: &ProcessId) {
+        if let Some(Slot::Starting { cancelled }) = self.slots.get_mut(id) {
+            *cancelled = true;
+        }
+    }
+
+    /// Whether the exit of `id` is in its log; an unknown one counts as gone.
+    pub fn has_exited(&self, id: &ProcessId) -> bool {
+        match self.slots.get(id) {
+            Some(Slot::Live(entry)) => entry.log.has_exited(),
+            Some(Slot::Starting { .. }) => false,
+            None => true,
+        }
+    }
+
+    /// Changes the log of `id` and keeps everything else in step with it.
+    pub fn change<R>(&mut self, id: &ProcessId, change: impl FnOnce(&mut Log) -> R) -> Option<Changed<H, R>> {
+        let Some(Slot::Live(entry)) = self.slots.get_mut(id) else { return None };
+        let before = if entry.log.is_closed() { entry.log.retained() } else { 0 };
+        let value = change(&mut entry.log);
+        let after = if entry.log.is_closed() { entry.log.retained() } else { 0 };
+        self.closed_bytes = self.closed_bytes + after - before;
+        let pending = entry.log.has_pending();
+        if pending && !std::mem::replace(&mut entry.in_ring, true) {
+            self.ring.push_back(id.clone());
+        }
+        let handle = entry.handle.clone();
+        Some(Changed { handle, value, pending, wants_output: entry.log.wants_output() })
+    }
+
+    /// Appends the last event of `id`; from now on its days are counted.
+    pub fn close(&mut self, id: &ProcessId, now: Instant) -> Option<Changed<H, ()>> {
+        let changed = self.change(id, Log::closed)?;
+        self.closed.push_back(Closed { id: id.clone(), forget_at: now + self.retention });
+        self.trim();
+        Some(changed)
+    }
+
+    /// From now on events are to be notified.
+    pub fn attach(&mut self) {
+        self.attached = true;
+        self.entries().for_each(|entry| entry.log.attach());
+    }
+
+    /// From now on events are only kept.
+    pub fn detach(&mut self) {
+        self.attached = false;
+        self.ring.clear();
+        for entry in self.entries() {
+            entry.in_ring = false;
+            entry.log.detach();
+        }
+        self.closed_bytes = self.entries().filter(|entry| entry.log.is_closed()).map(|e| e.log.retained()).sum();
+        self.trim();
+    }
+
+    /// Takes events to notify, in turns: at least one if there is one, about `max_bytes` of output.
+    pub fn take(&mut self, max_bytes: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut total = 0;
+        while events.is_empty() || total < max_bytes {
+            let Some(id) = self.ring.pop_front() else { break };
+            let Some(Slot::Live(entry)) = self.slots.get_mut(&id) else { continue };
+            let turn = TURN_BYTES.min(max_bytes - total.min(max_bytes));
+            for (seq, kind) in entry.log.take(turn, TURN_EVENTS) {
+                total += kind.output_len();
+                events.push(Event { process: id.clone(), seq, kind });
+            }
+            entry.in_ring = entry.log.has_pending();
+            if entry.in_ring {
+                self.ring.push_back(id);
+            }
+        }
+        events
+    }
+
+    /// Forgets the closed ones whose time is over, or for whom there is no room. They are returned. One whose end a
+    /// slow peer has not taken yet stays as long again.
+    pub fn purge(&mut self, now: Instant) -> Vec<H> {
+        let mut forgotten = Vec::new();
+        for _ in 0..self.closed.len() {
+            let over = self.closed.len() > CLOSED_MAX;
+            let Some(front) = self.closed.pop_front_if(|front| over || front.forget_at <= now) else { break };
+            match self.slots.get(&front.id) {
+                Some(Slot::Live(entry)) if entry.log.has_pending() => {
+                    self.closed.push_back(Closed { forget_at: now + self.retention, ..front });
+                }
+                Some(Slot::Live(entry)) => {
+                    self.closed_bytes -= entry.log.retained();
+                    forgotten.push(entry.handle.clone());
+                    self.slots.remove(&front.id);
+                }
+                Some(Slot::Starting { .. }) | None => {}
+            }
+        }
+        forgotten
+    }
+
+    /// When to purge next.
+    pub fn next_purge(&self) -> Option<Instant> {
+        self.closed.front().map(|closed| closed.forget_at)
+    }
+
+    /// Nothing starts any more.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+    }
+
+    /// All processes, the closed ones included.
+    pub fn handles(&self) -> Vec<H> {
+        let live = |slot: &Slot<H>| match slot {
+            Slot::Live(entry) => Some(entry.handle.clone()),
+            Slot::Starting { .. } => None,
+        };
+        self.slots.values().filter_map(live).collect()
+    }
+
+    fn entries(&mut self) -> impl Iterator<Item = &mut Entry<H>> {
+        self.slots.values_mut().filter_map(|slot| match slot {
+            Slot::Live(entry) => Some(entry),
+            Slot::Starting { .. } => None,
+        })
+    }
+
+    fn trim(&mut self) {
+        for closed in &self.closed {
+            if self.closed_bytes <= CLOSED_BYTES {
+                break;
+            }
+            if let Some(Slot::Live(entry)) = self.slots.get_mut(&closed.id) {
+                let before = entry.log.retained();
+                entry.log.trim();
+                self.closed_bytes -= before - entry.log.retained();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use exedra_proto::process::OutputStream;
+
+    use super::*;
+    use crate::process::event::EventKind;
+
+    fn id(name: &str) -> ProcessId {
+        ProcessId::new(name)
+    }
+
+    fn roster(names: &[&'static str]) -> Roster<&'static str> {
+        let mut roster = Roster::new(Duration::from_secs(80));
+        for name in names {
+            roster.reserve(&id(name)).unwrap();
+            roster.admit(&id(name), *name).unwrap();
+        }
+        roster
+    }
+
+    fn write(roster: &mut Roster<&'static str>, name: &str, len: usize) -> bool {
+        let bytes = Bytes::from(vec![0; len]);
+        roster.change(&id(name), |log| log.output(OutputStream::Stdout, bytes)).unwrap().pending
+    }
+
+    fn deliver(roster: &mut Roster<&'static str>, events: &[Event]) {
+        for event in events {
+            roster.change(&event.process, |log| log.delivered(event.seq));
+        }
+    }
+
+    #[test]
+    fn an_id_is_taken_from_the_reservation_until_it_is_forgotten() {
+        let mut roster = roster(&[]);
+        let now = Instant::now();
+        roster.reserve(&id("p")).unwrap();
+        assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
+        assert_eq!(roster.find(&id("p")), Found::Starting);
+        roster.release(&id("p"));
+        roster.reserve(&id("p")).unwrap();
+        roster.admit(&id("p"), "h").unwrap();
+        roster.change(&id("p"), |log| log.exited(0)).unwrap();
+        roster.close(&id("p"), now).unwrap();
+        assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
+        assert!(roster.purge(now + Duration::from_secs(79)).is_empty());
+        assert_eq!(roster.next_purge(), Some(now + Duration::from_secs(80)));
+        assert_eq!(roster.purge(now + Duration::from_secs(80)), ["h"]);
+        assert_eq!(roster.find(&id("p")), Found::Unknown);
+        assert!(roster.reserve(&id("p")).is_ok());
+    }
+
+    #[test]
+    fn a_start_can_be_cancelled_and_refused() {
+        let mut roster = roster(&[]);
+        roster.reserve(&id("p")).unwrap();
+        roster.cancel(&id("p"));
+        assert_eq!(roster.admit(&id("p"), "h"), Err(StartError::Cancelled(id("p"))));
+        roster.reserve(&id("q")).unwrap();
+        roster.shut_down();
+        assert_eq!(roster.admit(&id("q"), "h"), Err(StartError::ShuttingDown));
+        assert_eq!(roster.reserve(&id("r")), Err(StartError::ShuttingDown));
+        assert_eq!(roster.find(&id("q")), Found::Unknown);
+    }
+
+    #[test]
+    fn turns_are_fair_and_in_order() {
+        let mut roster = roster(&["a", "b"]);
+        roster.attach();
+        for _ in 0..8 {
+            write(&mut roster, "a", 64 * 1024);
+        }
+        write(&mut roster, "b", 1);
+        let first = roster.take(200 * 1024);
+        let order: Vec<_> = first.iter().map(|event| (event.process.as_str(), event.seq)).collect();
+        assert_eq!(order, [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("a", 4)]);
+        let rest = roster.take(usize::MAX);
+        assert_eq!(rest.iter().map(|event| event.seq).collect::<Vec<_>>(), [5, 6, 7, 8]);
+        assert!(roster.take(usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn one_event_is_taken_however_small_the_limit() {
+        let mut roster = roster(&["a"]);
+        roster.attach();
+        write(&mut roster, "a", 10);
+        write(&mut roster, "a", 10);
+        assert_eq!(roster.take(0).len(), 1);
+    }
+
+    #[test]
+    fn detached_nothing_is_taken_and_what_was_not_taken_never_is() {
+        let mut roster = roster(&["a"]);
+        assert!(!write(&mut roster, "a", 1));
+        roster.attach();
+        assert!(write(&mut roster, "a", 1));
+        roster.detach();
+        roster.attach();
+        assert!(roster.take(9).is_empty());
+        write(&mut roster, "a", 1);
+        assert_eq!(roster.take(9)[0].seq, 3);
+    }
+
+    #[test]
+    fn a_closed_process_is_not_forgotten_before_its_end_was_taken() {
+        let mut roster = roster(&["a"]);
+        roster.attach();
+        let now = Instant::now();
+        roster.change(&id("a"), |log| log.exited(0)).unwrap();
+        roster.close(&id("a"), now).unwrap();
+        let late = now + Duration::from_secs(100);
+        assert!(roster.purge(late).is_empty());
+        let kinds: Vec<_> = roster.take(9).into_iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Exited { code: 0 }, EventKind::Closed]);
+        assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
+    }
+
+    #[test]
+    fn closed_processes_are_bounded_in_number_and_in_bytes() {
+        let mut roster = roster(&[]);
+        roster.attach();
+        let now = Instant::now();
+        for i in 0..CLOSED_MAX + 5 {
+            let id = id(&i.to_string());
+            roster.reserve(&id).unwrap();
+            roster.admit(&id, "h").unwrap();
+            if i < 70 {
+                let bytes = Bytes::from(vec![0; 1024 * 1024]);
+                roster.change(&id, |log| log.output(OutputStream::Stdout, bytes)).unwrap();
+            }
+            roster.change(&id, |log| log.exited(0)).unwrap();
+            roster.close(&id, now).unwrap();
+            let events = roster.take(usize::MAX);
+            deliver(&mut roster, &events);
+        }
+        roster.trim();
+        assert!(roster.closed_bytes <= CLOSED_BYTES);
+        let read = |roster: &mut Roster<_>, i: &str| roster.change(&id(i), |log| log.read(0, None)).unwrap().value;
+        assert!(read(&mut roster, "0").chunks.is_empty());
+        assert_eq!(read(&mut roster, "0").exit_code, Some(0));
+        assert_eq!(read(&mut roster, "69").chunks.len(), 1);
+        assert_eq!(roster.purge(now).len(), 5);
+        assert_eq!(roster.find(&id("4")), Found::Unknown);
+        assert_eq!(roster.find(&id("5")), Found::Live("h"));
+    }
+}

@@ -1,0 +1,193 @@
+//! From the params of `process/start` to a running child with its ends of pipes or PTY.
+//!
+//! In flow params that have been checked and the host, out flow the child, its exit, its stdin and its outputs, or the
+//! text that stock has for the failure. Knows no id, no table and no event.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::sync::Arc;
+
+use exedra_proto::process::{OutputStream, StartParams};
+use exedra_proto::sandbox::Enforcement;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::Interest;
+
+use super::environment;
+use super::host::Host;
+use super::launch::{Launch, Watched};
+use super::program;
+use super::pty::Pty;
+use super::reap::{ExitWatch, Leader};
+use super::source::Source;
+use super::stdin::Sink;
+use crate::error::StartError;
+
+/// A running child.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The child; dropped, it is killed.
+    pub leader: Leader,
+    /// Its exit.
+    pub exit: ExitWatch,
+    /// Where its stdin is written, if it is to be.
+    pub stdin: Option<Sink>,
+    /// Where its output is read.
+    pub sources: Vec<Source>,
+}
+
+/// Our ends of the child's streams, not yet registered anywhere.
+struct Ends {
+    stdin: Option<OwnedFd>,
+    outputs: Vec<(OutputStream, OwnedFd)>,
+}
+
+/// Refuses params that cannot be served, whatever the system says.
+///
+/// # Errors
+/// Empty `argv`, or something to be enforced that cannot be.
+pub fn check(params: &StartParams) -> Result<(), StartError> {
+    if params.argv.is_empty() {
+        return Err(StartError::EmptyArgv);
+    }
+    if params.enforce_managed_network || params.network_proxy.is_some() {
+        return Err(StartError::SandboxUnavailable);
+    }
+    match params.sandbox.as_ref().map_or(Enforcement::NotNeeded, |sandbox| sandbox.for_processes()) {
+        Enforcement::NotNeeded => Ok(()),
+        Enforcement::Needed => Err(StartError::SandboxUnavailable),
+        Enforcement::MissingCwd => Err(StartError::SandboxMissingCwd),
+    }
+}
+
+/// Starts the child.
+///
+/// # Errors
+/// Why it does not run.
+pub async fn spawn(host: &Host, params: &StartParams) -> Result<Spawned, StartError> {
+    if params.argv[0].is_empty() {
+        return Err(StartError::MissingProgram { pty: params.tty });
+    }
+    let failed = |error: io::Error| StartError::Spawn(error.to_string());
+    let (launch, ends) = prepare(host, params)?;
+    let spawner = host.spawner();
+    let launched = spawner.launch(launch).await.map_err(failed)?;
+    let leader = Leader::new(launched.pid, spawner.clone());
+    let exit = ExitWatch::new(launched.pid, launched.pidfd).map_err(failed)?;
+    let (stdin, sources) = register(ends, params.tty).map_err(failed)?;
+    Ok(Spawned { leader, exit, stdin, sources })
+}
+
+fn prepare(host: &Host, params: &StartParams) -> Result<(Launch, Ends), StartError> {
+    let failed = |error: io::Error| StartError::Spawn(error.to_string());
+    let mut env = environment::build(host.environment(), params.env_policy.as_ref(), &params.env);
+    if params.tty {
+        env.entry("SHELL".into()).or_insert_with(|| host.shell().into());
+    }
+    let candidates = candidates(params, env.get(OsStr::new("PATH")).map(|path| path.as_os_str()))?;
+    let argv0 = params.arg0.as_ref().unwrap_or(&params.argv[0]);
+    let argv = std::iter::once(argv0).chain(&params.argv[1..]);
+    let joined = env.into_iter().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name.into_vec()
+    });
+    let (candidates, argv, env, cwd) = (
+        strings(candidates)?,
+        strings(argv.map(|arg| arg.as_bytes().to_vec()))?,
+        strings(joined)?,
+        string(params.cwd.as_path().as_os_str().as_bytes().to_vec())?,
+    );
+    let (stdio, ends) = if params.tty { pty_stdio() } else { pipe_stdio(params.pipe_stdin) }.map_err(failed)?;
+    Ok((Launch { candidates, argv, env, cwd, stdio, terminal: params.tty }, ends))
+}
+
+/// What to execute. For a PTY directory and program are looked at first, for the texts of stock.
+fn candidates(params: &StartParams, path: Option<&OsStr>) -> Result<Vec<Vec<u8>>, StartError> {
+    let program = &params.argv[0];
+    if !params.tty {
+        return Ok(program::candidates(program, path).into_iter().map(|candidate| candidate.into_vec()).collect());
+    }
+    let cwd = params.cwd.as_path();
+    let failed = |error: io::Error| StartError::Spawn(error.to_string());
+    if !std::fs::metadata(cwd).map_err(nul_text)?.is_dir() {
+        return Err(failed(rustix::io::Errno::NOTDIR.into()));
+    }
+    // The child starts in `cwd`, so a path through a relative one must not be taken from there again.
+    let cwd = std::path::absolute(cwd).map_err(failed)?;
+    let resolved = program::resolve(program, path, &cwd).map_err(StartError::Spawn)?;
+    Ok(vec![resolved.into_os_string().into_vec()])
+}
+
+/// The standard library says it in other words for paths.
+fn nul_text(error: io::Error) -> StartError {
+    let nul = error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none();
+    StartError::Spawn(if nul { NUL.to_owned() } else { error.to_string() })
+}
+
+/// The text of stock for a NUL byte where none can be.
+const NUL: &str = "nul byte found in provided data";
+
+fn strings(items: impl IntoIterator<Item = Vec<u8>>) -> Result<Vec<CString>, StartError> {
+    items.into_iter().map(string).collect()
+}
+
+fn string(bytes: Vec<u8>) -> Result<CString, StartError> {
+    CString::new(bytes).map_err(|_| StartError::Spawn(NUL.to_owned()))
+}
+
+fn pipe_stdio(writable: bool) -> io::Result<([OwnedFd; 3], Ends)> {
+    let (stdin, ours) = if writable {
+        let (read, write) = pipe()?;
+        (read, Some(write))
+    } else {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        (above_stdio(rustix::fs::open("/dev/null", flags, Mode::empty())?)?, None)
+    };
+    let (stdout, out) = pipe()?;
+    let (stderr, err) = pipe()?;
+    let outputs = vec![(OutputStream::Stdout, stdout), (OutputStream::Stderr, stderr)];
+    Ok(([stdin, out, err], Ends { stdin: ours, outputs }))
+}
+
+fn pty_stdio() -> io::Result<([OwnedFd; 3], Ends)> {
+    let pty = Pty::open()?;
+    let terminal = above_stdio(pty.terminal)?;
+    let stdio = [terminal.try_clone()?, terminal.try_clone()?, terminal];
+    let outputs = vec![(OutputStream::Pty, pty.controller)];
+    Ok((stdio, Ends { stdin: None, outputs }))
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((above_stdio(read)?, above_stdio(write)?))
+}
+
+/// The child's descriptors 0 to 2 are made by copying; a source among them would be overwritten.
+fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= 3 {
+        return Ok(fd);
+    }
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 3)?)
+}
+
+fn register(ends: Ends, terminal: bool) -> io::Result<(Option<Sink>, Vec<Source>)> {
+    let mut sources = Vec::new();
+    let mut stdin = ends.stdin.map(|fd| nonblocking(fd, Interest::WRITABLE)).transpose()?;
+    for (stream, fd) in ends.outputs {
+        let both = if terminal { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let fd = nonblocking(fd, both)?;
+        if terminal {
+            stdin = Some(fd.clone());
+        }
+        sources.push(Source::new(stream, fd));
+    }
+    Ok((stdin.map(|fd| Sink { fd, terminal }), sources))
+}
+
+fn nonblocking(fd: OwnedFd, interest: Interest) -> io::Result<Arc<Watched>> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    Ok(Arc::new(Watched::new(fd, interest)?))
+}

@@ -1,0 +1,128 @@
+//! Ends: signals, termination of whole trees, shutdown with and without grace, and that nothing is left.
+
+use std::time::{Duration, Instant};
+
+use exedra_host::process::{StartError, Table};
+use serde_json::json;
+
+use crate::rig::{PATIENCE, Rig, eventually, id, is_alive, sh};
+
+async fn pids(rig: &Rig, count: usize) -> Vec<String> {
+    let marker = format!("end{count}");
+    let text = rig.until_output(&marker).await;
+    text.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).map(str::to_owned).collect()
+}
+
+/// Says its children's numbers: one of its own group, one of its own session, and one that lost its parent.
+const FAMILY: &str = "sleep 60 & echo $!; setsid sleep 60 & echo $!; sh -c 'sleep 60 & echo $!'; echo $$ end4; wait";
+
+#[tokio::test]
+async fn exit_codes_of_signals() {
+    let rig = Rig::new();
+    for (signal, code) in [("KILL", 137), ("TERM", 143), ("SEGV", 139)] {
+        rig.start(signal, sh(&format!("kill -{signal} $$"))).await;
+        assert_eq!(rig.story().await.code, Some(code));
+    }
+    rig.start("255", sh("exit 255")).await;
+    assert_eq!(rig.story().await.code, Some(255));
+}
+
+#[tokio::test]
+async fn terminate_reaches_grandchildren() {
+    let rig = Rig::new();
+    rig.start("p", sh(FAMILY)).await;
+    let pids = pids(&rig, 4).await;
+    assert_eq!(pids.len(), 4);
+    assert!(pids.iter().all(|pid| is_alive(pid)), "{pids:?}");
+    assert!(rig.table.terminate(&id("p")));
+    let story = rig.story().await;
+    assert_eq!(story.code, Some(137));
+    eventually("all are gone", || !pids.iter().any(|pid| is_alive(pid))).await;
+    assert!(!rig.table.terminate(&id("p")));
+}
+
+#[tokio::test]
+async fn terminate_loses_no_output() {
+    let rig = Rig::new();
+    for i in 0..20 {
+        let name = i.to_string();
+        rig.start(&name, sh("printf 'all of it'; echo ready > ready; exec sleep 60")).await;
+        let ready = rig.path().join("ready");
+        eventually("it has written", || ready.exists()).await;
+        std::fs::remove_file(ready).unwrap();
+        assert!(rig.table.terminate(&id(&name)));
+        let story = rig.story().await;
+        story.assert_in_order();
+        assert_eq!(story.stdout(), "all of it");
+    }
+}
+
+#[tokio::test]
+async fn terminate_after_the_exit_touches_nothing() {
+    let rig = Rig::new();
+    rig.start("p", sh("sleep 60 >/dev/null 2>&1 & echo $! end1")).await;
+    let child = pids(&rig, 1).await.remove(0);
+    rig.story().await;
+    assert!(!rig.table.terminate(&id("p")));
+    assert!(is_alive(&child), "what it left behind lives on");
+    rig.table.shutdown(Duration::from_secs(5)).await;
+    assert!(!is_alive(&child), "until all ends");
+}
+
+#[tokio::test]
+async fn shutdown_gives_grace_and_then_kills() {
+    let rig = Rig::new();
+    rig.start("good", sh("trap 'echo bye > good; exit 0' TERM; echo end0; while :; do sleep 0.05; done")).await;
+    pids(&rig, 0).await;
+    rig.start("bad", sh("trap '' TERM; sleep 60 & echo $! $$ end2; wait; while :; do sleep 1; done")).await;
+    let stubborn = pids(&rig, 2).await;
+    let began = Instant::now();
+    rig.table.shutdown(Duration::from_millis(700)).await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(700), "the grace is waited for: {took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(std::fs::read_to_string(rig.path().join("good")).unwrap(), "bye\n");
+    assert!(!stubborn.iter().any(|pid| is_alive(pid)));
+    let refused = rig.table.start(rig.params("late", json!({}))).await;
+    assert_eq!(refused, Err(StartError::ShuttingDown));
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_those_who_go() {
+    let rig = Rig::new();
+    rig.start("p", sh(FAMILY)).await;
+    let pids = pids(&rig, 4).await;
+    let began = Instant::now();
+    rig.table.shutdown(Duration::from_secs(25)).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(!pids.iter().any(|pid| is_alive(pid)));
+}
+
+#[tokio::test]
+async fn shutdown_of_a_command_that_nobody_reads() {
+    let rig = Rig::new();
+    rig.start("p", json!({"argv": ["yes"]})).await;
+    let began = Instant::now();
+    tokio::time::timeout(PATIENCE, rig.table.shutdown(Duration::from_secs(20))).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn dropping_the_table_kills_and_reaps() {
+    let rig = Rig::new();
+    rig.start("p", sh(FAMILY)).await;
+    let pids = pids(&rig, 4).await;
+    let Rig { table, dir, host } = rig;
+    drop(table);
+    eventually("all are gone", || !pids.iter().any(|pid| is_alive(pid))).await;
+    let zombie = format!("/proc/{}", pids[3]);
+    eventually("the child is reaped", || !std::path::Path::new(&zombie).exists()).await;
+    drop((dir, host));
+}
+
+#[tokio::test]
+async fn an_empty_table_ends_at_once() {
+    let rig = Rig::new();
+    rig.table.shutdown(Duration::from_secs(60)).await;
+    drop(Table::new(rig.host.clone(), exedra_host::process::Limits::default()));
+}
