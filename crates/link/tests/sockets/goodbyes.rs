@@ -58,8 +58,8 @@ async fn both_ends_of_ours_close_quickly_and_know_why() {
 
 #[tokio::test]
 async fn a_peers_goodbye_is_told_and_answered() {
-    let cases: [(&[u8], Option<u16>, Option<CloseReason>, &str); 4] = [
-        (b"\x11\x31", Some(4401), Some(CloseReason::Replaced), ""),
+    let cases = [
+        (&b"\x11\x31"[..], Some(4401), Some(CloseReason::Replaced), ""),
         (b"\x03\xe8bye\x07", Some(1000), Some(CloseReason::PeerDone), "bye"),
         (b"\x13\x87", Some(4999), None, ""),
         (b"", None, None, ""),

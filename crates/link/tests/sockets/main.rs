@@ -1,5 +1,7 @@
 //! The crate through real sockets.
 
+#![cfg(test)]
+
 mod connect;
 mod dial;
 mod goodbyes;
@@ -9,3 +11,4 @@ mod peer;
 mod raw;
 mod register;
 mod scripted;
+mod tls;
