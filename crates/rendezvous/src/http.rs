@@ -68,20 +68,19 @@ async fn meet(
     };
     match admit(&shared, &registration, request.uri().query().unwrap_or_default(), upgrade) {
         Ok(()) => switch(&accept),
-        Err(rejection) => {
-            tracing::info!(?registration, %rejection, "refused");
-            rejected(rejection)
-        }
+        Err(rejection) => rejected(rejection),
     }
 }
 
 /// Checks the ticket, keeps the place, and starts the task that takes the connection over.
 fn admit(shared: &Shared, registration: &str, query: &str, upgrade: OnUpgrade) -> Result<(), Rejection> {
-    if shared.hub.is_draining() {
-        return Err(Rejection::Draining);
-    }
-    let claims = shared.gate.claim(registration, query, now())?;
-    let (seat, mailbox) = shared.hub.admit(&claims, now()).inspect_err(|_| shared.gate.unclaim(&claims))?;
+    // What a stranger sends is worth no more than a debug line, and none of its text.
+    let claimed = shared.gate.claim(registration, query, now());
+    let claims = claimed.inspect_err(|rejection| tracing::debug!(%rejection, "ticket refused"))?;
+    let (seat, mailbox) = shared.hub.admit(&claims, now()).inspect_err(|rejection| {
+        tracing::info!(?registration, role = ?claims.role, %rejection, "refused");
+        shared.gate.unclaim(&claims);
+    })?;
     let (hub, times) = (Arc::clone(&shared.hub), shared.times);
     let taken = shared.tasks.spawn(async move {
         match tokio::time::timeout(times.upgrade_deadline, upgrade).await {
@@ -162,4 +161,39 @@ fn problem(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_accepted_over_tcp_is_taken_as_such_and_sends_at_once() {
+        let (found, mut finds) = mpsc::channel(1);
+        let handler = get(move |mut request: Request| async move {
+            let upgrade = request.extensions_mut().remove::<OnUpgrade>().unwrap();
+            let mut task = JoinSet::new();
+            task.spawn(async move {
+                let nodelay = match io(upgrade.await.unwrap()).0 {
+                    Io::Tcp(stream) => Some(stream.nodelay().unwrap()),
+                    Io::Other(_) => None,
+                };
+                found.send(nodelay).await.unwrap();
+            });
+            task.detach_all();
+            switch(&HeaderValue::from_static("x"))
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(async move { axum::serve(listener, Router::new().route("/", handler)).await.unwrap() });
+        let head = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(finds.recv().await.unwrap(), Some(true));
+    }
 }

@@ -91,7 +91,7 @@ pub struct Seat {
     pub role: Role,
     /// Since when, for the log.
     pub since: Instant,
-    /// Payload that passed, in bytes: for an executor that of both directions.
+    /// Payload that passed in both directions, in bytes.
     pub bytes: Arc<AtomicU64>,
 }
 
@@ -173,11 +173,6 @@ impl Hub {
         // The wire may be the last hold of a letter with a link, whose drop comes back here: not under the lock.
         let wire = self.lock().wires.remove(&id);
         drop(wire);
-    }
-
-    /// Whether nobody is let in any more.
-    pub fn is_draining(&self) -> bool {
-        self.lock().router.is_draining()
     }
 
     /// Lets nobody in any more, and sends all away within `window`.

@@ -125,7 +125,8 @@ async fn together(mut executor: Link, mut client: Link, close_deadline: Duration
     let (bytes, seat) = (Arc::clone(&executor.seat.bytes), &executor.seat);
     tracing::info!(executor = %seat.id, client = %client.seat.id, registration = ?seat.registration, "joined");
     executor.socket.count_into(Arc::clone(&bytes));
-    client.socket.count_into(bytes);
+    client.socket.count_into(Arc::clone(&bytes));
+    client.seat.bytes = bytes;
     let mut joined = Joined { executor, client, deaf: [false; 2] };
     let (role, leave) = poll_fn(|cx| joined.poll(cx)).await;
     let Joined { executor, client, .. } = joined;
@@ -218,3 +219,6 @@ fn log_leave(link: &Link, leave: &Leave) {
         "left"
     );
 }
+
+#[cfg(test)]
+mod tests;

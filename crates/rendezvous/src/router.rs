@@ -283,11 +283,6 @@ impl Router {
             .collect()
     }
 
-    /// Whether nobody is let in any more.
-    pub fn is_draining(&self) -> bool {
-        self.draining
-    }
-
     /// How many connections there are, those under way and those on their way out included.
     pub fn connections(&self) -> usize {
         self.connections.len()

@@ -1,12 +1,15 @@
 //! How connections end, what the other side is told, and what the registry hears.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::plane::Cutoff as _;
+use exedra_proto::plane::{Cutoff as _, Presence};
 use exedra_proto::ticket::{Claims, Role};
+use exedra_rendezvous::Rendezvous;
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
@@ -261,4 +264,114 @@ async fn presence_stays_in_order_through_a_storm() {
         state = word;
     }
     assert_eq!(state, "offline", "{told:?}");
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_client_that_hangs_up_while_it_is_written_to_arrive() {
+    let stage = Stage::start().await;
+    for _ in 0..10 {
+        let told = stage.presence.told(0).await.len();
+        let (executor, client) = stage.pair().await;
+        let (mut sink, mut stream) = executor.split();
+        let flood = async {
+            let chunk = Message::binary(vec![7; 64 * 1024]);
+            while sink.send(chunk.clone()).await.is_ok() {}
+        };
+        let hang_up = async {
+            let mut tcp = client.into_inner();
+            tcp.readable().await.unwrap();
+            tcp.write_all(&[masked(0x81, b"last words"), masked(0x88, &[0x03, 0xe8])].concat()).await.unwrap();
+            // Closed with data unread: the kernel resets the connection.
+            drop(tcp);
+        };
+        let listen = async {
+            let mut heard = Vec::new();
+            while let Some(Ok(message)) = within(stream.next()).await {
+                if !message.is_ping() {
+                    heard.push(message);
+                }
+            }
+            heard
+        };
+        let (_, _, heard) = tokio::join!(flood, hang_up, listen);
+        assert_eq!(heard[0], Message::text("last words"));
+        assert!(matches!(&heard[1], Message::Close(Some(frame)) if u16::from(frame.code) == 1000), "{heard:?}");
+        stage.presence.told(told + 3).await;
+    }
+}
+
+/// A registry that cuts the older registration from within the report of the newer one.
+struct Cutting(std::sync::OnceLock<std::sync::Weak<Rendezvous>>);
+
+impl Presence for Cutting {
+    fn online(&self, registration: &RegistrationId, _epoch: u64) {
+        if registration.as_str() == "newer" {
+            let rendezvous = self.0.get().and_then(std::sync::Weak::upgrade).unwrap();
+            rendezvous.registration(&RegistrationId::new("r"), CloseReason::Replaced);
+        }
+    }
+
+    fn held(&self, _registration: &RegistrationId) {}
+
+    fn offline(&self, _registration: &RegistrationId, _bytes: u64) {}
+}
+
+#[tokio::test]
+async fn the_registry_may_cut_from_within_a_report() {
+    let cutting = Arc::new(Cutting(std::sync::OnceLock::new()));
+    let stage = Stage::with(|config| config.presence = cutting.clone()).await;
+    cutting.0.set(Arc::downgrade(&stage.rendezvous)).unwrap();
+    let mut older = stage.executor().await;
+    let newer = Claims { registration: RegistrationId::new("newer"), epoch: 2, ..claims(Role::Executor) };
+    let _newer = stage.dial(&stage.sign(&newer)).await.unwrap();
+    assert_eq!(closed(&mut older).await.0, CloseReason::Replaced.code());
+    assert_eq!(stage.refused(&stage.sign(&claims(Role::Executor))).await.0, 401);
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_who_came_and_left_and_no_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let stage = Stage::start().await;
+    let (ticket, other) = (stage.sign(&claims(Role::Executor)), stage.sign(&claims(Role::Harness)));
+    let mut executor = stage.dial(&ticket).await.unwrap();
+    stage.presence.told(1).await;
+    let mut client = stage.dial(&other).await.unwrap();
+    client.send(Message::text("private words")).await.unwrap();
+    message(&mut executor).await;
+    stage.refused(&other).await;
+    stage.refused(&ticket.replace("role=executor", "role=harness")).await;
+    close(&mut client, 1000).await;
+    closed(&mut executor).await;
+    within(stage.rendezvous.shutdown()).await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for part in ["opened", "joined", "left", "closed by the peer with code 1000", "bytes=13", "ticket_used"] {
+        assert!(log.contains(part), "no {part:?} in {log}");
+    }
+    for url in [&ticket, &other] {
+        let query = url.split_once('?').unwrap().1;
+        for secret in [query, query.split_once("&sig=").unwrap().1, "sig=", "jti", "private words"] {
+            assert!(!log.contains(secret), "{secret} in {log}");
+        }
+    }
 }

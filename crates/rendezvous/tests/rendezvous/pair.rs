@@ -268,3 +268,36 @@ async fn a_frame_of_an_impossible_length_is_refused_at_its_head() {
     assert_eq!(client.close_code().await, 1009);
     assert_eq!(executor.close_code().await, 1009);
 }
+
+#[tokio::test]
+async fn a_frame_sent_together_with_the_request_arrives() {
+    let stage = Stage::start().await;
+    let mut executor = stage.executor().await;
+    stage.presence.told(1).await;
+    let early = [masked(0x81, b"early"), masked(0x82, &[7; 30_000])].concat();
+    let _client = RawPeer::dial_with(&stage, &claims(Role::Harness), &early).await;
+    assert_eq!(message(&mut executor).await, Message::text("early"));
+    assert_eq!(message(&mut executor).await, Message::binary(vec![7; 30_000]));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_no_tcp_stream_is_served_too() {
+    let stage = Stage::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let app = stage.rendezvous.router();
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let dial = async |role| {
+        let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        within(tokio_tungstenite::client_async(stage.sign(&claims(role)), stream)).await.unwrap().0
+    };
+    let mut executor = dial(Role::Executor).await;
+    stage.presence.told(1).await;
+    let mut client = dial(Role::Harness).await;
+    let sent = Message::binary(pattern(3 * MIB, 3));
+    let (done, got) = tokio::join!(client.send(sent.clone()), within(executor.next()));
+    done.unwrap();
+    assert!(got.unwrap().unwrap() == sent);
+}

@@ -19,6 +19,11 @@ pub struct Frame {
 
 impl RawPeer {
     pub async fn dial(stage: &Stage, claims: &Claims) -> Self {
+        Self::dial_with(stage, claims, &[]).await
+    }
+
+    /// Dials, and sends `early` with the request.
+    pub async fn dial_with(stage: &Stage, claims: &Claims, early: &[u8]) -> Self {
         let url = stage.sign(claims);
         let mut stream = TcpStream::connect(stage.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -27,7 +32,7 @@ impl RawPeer {
             "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(&[request.as_bytes(), early].concat()).await.unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(within(stream.read_u8()).await.unwrap());

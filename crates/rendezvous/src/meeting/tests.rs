@@ -1,0 +1,130 @@
+//! Meetings over pipes in memory, whose every byte is counted.
+
+use std::sync::Mutex;
+
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Presence;
+use exedra_proto::ticket::{Claims, Shape};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::config::Times;
+use crate::limits::MAX_PIECE;
+use crate::socket::io::Io;
+
+/// What a pipe holds in each direction.
+const PIPE: usize = 1_000;
+
+#[derive(Default)]
+struct Recorder(Mutex<Vec<String>>);
+
+impl Presence for Recorder {
+    fn online(&self, _: &RegistrationId, _: u64) {
+        self.0.lock().unwrap().push("online".into());
+    }
+
+    fn held(&self, _: &RegistrationId) {
+        self.0.lock().unwrap().push("held".into());
+    }
+
+    fn offline(&self, _: &RegistrationId, bytes: u64) {
+        self.0.lock().unwrap().push(format!("offline {bytes}"));
+    }
+}
+
+struct Stage {
+    tasks: JoinSet<()>,
+    presence: Arc<Recorder>,
+    executor: DuplexStream,
+    client: DuplexStream,
+}
+
+async fn pair() -> Stage {
+    let presence = Arc::new(Recorder::default());
+    let hub = Arc::new(Hub::new(10, presence.clone()));
+    let mut tasks = JoinSet::new();
+    let mut connect = |role| {
+        let claims = Claims {
+            registration: RegistrationId::new("r"),
+            role,
+            shape: Shape::Pair,
+            epoch: 1,
+            token: TokenId::new("t"),
+            issued_at: 0,
+            expires_at: 1,
+            ticket_id: String::new(),
+        };
+        let (seat, mailbox) = hub.admit(&claims, 0).unwrap();
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
+        let hub = Arc::clone(&hub);
+        tasks.spawn(async move { run(Link { seat, socket, mailbox }, &hub, Duration::from_secs(5)).await });
+        theirs
+    };
+    let executor = connect(Role::Executor);
+    while presence.0.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let client = connect(Role::Harness);
+    while presence.0.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    Stage { tasks, presence, executor, client }
+}
+
+/// Writes frames with the mask 0 until nobody takes any more; how many bytes were taken.
+async fn fill(stream: &mut DuplexStream, bytes: &[u8]) -> usize {
+    let mut taken = 0;
+    while let Ok(written) = tokio::time::timeout(Duration::from_millis(100), stream.write(&bytes[taken..])).await {
+        taken += written.unwrap();
+        assert!(taken < bytes.len(), "all was taken");
+    }
+    taken
+}
+
+#[tokio::test]
+async fn a_pair_holds_one_buffer_in_each_direction_however_much_is_sent() {
+    const MOST: usize = MAX_PIECE + 2 * PIPE + 100;
+    let large = [&[0x82, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0][..], &[7; 1_000_000]].concat();
+    let small = [&[0x81, 0x80 | 5, 0, 0, 0, 0][..], b"hello"].concat().repeat(90_000);
+    for bytes in [large, small] {
+        let mut stage = pair().await;
+        let taken = fill(&mut stage.executor, &bytes).await;
+        assert!(taken <= MOST, "{taken}");
+        let taken = fill(&mut stage.client, &bytes).await;
+        assert!(taken <= MOST, "{taken}");
+        // Pings go in no queue either.
+        let mut got = vec![0; 2 * PIPE];
+        stage.client.read_exact(&mut got).await.unwrap();
+        let taken = fill(&mut stage.executor, &[0x89, 0x80, 0, 0, 0, 0].repeat(100_000)).await;
+        assert!(taken <= MOST, "{taken}");
+    }
+}
+
+#[tokio::test]
+async fn an_aborted_task_reports_its_executor_offline_once() {
+    let mut stage = pair().await;
+    stage.executor.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).await.unwrap();
+    stage.client.read_exact(&mut [0; 3]).await.unwrap();
+    stage.tasks.shutdown().await;
+    assert_eq!(*stage.presence.0.lock().unwrap(), ["online", "held", "offline 1"]);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_half_written_is_completed_before_the_close_frame() {
+    let mut stage = pair().await;
+    let frame = [&[0x82, 0xfe, 0x27, 0x10, 0, 0, 0, 0][..], &[7; 10_000]].concat();
+    stage.executor.write_all(&frame).await.unwrap();
+    // The client breaks the rules while 9,000 bytes for it are still to be written.
+    stage.client.write_all(&[0x81, 0x01, b'x']).await.unwrap();
+    let mut head = [0; 4];
+    stage.client.read_exact(&mut head).await.unwrap();
+    assert_eq!(head, [0x82, 126, 0x27, 0x10]);
+    let mut payload = vec![0; 10_000];
+    stage.client.read_exact(&mut payload).await.unwrap();
+    assert!(payload == vec![7; 10_000]);
+    let mut close = [0; 4];
+    stage.client.read_exact(&mut close).await.unwrap();
+    assert_eq!((close[0], &close[2..]), (0x88, &[0x03, 0xea][..]));
+}
