@@ -57,7 +57,7 @@ impl Executor {
         self.sessions.count()
     }
 
-    /// Closes all connections, then ends all sessions: SIGTERM to their processes, the grace, SIGKILL.
+    /// Tells all connections to close, and ends all sessions: SIGTERM to their processes, the grace, SIGKILL.
     pub async fn shutdown(&self) {
         self.cancel.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));

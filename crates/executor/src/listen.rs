@@ -26,7 +26,7 @@ use crate::executor::Executor;
 use crate::peer::Peer;
 use crate::serve::Served;
 
-/// Clients connected at a time. One more is sent away: its connection is closed at once.
+/// Clients connected at a time, if nothing else is said. One more is answered 503, and its connection closed, at once.
 pub const MAX_CONNECTIONS: usize = 4_096;
 /// Pause after the system refused to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,11 +38,14 @@ pub struct ListenOptions {
     pub ws: WsOptions,
     /// Limit for the head of an HTTP request, and for all of HTTP before an upgrade.
     pub http_timeout: Duration,
+    /// Clients connected at a time.
+    pub max_connections: usize,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { ws: WsOptions::default(), http_timeout: Duration::from_secs(10) }
+        let http_timeout = Duration::from_secs(10);
+        Self { ws: WsOptions::default(), http_timeout, max_connections: MAX_CONNECTIONS }
     }
 }
 
@@ -113,7 +116,10 @@ impl Listener {
                 () = cancel.cancelled() => break,
                 Some(_) = clients.join_next() => {}
                 accepted = self.accept() => match accepted {
-                    Ok(_) if clients.len() >= MAX_CONNECTIONS => tracing::warn!("too many connections, one sent away"),
+                    Ok(stream) if clients.len() >= self.options.max_connections => {
+                        tracing::warn!(connected = clients.len(), "too many connections, one sent away");
+                        stream.send_away();
+                    }
                     Ok(stream) => {
                         clients.spawn(serve(stream, Arc::clone(&executor), self.options, cancel.clone()));
                     }
@@ -139,6 +145,17 @@ impl Listener {
             Socket::Unix(file) => file.accept().await.map(Stream::Unix),
             Socket::Stdio => std::future::pending().await,
         }
+    }
+}
+
+impl Stream {
+    /// Says that there is no room, if that can be said at once.
+    fn send_away(self) {
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let _ = match self {
+            Self::Tcp(stream, _) => stream.try_write(answer),
+            Self::Unix(stream) => stream.try_write(answer),
+        };
     }
 }
 

@@ -156,9 +156,14 @@ impl Client {
         }
     }
 
-    /// Takes in what is there until something is answered to `id`, and says how many notifications came before.
+    /// The next message, as it came.
+    pub async fn message(&mut self) -> Result<Message, Disconnect> {
+        within("a message", self.receiver.recv()).await
+    }
+
+    /// Takes in the next message.
     pub async fn receive(&mut self) -> Result<(), Disconnect> {
-        let message = within("a message", self.receiver.recv()).await?;
+        let message = self.message().await?;
         let value: Value = serde_json::from_str(message.as_text().unwrap()).unwrap();
         self.seen.push(value.clone());
         if value.get("method").is_some() {

@@ -155,6 +155,28 @@ async fn a_registry_that_is_not_there_is_waited_for() {
 }
 
 #[tokio::test]
+async fn who_does_not_answer_in_time_is_tried_again() {
+    let mut rendezvous = Rendezvous::start().await;
+    // Takes connections, and never says a word.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = rendezvous.url.clone();
+    let registry = Registry::start(move |_| registered(&url)).await;
+    let mut config = settings(&registry);
+    config.http.request_timeout = Duration::from_millis(100);
+    config.dial.timeout = Duration::from_millis(100);
+    let mut nowhere = config.clone();
+    nowhere.base_url = format!("http://{}", mute.local_addr().unwrap());
+    let running = run(nowhere);
+    until("two attempts", || running.reasons().len() >= 2).await;
+    running.stop().await;
+    let running = run(config);
+    let _unanswered = rendezvous.arrival().await;
+    rendezvous.accept().await.handshake().await;
+    assert!(running.reasons()[0].contains("no answer within"), "{:?}", running.reasons());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn retry_after_is_honoured() {
     let registry = Registry::start(|_| answer("429 Too Many Requests", "retry-after: 86400\r\n", "{}")).await;
     let running = run(settings(&registry));

@@ -182,6 +182,47 @@ async fn a_taken_port_is_named() {
 }
 
 #[tokio::test]
+async fn one_client_too_many_is_told() {
+    let options = ListenOptions { max_connections: 2, ..ListenOptions::default() };
+    let listening = listen_on("ws://127.0.0.1:0", options).await;
+    let mut one = shake(TcpStream::connect(&listening.address).await.unwrap()).await;
+    let mut two = shake(TcpStream::connect(&listening.address).await.unwrap()).await;
+    let mut third = TcpStream::connect(&listening.address).await.unwrap();
+    let mut answer = String::new();
+    within("the refusal", third.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(call(&mut one, initialize()).await["result"].is_object());
+    assert!(call(&mut two, initialize()).await["result"].is_object());
+    drop(one);
+    within("the free place", async {
+        loop {
+            let stream = TcpStream::connect(&listening.address).await.unwrap();
+            if tokio_tungstenite::client_async("ws://127.0.0.1/", stream).await.is_ok() {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_beyond_the_limit_ends_the_connection_with_a_reason() {
+    let listening = listen().await;
+    let mut socket = shake(TcpStream::connect(&listening.address).await.unwrap()).await;
+    let session = call(&mut socket, initialize()).await["result"]["sessionId"].clone();
+    let _ = socket.send(Message::text("x".repeat(65 << 20))).await;
+    match within("the goodbye", socket.next()).await.unwrap().unwrap() {
+        Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1009),
+        other => panic!("{other:?}"),
+    }
+    // The session is still there.
+    drop(socket);
+    let mut socket = shake(TcpStream::connect(&listening.address).await.unwrap()).await;
+    let resume = json!({"id": 1, "method": "initialize", "params": {"clientName": "x", "resumeSessionId": session}});
+    assert_eq!(call(&mut socket, Message::text(resume.to_string())).await["result"]["sessionId"], session);
+}
+
+#[tokio::test]
 async fn a_socket_file_is_private_and_serves() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("exec.sock");
@@ -193,6 +234,7 @@ async fn a_socket_file_is_private_and_serves() {
     assert!(call(&mut socket, initialize()).await["result"]["sessionId"].is_string());
     let second = Listener::bind(&listening.url, ListenOptions::default()).await.unwrap_err();
     assert_eq!(second.to_string(), format!("cannot listen on {url}: address in use"));
+    drop(socket);
     listening.cancel.cancel();
     within("the end", listening.task.join_next()).await.unwrap().unwrap();
     assert!(!path.exists());
