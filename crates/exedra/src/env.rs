@@ -16,7 +16,9 @@ pub const EXEDRA_LOG: &str = "EXEDRA_LOG";
 pub const CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN: &str = "CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN";
 /// Base of the default data directory.
 pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
-/// Base of the default data directory where [`XDG_DATA_HOME`] is not set.
+/// Base of the configuration file.
+pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// Base of both where they are not set.
 pub const HOME: &str = "HOME";
 /// The kind of terminal, handed to a remote command that gets a PTY.
 pub const TERM: &str = "TERM";

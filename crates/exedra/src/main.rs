@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod cli;
 mod commands;
+mod config;
 mod env;
 mod exit;
 mod hint;

@@ -1,4 +1,4 @@
-//! What the flags, the environment and the defaults come to.
+//! What the flags, the environment, the configuration file and the defaults come to.
 //!
 //! In flow flags as typed and the environment, out flow values that are there, or a failure that says which setting is
 //! missing. Tokens enter the process here and leave it as [`Secret`]s.
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use exedra_proto::secret::Secret;
 
+use crate::config::ConfigFile;
 use crate::env;
 use crate::exit::Failure;
 
@@ -24,41 +25,73 @@ pub fn data_dir(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 fn default_data_dir(xdg: Option<String>, home: Option<String>) -> Option<PathBuf> {
-    let absolute = |text: Option<String>| text.map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute(xdg).or_else(|| absolute(home).map(|home| home.join(".local/share")))?;
     Some(base.join("exedra"))
 }
 
-/// The server's URL.
-///
-/// # Errors
-/// Neither flag nor variable names one.
-pub fn server(flag: Option<String>) -> Result<String, Failure> {
-    let given = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    flag.and_then(given).or_else(|| env::text(env::EXEDRA_SERVER).and_then(given)).ok_or_else(|| {
-        Failure::usage(
-            format!("no server is named: neither --server nor {} is set", env::EXEDRA_SERVER),
-            "add --server http://HOST:8900, or --url ws://HOST:PORT to go straight to a listener",
-        )
-    })
+/// A server, and the token for it.
+#[derive(Debug)]
+pub struct Access {
+    /// The server's URL.
+    pub server: String,
+    /// The client's token.
+    pub token: Secret,
 }
 
-/// The client's token: from the file, or from the environment.
-///
-/// # Errors
-/// There is none, or the file cannot be read.
-pub fn client_token(file: Option<&Path>) -> Result<Secret, Failure> {
-    if let Some(file) = file {
-        return token_file(file).map_err(Failure::from);
+impl Access {
+    /// From the flags, then the environment, then the configuration file, which is read only if something is missing.
+    ///
+    /// # Errors
+    /// Something is missing everywhere, or a file cannot be read.
+    pub fn resolve(server: Option<String>, token_file: Option<&Path>) -> Result<Self, Failure> {
+        let server = server.and_then(given).or_else(|| variable(env::EXEDRA_SERVER));
+        let token = match token_file {
+            Some(file) => Some(self::token_file(file)?),
+            None => variable(env::EXEDRA_TOKEN).map(Secret::new),
+        };
+        if let (Some(server), Some(token)) = (&server, &token) {
+            return Ok(Self { server: server.clone(), token: token.clone() });
+        }
+        let config = config_file().map_or_else(|| Ok(ConfigFile::default()), |path| ConfigFile::load(&path))?;
+        let token = match (token, config.token, config.token_file) {
+            (Some(token), ..) | (None, Some(token), _) => Some(token),
+            (None, None, Some(file)) => Some(self::token_file(&file)?),
+            (None, None, None) => None,
+        };
+        let server = server.or(config.server).ok_or_else(|| {
+            Failure::usage(
+                format!("no server is named: neither --server nor {} is set", env::EXEDRA_SERVER),
+                "add --server http://HOST:8900, or --url ws://HOST:PORT to go straight to a listener",
+            )
+        })?;
+        let token = token.ok_or_else(|| {
+            Failure::usage(
+                format!("there is no token: {} is not set", env::EXEDRA_TOKEN),
+                "make one on the server with `exedra token create --role client`, and put it into the variable \
+                 EXEDRA_TOKEN or into a file for --token-file",
+            )
+        })?;
+        Ok(Self { server, token })
     }
-    let token = env::text(env::EXEDRA_TOKEN).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    token.map(Secret::new).ok_or_else(|| {
-        Failure::usage(
-            format!("there is no token: {} is not set", env::EXEDRA_TOKEN),
-            "make one on the server with `exedra token create --role client`, and put it into the variable \
-             EXEDRA_TOKEN or into a file for --token-file",
-        )
-    })
+}
+
+fn config_file() -> Option<PathBuf> {
+    let base = absolute(env::text(env::XDG_CONFIG_HOME))
+        .or_else(|| absolute(env::text(env::HOME)).map(|home| home.join(".config")))?;
+    Some(base.join("exedra/config.toml"))
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::text(name).and_then(given)
+}
+
+/// Blank is the same as absent.
+fn given(text: String) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn absolute(text: Option<String>) -> Option<PathBuf> {
+    text.map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// The token in `file`, white space around it removed.

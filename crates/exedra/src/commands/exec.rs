@@ -16,9 +16,10 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::cli::ExecArgs;
 use crate::exit::{Exit, Failure};
 use crate::relay::{self, Run};
+use crate::settings::Access;
 use crate::signals::Signals;
 use crate::terminal::RawMode;
-use crate::{env, log, output, runtime, settings};
+use crate::{env, log, output, runtime};
 
 /// Where the executor is.
 enum Target {
@@ -56,9 +57,8 @@ fn target(args: &ExecArgs) -> Result<Target, Failure> {
     let executor = args.executor.as_deref().unwrap_or_default();
     let executor = ExecutorId::parse(executor)
         .map_err(|error| Failure::usage(format!("`{executor}` is no executor id"), error.to_string()))?;
-    let url = settings::server(args.server.clone())?;
-    let token = settings::client_token(args.token_file.as_deref())?;
-    let server = Server::new(&url, &token, args.insecure_http).context("cannot use this server")?;
+    let Access { server, token } = Access::resolve(args.server.clone(), args.token_file.as_deref())?;
+    let server = Server::new(&server, &token, args.insecure_http).context("cannot use this server")?;
     Ok(Target::Behind { server, executor })
 }
 

@@ -1,0 +1,107 @@
+//! `exec-server`: what it prints, the order of its checks, and how it ends.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use crate::plane::Server;
+use crate::program::{Running, exedra, run, run_with_input};
+
+#[test]
+fn the_first_line_is_the_url_and_commands_run_there() {
+    let listener = Running::start(&mut exedra(&["exec-server"]));
+    let url = listener.line();
+    assert!(url.starts_with("ws://127.0.0.1:") && !url.ends_with(":0"), "{url}");
+    let done = run(&mut exedra(&["exec", "--url", &url, "--", "sh", "-c", "echo here; exit 3"]));
+    assert_eq!((done.code, done.out()), (3, "here\n"), "{}", done.stderr);
+    let stopped = listener.stop();
+    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    assert_eq!(stopped.out(), format!("{url}\n"), "and nothing else on stdout");
+}
+
+#[test]
+fn a_socket_file_is_for_its_owner_and_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("exec.sock");
+    let url = format!("unix://{}", path.display());
+    let listener = Running::start(&mut exedra(&["exec-server", "--listen", &url]));
+    assert_eq!(listener.line(), url);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let done = run(&mut exedra(&["exec", "--url", &url, "--", "echo", "here"]));
+    assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
+    assert_eq!(listener.stop().code, 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn stdio_speaks_the_protocol_and_nothing_else_on_stdout() {
+    let input = b"{\"id\":1,\"method\":\"initialize\",\"params\":{\"clientName\":\"t\"}}\n";
+    let done = run_with_input(&mut exedra(&["exec-server", "--listen", "stdio"]), input);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.out().starts_with("{\"id\":1,\"result\":{\"sessionId\":\""), "{}", done.out());
+    assert_eq!(done.out().lines().count(), 1);
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", taken.local_addr().unwrap());
+    let failed = run(&mut exedra(&["exec-server", "--listen", &url]));
+    assert_eq!(failed.code, 255);
+    assert!(failed.stderr.contains("in use") && failed.stderr.contains("hint: "), "{}", failed.stderr);
+}
+
+/// Token first, then id, then URL, each in upstream's words, and status 1.
+#[test]
+fn the_checks_come_in_order_and_in_upstreams_words() {
+    let remote = |url: &str, id: &str, token: Option<&str>| {
+        let mut command = exedra(&["exec-server", "--remote", url, "--executor-id", id]);
+        if let Some(token) = token {
+            command.env("CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN", token);
+        }
+        let failed = run(&mut command);
+        assert_eq!(failed.code, 1, "{}", failed.stderr);
+        failed.stderr.lines().find(|line| line.starts_with("Error: ")).expect("an error").to_owned()
+    };
+    assert_eq!(
+        remote(" ", " ", None),
+        "Error: executor registry authentication error: executor registry bearer token environment variable \
+         `CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN` is not set"
+    );
+    assert_eq!(
+        remote(" ", " ", Some(" ")),
+        "Error: executor registry authentication error: executor registry bearer token environment variable \
+         `CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN` is empty"
+    );
+    assert_eq!(
+        remote(" ", " ", Some("t")),
+        "Error: executor registry configuration error: executor id is required for remote exec-server registration"
+    );
+    assert_eq!(
+        remote(" / ", "a", Some("t")),
+        "Error: executor registry configuration error: executor registry base URL is required"
+    );
+}
+
+#[test]
+fn each_registration_is_a_line_in_upstreams_words() {
+    let server = Server::start();
+    let token = server.token(&["--role", "executor"]);
+    let file = server.dir.path().join("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let mut command = server.executor_command("box");
+    let executor = Running::start(command.arg("--token-file").arg(&file).stdout(Stdio::piped()));
+    let line = executor.stderr_line("registered");
+    assert!(line.starts_with("codex exec-server remote executor reg-"), "{line}");
+    assert!(line.ends_with(" registered with executor_id box"), "{line}");
+    let stopped = executor.stop();
+    assert_eq!((stopped.code, stopped.out()), (0, ""), "{}", stopped.stderr);
+}
+
+#[test]
+fn plain_http_to_elsewhere_needs_a_word() {
+    let refused =
+        run(exedra(&["exec-server", "--remote", "http://192.0.2.1:8900", "--executor-id", "a"])
+            .env("EXEDRA_TOKEN", "t"));
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("insecure-http"), "{}", refused.stderr);
+}

@@ -1,0 +1,12 @@
+//! The real binary, driven as people and scripts drive it: arguments, streams, exit codes, signals.
+
+mod exec;
+mod exec_server;
+mod plane;
+mod program;
+mod secrets;
+mod serve;
+mod signals;
+mod token;
+mod up;
+mod usage;

@@ -1,0 +1,82 @@
+//! `serve`: one line, one holder of a data directory, a clean end, and executors that come back.
+
+use serde_json::Value;
+
+use crate::plane::Server;
+use crate::program::{Running, exedra, run};
+
+#[test]
+fn the_url_is_the_one_line_and_the_end_is_clean() {
+    let mut server = Server::start();
+    assert!(server.url.starts_with("http://127.0.0.1:"), "{}", server.url);
+    let url = server.url.clone();
+    let stopped = server.stop();
+    assert_eq!((stopped.code, stopped.out()), (0, format!("{url}\n").as_str()), "{}", stopped.stderr);
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let serve = Running::start(&mut exedra(&[
+        "serve",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir.to_str().unwrap(),
+    ]));
+    let line: Value = serde_json::from_str(&serve.line()).unwrap();
+    assert!(line["server"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{line}");
+    serve.signal("INT");
+    assert_eq!(serve.finish().code, 0);
+}
+
+#[test]
+fn a_public_url_is_the_one_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let serve = Running::start(&mut exedra(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--public-url",
+        "https://exedra.example/",
+        "--data-dir",
+        data_dir.to_str().unwrap(),
+    ]));
+    assert_eq!(serve.line(), "https://exedra.example");
+    assert_eq!(serve.stop().code, 0);
+    let wrong =
+        run(&mut exedra(&["serve", "--public-url", "exedra.example", "--data-dir", data_dir.to_str().unwrap()]));
+    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let address = taken.local_addr().unwrap().to_string();
+    let failed = run(&mut exedra(&["serve", "--listen", &address, "--data-dir", data_dir.to_str().unwrap()]));
+    assert_eq!(failed.code, 255);
+    assert!(failed.stderr.contains(&address) && failed.stderr.contains("in use"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("hint: "), "{}", failed.stderr);
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_told_who_has_it() {
+    let server = Server::start();
+    let data_dir = server.data_dir();
+    let second = run(&mut exedra(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()]));
+    assert_eq!(second.code, 255);
+    assert!(second.stderr.contains("in use by process") && second.stderr.contains("exedra serve"), "{}", second.stderr);
+}
+
+#[test]
+fn an_executor_works_again_after_the_server_was_away() {
+    let mut server = Server::start();
+    let _executor = server.executor("box");
+    assert_eq!(run(&mut server.exec(&["box", "--", "true"])).code, 0);
+    let address = server.url.trim_start_matches("http://").to_owned();
+    assert_eq!(server.stop().code, 0);
+    server.restart(&address);
+    let done = run(&mut server.exec(&["--wait", "60s", "box", "--", "echo", "again"]));
+    assert_eq!((done.code, done.out()), (0, "again\n"), "{}", done.stderr);
+}

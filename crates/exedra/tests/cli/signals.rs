@@ -1,0 +1,77 @@
+//! Ctrl-C and its kin: the remote command ends with us, or we end without it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::plane::Listener;
+use crate::program::{Running, is_alive, line_in, until};
+
+/// A command that says its process id in `file` and then waits; with a child that waits, too.
+fn waiting(listener: &Listener, file: &Path) -> Command {
+    let script = format!("sleep 1000 & echo $$ > {}; echo started; wait", file.display());
+    listener.exec(&["--", "sh", "-c", &script])
+}
+
+#[test]
+fn a_signal_ends_the_remote_command() {
+    let listener = Listener::start();
+    let dir = tempfile::tempdir().unwrap();
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let file = dir.path().join(signal);
+        let running = Running::start(&mut waiting(&listener, &file));
+        assert_eq!(running.line(), "started");
+        let remote: i32 = line_in(&file).parse().unwrap();
+        assert!(is_alive(remote));
+        running.signal(signal);
+        let done = running.finish();
+        assert_eq!((done.code, done.stderr.as_str()), (code, ""), "{signal}");
+        until("the remote command ends", || !is_alive(remote));
+    }
+}
+
+/// A paused reader of our output must not make us deaf.
+#[test]
+fn a_signal_is_heard_while_nobody_reads_our_output() {
+    let listener = Listener::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let script = format!("echo $$ > {}; exec yes", file.display());
+    let mut child = listener.exec(&["--", "sh", "-c", &script]).spawn().unwrap();
+    let remote: i32 = line_in(&file).parse().unwrap();
+    let full = || {
+        // The pipe to us is full when the remote command no longer gets to write.
+        let stat = std::fs::read_to_string(format!("/proc/{remote}/wchan")).unwrap_or_default();
+        stat.contains("pipe")
+            || std::fs::read_to_string(format!("/proc/{remote}/syscall")).is_ok_and(|s| s.starts_with("1 "))
+    };
+    until("the remote command waits for us", full);
+    crate::program::kill(i32::try_from(child.id()).unwrap(), "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    until("the remote command ends", || !is_alive(remote));
+}
+
+#[test]
+fn a_signal_before_there_is_a_connection_ends_us_at_once() {
+    // Accepts, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    let running = Running::start(&mut crate::program::exedra(&["exec", "--url", &url, "--", "true"]));
+    let _connection = silent.accept().unwrap();
+    running.signal("INT");
+    assert_eq!(running.finish().code, 130);
+}
+
+#[test]
+fn an_executor_that_stops_takes_its_commands_along() {
+    let listener = Listener::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let running = Running::start(&mut waiting(&listener, &file));
+    assert_eq!(running.line(), "started");
+    let remote: i32 = line_in(&file).parse().unwrap();
+    assert_eq!(listener.running.stop().code, 0);
+    assert!(!is_alive(remote));
+    let done = running.finish();
+    assert_eq!(done.code, 255);
+    assert!(done.stderr.contains("the connection was lost while the command was running"), "{}", done.stderr);
+}
