@@ -4,12 +4,15 @@
 //! waits nor repeats. No text here holds a token or a ticket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use exedra_link::Connection;
 use exedra_link::dial::registry::Registration;
 use exedra_link::dial::rendezvous;
 use exedra_link::ws::DialOptions;
 use exedra_proto::close::CloseReason;
 use exedra_proto::registry::RegisterReply;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, Watch};
@@ -65,8 +68,22 @@ impl Attempt<'_> {
             },
         };
         watch(Event::Connected);
-        let served = self.executor.serve(connection, Peer::Rendezvous, self.cancel).await;
-        ended(&served)
+        self.serve(connection).await
+    }
+
+    /// In a task of its own: a mistake of ours must not end the daemon.
+    async fn serve(&self, connection: Connection) -> Option<Ended> {
+        let (executor, cancel) = (Arc::clone(self.executor), self.cancel.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move { executor.serve(connection, Peer::Rendezvous, &cancel).await });
+        match task.join_next().await {
+            Some(Ok(served)) => ended(&served),
+            _ => Some(Ended {
+                outcome: Outcome::Served { spoke: true, opened: false, lasted: Duration::ZERO, ending: Ending::Other },
+                text: "internal error while serving the connection".to_owned(),
+                hint: None,
+            }),
+        }
     }
 
     async fn register(&self, registration: &mut Registration) -> Result<RegisterReply, Ended> {

@@ -130,3 +130,8 @@ pub fn too_large(bytes: usize, limit: usize) -> RpcError {
 pub fn not_encodable(cause: &serde_json::Error) -> RpcError {
     RpcError::new(INTERNAL_ERROR, format!("the result cannot be written as JSON: {cause}"))
 }
+
+/// A mistake of ours.
+pub fn panicked() -> RpcError {
+    RpcError::new(INTERNAL_ERROR, "internal error")
+}

@@ -4,6 +4,7 @@
 //! yields the text of its answer. Nothing runs before the future is polled. It sends nothing.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::Request;
 use exedra_proto::process::ReadResult;
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -114,7 +116,7 @@ pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
         Request::HttpRequest(params) => {
             let (fetcher, streams) = (Arc::clone(&context.fetcher), context.streams.clone());
             let work = async move {
-                match http::request(&fetcher, &streams, params).await {
+                match guarded(http::request(&fetcher, &streams, params)).await {
                     Ok((head, body)) => {
                         let size = head.body_base64.0.len() + 64;
                         Served { text: encode(id, Ok(head), size).await, body }
@@ -153,9 +155,26 @@ where
     W: Future<Output = Result<R, RpcError>> + Send + 'static,
 {
     let work = async move {
-        let result = work.await;
+        let result = guarded(work).await;
         let size = result.as_ref().map_or(0, size);
         Served { text: encode(id, result, size).await, body: None }
     };
     Job { class, starts: None, work: Box::pin(work) }
+}
+
+/// A mistake of ours in one request must not cost the connection, and all others on it.
+async fn guarded<R>(work: impl Future<Output = Result<R, RpcError>>) -> Result<R, RpcError> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(errors::panicked()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_answer() {
+        let work = async { if true { panic!("a mistake") } else { Ok(()) } };
+        let served = job(RequestId::Integer(7), Class::Aside, work).work.await;
+        assert_eq!(served.text, r#"{"error":{"code":-32603,"message":"internal error"},"id":7}"#);
+    }
 }
