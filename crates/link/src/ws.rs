@@ -1,6 +1,6 @@
 //! Websocket connections: dialled, or accepted after somebody else answered the HTTP upgrade.
 //!
-//! In flows a URL or a byte stream, out flows a [`Connection`]. A reader and a writer task stand
+//! In flows a URL or a byte stream, out flows a [`Connection`](crate::Connection). A reader and a writer task stand
 //! between its queues and the socket; liveness, limits, fragments and the closing handshake are kept here. What a
 //! message says is no business of this module.
 

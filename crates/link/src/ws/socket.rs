@@ -70,6 +70,21 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
+    async fn addresses_of_both_families_are_found() {
+        let mut told = Vec::new();
+        for (bind, dial) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+            let Ok(listener) = TcpListener::bind(bind).await else { continue };
+            let port = listener.local_addr().unwrap().port();
+            let Ok(ours) = TcpStream::connect((dial, port)).await else { continue };
+            let (theirs, _) = listener.accept().await.unwrap();
+            told.extend([&ours, &theirs].map(|stream| TcpView::of(stream).unwrap().health().is_some()));
+        }
+        // A kernel that does not tell tells of none.
+        assert!(told.iter().all(|health| *health == told[0]), "{told:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
     async fn the_kernel_tells_a_paused_peer_from_a_dead_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

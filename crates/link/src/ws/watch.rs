@@ -81,7 +81,14 @@ pub(super) async fn watch(pulse: Arc<Pulse>, replies: Arc<Replies>, tcp: Option<
         match live.poll(now) {
             Verdict::Gone => return,
             Verdict::Ping => pulse.ping.notify_one(),
-            Verdict::WaitUntil(at) => tokio::time::sleep_until(at.into()).await,
+            Verdict::WaitUntil(at) => {
+                tokio::time::sleep_until(at.into()).await;
+                let now = Instant::now();
+                // Our own process stood still (stopped, frozen, starved): what the peer sent meanwhile is not read yet.
+                if now.saturating_duration_since(at) >= times.ping {
+                    live.excuse(now);
+                }
+            }
         }
     }
 }

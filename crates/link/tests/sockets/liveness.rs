@@ -124,3 +124,32 @@ async fn two_ends_of_ours_keep_each_other_alive_while_idle_and_while_paused() {
     client.sender.send("end").await.unwrap();
     assert_eq!(server.receiver.recv().await, Ok("end".into()));
 }
+
+/// The other side of the pause: the peer's machine is gone while we hold bytes for it, or do not read.
+#[tokio::test]
+#[ignore = "takes the loopback interface down: unshare -rn cargo test -p exedra-link --test sockets -- --ignored vanished"]
+async fn a_vanished_machine_is_noticed_while_silence_is_excused() {
+    let loopback = |state: &str| {
+        let ip = std::process::Command::new("ip").args(["link", "set", "lo", state]).status();
+        assert!(ip.unwrap().success());
+    };
+    for paused_by_us in [true, false] {
+        loopback("up");
+        let (ours, mut peer) = raw::accepted(quick()).await;
+        let filler = "x".repeat(64 * 1024);
+        let fill = async {
+            for _ in 0..200 {
+                if paused_by_us {
+                    peer.send(TEXT, filler.as_bytes()).await;
+                } else {
+                    ours.sender.send(filler.clone()).await.unwrap();
+                }
+            }
+        };
+        assert!(timeout(SILENCE * 5, fill).await.is_err());
+        assert_eq!(ours.sender.disconnect(), None, "a paused peer stays");
+        loopback("down");
+        let end = timeout(Duration::from_secs(60), ours.sender.ended()).await.expect("it is noticed");
+        assert_eq!(end, Disconnect::Silent, "paused by us: {paused_by_us}");
+    }
+}
