@@ -1,4 +1,5 @@
 //! The `fs/*` functions on real files; texts and codes as recorded from stock 0.130, and where we do better.
+#![expect(clippy::unwrap_used, reason = "the lints know tests by #[test], not what those call")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
