@@ -135,11 +135,14 @@ impl FaultyLink {
 type Socket = WebSocketStream<TcpStream>;
 
 async fn relay(socket: TcpStream, upstream: SocketAddr, faults: &Faults, number: u64) {
-    let Some((client, server)) = join(socket, upstream).await else { return };
+    let Some((client, server, target)) = join(socket, upstream).await else { return };
     let (to_client, from_client) = client.split();
     let (to_server, from_server) = server.split();
-    let up = Script::new(&Faults { overtake_one_in: 0, ..faults.clone() }, number, 0);
-    let down = Script::new(faults, number, 1);
+    let in_order = Faults { overtake_one_in: 0, ..faults.clone() };
+    // What comes down to an executor is what a client sent.
+    let to_executor = target.contains("role=executor");
+    let (up, down) = if to_executor { (faults, &in_order) } else { (&in_order, faults) };
+    let (up, down) = (Script::new(up, number, 0), Script::new(down, number, 1));
     tokio::select! {
         () = forward(from_client, to_server, up) => {}
         () = forward(from_server, to_client, down) => {}
@@ -148,7 +151,7 @@ async fn relay(socket: TcpStream, upstream: SocketAddr, faults: &Faults, number:
 
 /// Accepts the client and dials the server with the client's path and query.
 #[expect(clippy::result_large_err, reason = "the type of the handshake callback is not ours")]
-async fn join(socket: TcpStream, upstream: SocketAddr) -> Option<(Socket, Socket)> {
+async fn join(socket: TcpStream, upstream: SocketAddr) -> Option<(Socket, Socket, String)> {
     let _ = socket.set_nodelay(true);
     let mut target = String::new();
     let read_target = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
@@ -159,7 +162,7 @@ async fn join(socket: TcpStream, upstream: SocketAddr) -> Option<(Socket, Socket
     let stream = TcpStream::connect(upstream).await.ok()?;
     let _ = stream.set_nodelay(true);
     let (server, _) = tokio_tungstenite::client_async(format!("ws://{upstream}{target}"), stream).await.ok()?;
-    Some((client, server))
+    Some((client, server, target))
 }
 
 async fn forward(mut from: SplitStream<Socket>, mut to: SplitSink<Socket, Message>, script: Script) {

@@ -5,5 +5,6 @@
 
 pub mod faults;
 pub mod pattern;
+pub mod plane;
 pub mod replay;
 pub mod stage;

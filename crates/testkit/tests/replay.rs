@@ -1,4 +1,5 @@
 //! Every exchange recorded from stock 0.130, replayed against our executor over a real websocket.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;
