@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use exedra_registry::token::parse_lifetime;
 
 use crate::exit::Exit;
 
@@ -111,7 +112,7 @@ pub struct TokenCreateArgs {
     #[arg(long, value_name = "PATTERN", default_value = "*")]
     pub executor: String,
     /// How long it is good, as in 30d [default: until it is revoked]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
     pub expires: Option<Duration>,
     /// What it is for, for people
     #[arg(long, value_name = "TEXT")]

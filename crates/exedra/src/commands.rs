@@ -2,6 +2,9 @@
 
 mod exec;
 mod exec_server;
+mod serve;
+mod token;
+mod up;
 
 use crate::cli::Command;
 use crate::exit::{Exit, Failure};
@@ -14,6 +17,8 @@ pub fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Exec(args) => exec::run(args),
         Command::ExecServer(args) => exec_server::run(args),
-        _ => Ok(Exit::Failed),
+        Command::Serve(args) => serve::run(args),
+        Command::Token(command) => token::run(command),
+        Command::Up(args) => up::run(args),
     }
 }

@@ -5,6 +5,8 @@
 use std::error::Error;
 
 use exedra_executor::ExecutorError;
+use exedra_registry::RegistryError;
+use exedra_rendezvous::RendezvousError;
 
 /// What the user can do about `error`.
 pub fn of(error: &anyhow::Error) -> Option<String> {
@@ -19,6 +21,13 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
             })+
         };
     }
-    first_of!(exedra_client::Error, exedra_link::LinkError, exedra_link::error::RegisterError, ExecutorError);
+    first_of!(
+        exedra_client::Error,
+        exedra_link::LinkError,
+        exedra_link::error::RegisterError,
+        ExecutorError,
+        RegistryError,
+        RendezvousError
+    );
     None
 }

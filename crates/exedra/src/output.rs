@@ -31,6 +31,27 @@ pub fn json(value: &impl Serialize) -> io::Result<()> {
     line(&serde_json::to_string(value)?)
 }
 
+/// A result as a table, columns aligned.
+///
+/// # Errors
+/// As [`line`].
+pub fn table<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> io::Result<()> {
+    let rows: Vec<_> = rows.into_iter().collect();
+    line(render_table(&rows).trim_end())
+}
+
+fn render_table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 /// A line for people, on stderr. If even that fails, nobody is listening.
 pub fn note(text: &str) {
     let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
@@ -64,6 +85,12 @@ fn render(failure: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["a", "b"], ["long", ""], ["", "c"]].map(|row| row.map(str::to_owned));
+        assert_eq!(render_table(&rows), "a     b\nlong\n      c\n");
+    }
 
     #[test]
     fn a_failure_is_its_chain_and_then_the_hint() {

@@ -22,6 +22,8 @@ use crate::stdio::{self, Output, OutputEnd, Target};
 
 /// How long a command that was told to end may take to tell its end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a reader of our output that is slow, or paused, holds up our end once we were told to end.
+const OUTPUT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the goodbye to the executor may take.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,8 @@ struct Outcome {
     ending: Option<Ending>,
     /// It was still running when it was told to end.
     was_running: bool,
+    /// The rest of the output was thrown away.
+    discarded: bool,
     /// A second signal came: no time for anything.
     at_once: bool,
 }
@@ -79,13 +83,14 @@ pub async fn run(executor: Executor, run: Run, signals: &mut Signals) -> Result<
 async fn relay(process: &mut Process, output: &Output, stdin: bool, signals: &mut Signals) -> Result<Outcome, Failure> {
     let source = if stdin { Some(stdio::input()?) } else { None };
     let controls = process.controls();
-    let reader_gone = CancellationToken::new();
-    let pump = pump(process, output, &reader_gone);
+    let discard = CancellationToken::new();
+    let pump = pump(process, output, &discard);
     let feed = feed(&controls, source);
     let terminate = controls.terminate();
     tokio::pin!(pump, feed, terminate);
-    let mut outcome = Outcome { ended: None, ending: None, was_running: false, at_once: false };
-    let (mut feeding, mut terminating, mut give_up_at) = (true, false, None);
+    let mut outcome = Outcome { ended: None, ending: None, was_running: false, discarded: false, at_once: false };
+    let (mut feeding, mut terminating) = (true, false);
+    let (mut discard_at, mut give_up_at) = (None, None);
     loop {
         let ending = tokio::select! {
             biased;
@@ -95,37 +100,49 @@ async fn relay(process: &mut Process, output: &Output, stdin: bool, signals: &mu
                 continue;
             }
             ended = &mut pump => {
-                outcome.ended = Some(ended);
+                (outcome.ended, outcome.discarded) = (Some(ended), discard.is_cancelled());
                 return Ok(outcome);
             }
-            () = reader_gone.cancelled(), if outcome.ending.is_none() => Ending::ReaderGone,
+            () = discard.cancelled(), if outcome.ending.is_none() => Ending::ReaderGone,
             () = &mut feed, if feeding => {
                 feeding = false;
                 continue;
             }
+            () = at(discard_at), if !discard.is_cancelled() => {
+                discard.cancel();
+                continue;
+            }
             () = at(give_up_at) => return Ok(outcome),
         };
-        if matches!(outcome.ending, Some(Ending::Signal(_))) {
-            outcome.at_once = true;
-            return Ok(outcome);
-        }
-        if outcome.ending.is_none() {
-            (feeding, terminating, give_up_at) = (false, true, Some(Instant::now() + END_PATIENCE));
+        match (outcome.ending, ending) {
+            (Some(Ending::Signal(_)), _) => {
+                outcome.at_once = true;
+                return Ok(outcome);
+            }
+            (None, _) => {
+                (feeding, terminating) = (false, true);
+                discard_at = Some(Instant::now() + OUTPUT_PATIENCE);
+                give_up_at = Some(Instant::now() + END_PATIENCE);
+            }
+            (Some(Ending::ReaderGone), _) => {}
         }
         outcome.ending = Some(ending);
     }
 }
 
-/// Writes what the process says until it has ended, and returns its code.
-async fn pump(process: &mut Process, output: &Output, reader_gone: &CancellationToken) -> Result<i32, Error> {
+/// Writes what the process says until it has ended, and returns its code. Once `discard` is set, by us or by a reader
+/// that went away, the rest is taken and thrown away.
+async fn pump(process: &mut Process, output: &Output, discard: &CancellationToken) -> Result<i32, Error> {
     while let Some(event) = process.next().await? {
         let Event::Output { stream, bytes } = event else { continue };
         let target = match stream {
             OutputStream::Stdout | OutputStream::Pty => Target::Stdout,
             OutputStream::Stderr => Target::Stderr,
         };
-        if !reader_gone.is_cancelled() && !output.write(target, bytes).await {
-            reader_gone.cancel();
+        tokio::select! {
+            biased;
+            () = discard.cancelled() => {}
+            written = output.write(target, bytes) => if !written { discard.cancel() },
         }
     }
     process.exit_code().ok_or_else(|| Error::Protocol("a process without an exit code".to_owned()))
@@ -152,7 +169,8 @@ async fn feed(controls: &Controls, source: Option<mpsc::Receiver<Bytes>>) {
 
 /// Waits until the rest of the output is written, for as long as its reader takes; less if we were told to end.
 async fn finish(output: &mut Output, outcome: &Outcome, signals: &mut Signals) -> Result<(), OutputEnd> {
-    let give_up_at = outcome.ending.map(|_| Instant::now() + GOODBYE_PATIENCE);
+    let patience = if outcome.discarded { Duration::ZERO } else { OUTPUT_PATIENCE };
+    let give_up_at = outcome.ending.map(|_| Instant::now() + patience);
     tokio::select! {
         biased;
         written = output.finish() => written,

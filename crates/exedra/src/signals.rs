@@ -7,6 +7,9 @@ use std::future::Future;
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Exit, Failure};
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,27 @@ impl Signals {
             () = delivered(&mut self.terminate) => Stop::Terminate,
             () = delivered(&mut self.hangup) => Stop::Hangup,
         }
+    }
+
+    /// Runs `work`; a signal cancels it and waits for its end, a second one does not wait.
+    ///
+    /// # Errors
+    /// What `work` fails with, or the second signal.
+    pub async fn cancelling<T>(
+        &mut self,
+        cancel: &CancellationToken,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            stop = self.next() => tracing::info!(?stop, "stopping"),
+        }
+        cancel.cancel();
+        self.unless_again(work).await.unwrap_or_else(|stop| {
+            let cut = Failure::from(anyhow::anyhow!("stopped at once by a second signal"));
+            Err(cut.with_exit(Exit::Signal(stop.number())))
+        })
     }
 
     /// Waits for `work`, which is cut short by the next signal.

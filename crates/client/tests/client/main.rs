@@ -1,5 +1,7 @@
 //! The client against a scripted executor on a connection inside the process.
 
+#![cfg(test)]
+
 mod connection;
 mod fetch;
 mod files;

@@ -3,7 +3,6 @@
 //! In flow the flags, out flow the URL (listener) or a line per registration (server), and the exit status in the end.
 //! The texts of failures are those of upstream's executor, which scripts know.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
@@ -47,7 +46,7 @@ async fn listen(url: &str, mut signals: Signals) -> Result<Exit, Failure> {
         executor.shutdown().await;
         Ok(Exit::Success)
     };
-    stoppable(run, &cancel, &mut signals).await
+    signals.cancelling(&cancel, run).await
 }
 
 async fn remote(url: &str, args: &ExecServerArgs, mut signals: Signals) -> Result<Exit, Failure> {
@@ -59,7 +58,7 @@ async fn remote(url: &str, args: &ExecServerArgs, mut signals: Signals) -> Resul
     let daemon = Daemon::new(daemon, executor).map_err(|error| Failure::from(error).with_exit(Exit::Refused))?;
     let cancel = CancellationToken::new();
     let run = async { Ok(daemon.run(cancel.clone(), tell).await) };
-    match stoppable(run, &cancel, &mut signals).await? {
+    match signals.cancelling(&cancel, run).await? {
         daemon::Exit::Cancelled => Ok(Exit::Success),
         daemon::Exit::GaveUp { text, hint, .. } => {
             let failure = Failure::from(anyhow::Error::msg(text)).with_exit(Exit::Refused);
@@ -67,27 +66,6 @@ async fn remote(url: &str, args: &ExecServerArgs, mut signals: Signals) -> Resul
                 Some(hint) => failure.with_hint(hint),
                 None => failure,
             })
-        }
-    }
-}
-
-/// Runs `work`; a signal cancels it and waits for its end, a second one does not wait.
-async fn stoppable<T>(
-    work: impl Future<Output = Result<T, Failure>>,
-    cancel: &CancellationToken,
-    signals: &mut Signals,
-) -> Result<T, Failure> {
-    tokio::pin!(work);
-    tokio::select! {
-        done = &mut work => return done,
-        stop = signals.next() => tracing::info!(?stop, "stopping"),
-    }
-    cancel.cancel();
-    match signals.unless_again(work).await {
-        Ok(done) => done,
-        Err(stop) => {
-            Err(Failure::from(anyhow::anyhow!("stopped at once by a second signal"))
-                .with_exit(Exit::Signal(stop.number())))
         }
     }
 }
@@ -107,7 +85,8 @@ fn token_source(args: &ExecServerArgs) -> TokenSource {
     }
 }
 
-fn config() -> ExecutorConfig {
+/// What every executor of this binary is made of: commands never inherit our secrets.
+pub(super) fn config() -> ExecutorConfig {
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
     ExecutorConfig { host, ..ExecutorConfig::default() }

@@ -90,7 +90,7 @@ fn each_registration_is_a_line_in_upstreams_words() {
     std::fs::write(&file, format!("{token}\n")).unwrap();
     let mut command = server.executor_command("box");
     let executor = Running::start(command.arg("--token-file").arg(&file).stdout(Stdio::piped()));
-    let line = executor.stderr_line("registered");
+    let line = executor.stderr_line("registered with");
     assert!(line.starts_with("codex exec-server remote executor reg-"), "{line}");
     assert!(line.ends_with(" registered with executor_id box"), "{line}");
     let stopped = executor.stop();

@@ -1,5 +1,7 @@
 //! The real binary, driven as people and scripts drive it: arguments, streams, exit codes, signals.
 
+#![cfg(test)]
+
 mod exec;
 mod exec_server;
 mod plane;

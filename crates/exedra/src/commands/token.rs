@@ -1,0 +1,140 @@
+//! `exedra token`: makes, lists and revokes tokens in a data directory, beside a running server or without one.
+//!
+//! In flow the flags, out flows a new token alone on stdout, or the list without any secret.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use exedra_registry::store::TokenRecord;
+use exedra_registry::token::{self, Pattern};
+use exedra_registry::{NewToken, RegistryError, Tokens, open_tokens};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{Role, TokenCommand, TokenCreateArgs, TokenListArgs, TokenRevokeArgs};
+use crate::exit::{Exit, Failure};
+use crate::{log, output, runtime, settings};
+
+/// Does what the command says.
+///
+/// # Errors
+/// The records cannot be used, or what was asked for makes no sense.
+pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
+    log::init(LevelFilter::WARN)?;
+    runtime::light(async {
+        match command {
+            TokenCommand::Create(args) => create(args).await,
+            TokenCommand::List(args) => list(args).await,
+            TokenCommand::Revoke(args) => revoke(args).await,
+        }?;
+        Ok(Exit::Success)
+    })
+}
+
+async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
+    let executors = Pattern::parse(&args.executor)
+        .map_err(|error| Failure::usage(error.to_string(), "write an id, or a pattern such as gpu-* or *"))?;
+    let new = NewToken {
+        executors,
+        name: args.name.unwrap_or_default(),
+        lifetime: args.expires,
+        ..NewToken::of(role(args.role))
+    };
+    let tokens = open(args.data_dir).await?;
+    let created = tokens.create(new).await.map_err(usage);
+    tokens.close().await;
+    Ok(output::line(created?.secret.expose())?)
+}
+
+async fn list(args: TokenListArgs) -> Result<(), Failure> {
+    let tokens = open(args.data_dir).await?;
+    let records = tokens.list().await;
+    tokens.close().await;
+    let records = records?;
+    if args.json {
+        output::json(&records)?;
+        return Ok(());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let rows = records.iter().map(|record| row(record, now));
+    let header = ["ID", "ROLE", "EXECUTORS", "STATE", "MADE", "NAME"].map(str::to_owned);
+    Ok(output::table(std::iter::once(header).chain(rows))?)
+}
+
+async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
+    let tokens = open(args.data_dir).await?;
+    let revoked = tokens.revoke(&args.id).await.map_err(usage);
+    tokens.close().await;
+    revoked.map(drop)
+}
+
+async fn open(data_dir: Option<PathBuf>) -> Result<Tokens, Failure> {
+    Ok(open_tokens(&settings::data_dir(data_dir)?).await?)
+}
+
+/// A setting that makes no sense is wrong usage.
+fn usage(error: RegistryError) -> Failure {
+    let wrong = matches!(error, RegistryError::Config(_));
+    let failure = Failure::from(error);
+    if wrong { failure.with_exit(Exit::Usage) } else { failure }
+}
+
+fn role(role: Role) -> token::Role {
+    match role {
+        Role::Executor => token::Role::Executor,
+        Role::Client => token::Role::Client,
+        Role::Admin => token::Role::Admin,
+    }
+}
+
+fn row(record: &TokenRecord, now: u64) -> [String; 6] {
+    let state = match (record.revoked_at, record.expires_at) {
+        (Some(at), _) => format!("revoked {} ago", span(now.saturating_sub(at))),
+        (None, Some(at)) if at <= now => format!("expired {} ago", span(now - at)),
+        (None, Some(at)) => format!("good for {}", span(at - now)),
+        (None, None) => "good".to_owned(),
+    };
+    [
+        record.id.to_string(),
+        record.role.to_string(),
+        record.executors.as_str().to_owned(),
+        state,
+        format!("{} ago", span(now.saturating_sub(record.created_at))),
+        record.name.clone(),
+    ]
+}
+
+/// Seconds in words.
+fn span(seconds: u64) -> String {
+    let span = Duration::from_secs(seconds);
+    match span.as_secs() {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exedra_proto::ids::TokenId;
+
+    use super::*;
+
+    #[test]
+    fn a_row_says_what_a_token_is_worth() {
+        let record = |expires_at, revoked_at| TokenRecord {
+            id: TokenId::new("tok-1"),
+            name: "laptop".into(),
+            role: token::Role::Client,
+            executors: Pattern::any(),
+            created_at: 1_000,
+            expires_at,
+            revoked_at,
+        };
+        let state = |expires_at, revoked_at| row(&record(expires_at, revoked_at), 2_000)[3].clone();
+        assert_eq!(state(None, None), "good");
+        assert_eq!(state(Some(2_000 + 86_400 * 30), None), "good for 30 days");
+        assert_eq!(state(Some(2_000), None), "expired 0 s ago");
+        assert_eq!(state(Some(9_000), Some(1_400)), "revoked 10 min ago");
+    }
+}
