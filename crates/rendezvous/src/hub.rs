@@ -11,14 +11,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::Presence;
 use exedra_proto::ticket::{Claims, Rejection, Role};
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::limits::MAILBOX;
 use crate::presence::{Call, Reports};
@@ -52,7 +52,7 @@ impl Mailbox {
             match letter {
                 Letter::Join(client) => return Poll::Ready(Command::Join(client)),
                 Letter::Close(reason, at) if at <= Instant::now() => return Poll::Ready(Command::Close(reason)),
-                Letter::Close(reason, at) => self.later = Some((reason, Box::pin(sleep_until(at.into())))),
+                Letter::Close(reason, at) => self.later = Some((reason, Box::pin(sleep_until(at)))),
             }
         }
         if let Some((reason, timer)) = &mut self.later {

@@ -18,11 +18,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use exedra_proto::liveness::{Liveness, Verdict};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::Times;
 use crate::frames::Violation;
@@ -94,10 +93,10 @@ impl Socket {
             sent: 0,
             confirmed: 0,
             received: Arc::default(),
-            liveness: Liveness::with_times(now, times.ping_interval, times.silence_limit),
+            liveness: Liveness::with_times(now.into_std(), times.ping_interval, times.silence_limit),
             times,
             excused: false,
-            timer: Box::pin(tokio::time::sleep_until((now + times.ping_interval).into())),
+            timer: Box::pin(sleep_until(now + times.ping_interval)),
         }
     }
 
@@ -139,7 +138,7 @@ impl Socket {
             Ok(read) => read,
             Err(error) => return Poll::Ready(Err(SocketEnd::Lost(error))),
         };
-        self.liveness.heard(Instant::now());
+        self.liveness.heard(Instant::now().into_std());
         self.work_through(read);
         Poll::Ready(self.end.map_or(Ok(()), |end| Err(socket_end(end))))
     }
@@ -243,11 +242,11 @@ impl Socket {
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let excused = !self.reading || self.write_waits || self.confirmed < self.sent;
         if self.excused && !excused {
-            self.liveness.excuse(Instant::now());
+            self.liveness.excuse(Instant::now().into_std());
         }
         self.excused = excused;
         while self.timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
+            let now = Instant::now().into_std();
             if excused {
                 if self.io.view().is_some_and(|view| view.is_gone(self.times.silence_limit)) {
                     return Poll::Ready(());

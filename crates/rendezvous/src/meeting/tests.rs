@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::config::Times;
-use crate::limits::MAX_PIECE;
+use crate::limits::{CLOSE_DEADLINE, MAX_PIECE};
 use crate::socket::io::Io;
 
 /// What a pipe holds in each direction.
@@ -34,6 +34,7 @@ impl Presence for Recorder {
 }
 
 struct Stage {
+    hub: Arc<Hub>,
     tasks: JoinSet<()>,
     presence: Arc<Recorder>,
     executor: DuplexStream,
@@ -50,7 +51,7 @@ async fn pair() -> Stage {
             role,
             shape: Shape::Pair,
             epoch: 1,
-            token: TokenId::new("t"),
+            token: TokenId::new(if role == Role::Executor { "e" } else { "c" }),
             issued_at: 0,
             expires_at: 1,
             ticket_id: String::new(),
@@ -59,7 +60,7 @@ async fn pair() -> Stage {
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
         let hub = Arc::clone(&hub);
-        tasks.spawn(async move { run(Link { seat, socket, mailbox }, &hub, Duration::from_secs(5)).await });
+        tasks.spawn(async move { run(Link { seat, socket, mailbox }, &hub, CLOSE_DEADLINE).await });
         theirs
     };
     let executor = connect(Role::Executor);
@@ -70,7 +71,7 @@ async fn pair() -> Stage {
     while presence.0.lock().unwrap().len() < 2 {
         tokio::task::yield_now().await;
     }
-    Stage { tasks, presence, executor, client }
+    Stage { hub, tasks, presence, executor, client }
 }
 
 /// Writes frames with the mask 0 until nobody takes any more; how many bytes were taken.
@@ -95,7 +96,7 @@ async fn a_pair_holds_one_buffer_in_each_direction_however_much_is_sent() {
         let taken = fill(&mut stage.client, &bytes).await;
         assert!(taken <= MOST, "{taken}");
         // Pings go in no queue either.
-        let mut got = vec![0; 2 * PIPE];
+        let mut got = vec![0; PIPE];
         stage.client.read_exact(&mut got).await.unwrap();
         let taken = fill(&mut stage.executor, &[0x89, 0x80, 0, 0, 0, 0].repeat(100_000)).await;
         assert!(taken <= MOST, "{taken}");
@@ -113,18 +114,82 @@ async fn an_aborted_task_reports_its_executor_offline_once() {
 
 #[tokio::test]
 async fn a_frame_that_is_half_written_is_completed_before_the_close_frame() {
+    let frame = [&[0x82, 0xfe, 0x27, 0x10, 0, 0, 0, 0][..], &[7; 10_000]].concat();
+    let (broken, close) = ([0x81, 0x01, b'x'].as_slice(), [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9].as_slice());
+    for (said, code) in [(broken, [0x03, 0xea]), (close, [0x03, 0xe9])] {
+        let mut stage = pair().await;
+        stage.executor.write_all(&frame).await.unwrap();
+        // The client ends while some of the frame for it is still to be written.
+        stage.client.write_all(said).await.unwrap();
+        let mut head = [0; 4];
+        stage.client.read_exact(&mut head).await.unwrap();
+        assert_eq!(head, [0x82, 126, 0x27, 0x10]);
+        let mut payload = vec![0; 10_000];
+        stage.client.read_exact(&mut payload).await.unwrap();
+        assert!(payload == vec![7; 10_000]);
+        let mut close = [0; 4];
+        stage.client.read_exact(&mut close).await.unwrap();
+        assert_eq!((close[0], &close[2..]), (0x88, &code[..]));
+    }
+}
+
+/// An executor that said 10,000 bytes and close to a client that reads nothing.
+async fn last_words() -> Stage {
     let mut stage = pair().await;
     let frame = [&[0x82, 0xfe, 0x27, 0x10, 0, 0, 0, 0][..], &[7; 10_000]].concat();
     stage.executor.write_all(&frame).await.unwrap();
-    // The client breaks the rules while 9,000 bytes for it are still to be written.
-    stage.client.write_all(&[0x81, 0x01, b'x']).await.unwrap();
-    let mut head = [0; 4];
-    stage.client.read_exact(&mut head).await.unwrap();
-    assert_eq!(head, [0x82, 126, 0x27, 0x10]);
-    let mut payload = vec![0; 10_000];
-    stage.client.read_exact(&mut payload).await.unwrap();
-    assert!(payload == vec![7; 10_000]);
-    let mut close = [0; 4];
-    stage.client.read_exact(&mut close).await.unwrap();
-    assert_eq!((close[0], &close[2..]), (0x88, &[0x03, 0xea][..]));
+    stage.executor.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+    let mut answer = [0; 2];
+    stage.executor.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, [0x88, 0], "it is not kept waiting");
+    assert_eq!(*stage.presence.0.lock().unwrap(), ["online", "held", "offline 10000"]);
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_wait_for_a_slow_reader_longer_than_any_deadline() {
+    let mut stage = last_words().await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let mut got = Vec::new();
+    stage.client.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got[..4], [0x82, 126, 0x27, 0x10]);
+    assert!(got[4..10_004] == [7; 10_000]);
+    let close = &got[got.len() - 2 - CloseReason::PeerDone.text().len()..];
+    assert_eq!(close[..2], CloseReason::PeerDone.code().to_be_bytes());
+    let waiting = stage.tasks.join_next().await;
+    assert!(waiting.is_some_and(|ended| ended.is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_waits_for_last_words_can_be_cut() {
+    let mut stage = last_words().await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let start = tokio::time::Instant::now();
+    stage.hub.cut_token(&TokenId::new("c"), CloseReason::Revoked, 0);
+    while let Some(ended) = stage.tasks.join_next().await {
+        ended.unwrap();
+    }
+    assert!(start.elapsed() <= CLOSE_DEADLINE + Duration::from_secs(1));
+    assert_eq!(stage.hub.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_is_pinged_every_15_s_and_given_up_after_45() {
+    let start = tokio::time::Instant::now();
+    let mut stage = pair().await;
+    let mut got = Vec::new();
+    // The executor answers each ping, the client none.
+    let answer = async {
+        let mut ping = [0; 10];
+        while stage.executor.read_exact(&mut ping).await.is_ok() && ping[0] == 0x89 {
+            let pong = [&[0x8a, 0x88, 0, 0, 0, 0][..], &ping[2..]].concat();
+            stage.executor.write_all(&pong).await.unwrap();
+        }
+        assert_eq!((ping[0], u16::from_be_bytes([ping[2], ping[3]])), (0x88, CloseReason::PeerLost.code()));
+    };
+    tokio::join!(answer, async { stage.client.read_to_end(&mut got).await.unwrap() });
+    assert!(start.elapsed().abs_diff(Duration::from_secs(50)) < Duration::from_secs(1), "{:?}", start.elapsed());
+    let ping = [&[0x89, 8][..], &[0; 8]].concat();
+    let close = [&CloseReason::Silent.code().to_be_bytes(), CloseReason::Silent.text().as_bytes()].concat();
+    assert_eq!(got, [&ping.repeat(2)[..], &[0x88, close.len() as u8], &close].concat());
 }
