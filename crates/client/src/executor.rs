@@ -43,14 +43,18 @@ impl Executor {
     /// # Errors
     /// There is no session, and nothing was done.
     pub async fn open(connection: Connection, name: &str) -> Result<Self, Error> {
+        Self::open_within(SESSION_TIMEOUT, connection, name).await
+    }
+
+    async fn open_within(limit: Duration, connection: Connection, name: &str) -> Result<Self, Error> {
         let (client, events) = Client::start(connection);
         let params = InitializeParams {
             client_name: name.to_owned(),
             resume_session_id: None,
             extensions: Some(Extensions { exedra_1: Some(ExedraOne::SUPPORTED) }),
         };
-        let answer = tokio::time::timeout(SESSION_TIMEOUT, client.call::<Initialize>(&params)).await;
-        let result = answer.map_err(|_| Error::NoSession(SESSION_TIMEOUT))?.map_err(no_session)?;
+        let answer = tokio::time::timeout(limit, client.call::<Initialize>(&params)).await;
+        let result = answer.map_err(|_| Error::NoSession(limit))?.map_err(no_session)?;
         client.notify(INITIALIZED).await.map_err(Error::LostBeforeSession)?;
         let offered = result.extensions.and_then(|extensions| extensions.exedra_1).unwrap_or_default();
         let routes = Arc::new(Routes::default());
@@ -124,5 +128,17 @@ fn no_session(error: CallError) -> Error {
         CallError::Rpc(error) => Error::SessionRefused(error),
         CallError::Disconnected { reason, .. } => Error::LostBeforeSession(reason),
         other => Error::Protocol(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_never_answers_is_given_up() {
+        let (ours, _theirs) = exedra_link::memory::pair();
+        let opened = Executor::open_within(Duration::from_millis(20), ours, "test").await;
+        assert!(matches!(opened, Err(Error::NoSession(_))));
     }
 }

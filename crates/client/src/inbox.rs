@@ -33,7 +33,7 @@ impl<T: Numbered> Inbox<T> {
     /// The next item in order; none if the connection ended first. Cancelling loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<T>, Gap> {
         loop {
-            if let Some(item) = self.order.pop(now()) {
+            if let Some(item) = self.order.pop(Instant::now()) {
                 return Ok(Some(item));
             }
             if !self.receive().await? {
@@ -55,7 +55,7 @@ impl<T: Numbered> Inbox<T> {
 
     /// Waits for one item, or for the time at which a missing one counts as lost. False if the connection ended.
     async fn receive(&mut self) -> Result<bool, Gap> {
-        self.order.check(now())?;
+        self.order.check(Instant::now())?;
         let item = match self.order.deadline() {
             None => self.queue.recv().await,
             // The time is checked on the next turn.
@@ -65,12 +65,47 @@ impl<T: Numbered> Inbox<T> {
             },
         };
         let Some(item) = item else { return Ok(false) };
-        self.order.push(item.seq(), item.size(), item, now())?;
+        self.order.push(item.seq(), item.size(), item, Instant::now())?;
         Ok(true)
     }
 }
 
-/// The time by the runtime's clock, which tests can pause.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    impl Numbered for u64 {
+        fn seq(&self) -> u64 {
+            *self
+        }
+
+        fn size(&self) -> usize {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn an_item_that_never_comes_is_told_and_not_passed_over() {
+        let (sender, queue) = mpsc::channel(10);
+        let mut inbox = Inbox { queue, order: Reorder::with_patience(Duration::from_millis(20)) };
+        for seq in [1, 3, 4] {
+            sender.try_send(seq).unwrap();
+        }
+        assert_eq!(inbox.next().await, Ok(Some(1)));
+        assert_eq!(inbox.next().await, Err(Gap { first: 2, last: 2 }));
+        drop(sender);
+        assert_eq!(inbox.next().await, Err(Gap { first: 2, last: 2 }), "and stays missing");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_queue_is_the_end() {
+        let (sender, queue) = mpsc::channel(10);
+        let mut inbox = Inbox::new(queue);
+        sender.try_send(1).unwrap();
+        drop(sender);
+        assert_eq!(inbox.next().await, Ok(Some(1)));
+        assert_eq!(inbox.next().await, Ok(None));
+    }
 }

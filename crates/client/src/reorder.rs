@@ -17,6 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// One sequence of items.
 #[derive(Debug)]
 pub struct Reorder<T> {
+    patience: Duration,
     next: u64,
     held: BTreeMap<u64, (usize, T)>,
     held_bytes: usize,
@@ -36,11 +37,16 @@ pub struct Gap {
 
 impl<T> Default for Reorder<T> {
     fn default() -> Self {
-        Self { next: 1, held: BTreeMap::new(), held_bytes: 0, gap_since: None }
+        Self::with_patience(PATIENCE)
     }
 }
 
 impl<T> Reorder<T> {
+    /// Waits for a missing item for `patience`.
+    pub fn with_patience(patience: Duration) -> Self {
+        Self { patience, next: 1, held: BTreeMap::new(), held_bytes: 0, gap_since: None }
+    }
+
     /// Takes an item of `bytes` size. One that was here before is dropped: the first of a number counts.
     ///
     /// # Errors
@@ -70,7 +76,7 @@ impl<T> Reorder<T> {
 
     /// When [`Self::check`] should be asked; none while nothing is missing.
     pub fn deadline(&self) -> Option<Instant> {
-        self.gap_since.map(|since| since + PATIENCE)
+        self.gap_since.map(|since| since + self.patience)
     }
 
     /// Whether what is missing has been missing for too long.

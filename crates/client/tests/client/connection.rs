@@ -28,14 +28,6 @@ async fn a_session_that_is_refused_or_lost_means_that_nothing_was_done() {
     assert!(matches!(error, Error::LostBeforeSession(_)) && error.is_retryable(), "{error}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_never_answers_is_given_up() {
-    let (ours, theirs) = memory::pair();
-    let opened = Executor::open(ours, "test").await;
-    assert!(matches!(opened, Err(Error::NoSession(_))));
-    drop(theirs);
-}
-
 #[tokio::test]
 async fn a_close_is_a_goodbye() {
     let (ours, mut theirs) = memory::pair();

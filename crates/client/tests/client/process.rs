@@ -122,18 +122,6 @@ async fn a_refused_start_is_told_in_the_words_of_the_executor() {
     assert_eq!((source.code, source.message.as_str()), (-32603, "No such file or directory (os error 2)"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn output_that_never_comes_is_told_and_not_passed_over() {
-    let (executor, mut peer) = open(true).await;
-    let (mut process, id) = start(&executor, &mut peer).await;
-    peer.output(&id, 1, "stdout", b"a").await;
-    peer.exited(&id, 3, 0).await;
-    peer.closed(&id, 4).await;
-    assert!(matches!(process.next().await.unwrap(), Some(Event::Output { .. })));
-    let error = process.next().await.unwrap_err();
-    assert!(matches!(error, Error::Gap(gap) if (gap.first, gap.last) == (2, 2)), "{error}");
-}
-
 #[tokio::test]
 async fn a_close_without_an_exit_code_is_no_success() {
     let (executor, mut peer) = open(true).await;
@@ -143,7 +131,7 @@ async fn a_close_without_an_exit_code_is_no_success() {
 }
 
 /// While nobody takes the output, the executor has to wait; nothing is dropped.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_reader_that_pauses_makes_the_executor_wait() {
     let (executor, mut peer) = open(true).await;
     let (mut process, id) = start(&executor, &mut peer).await;

@@ -42,22 +42,25 @@ async fn pieces_are_written_in_order_each_with_its_own_id() {
     assert_eq!(bytes, expected);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn several_writes_are_under_way_and_no_more_than_agreed() {
     let (executor, mut peer) = open(true).await;
     let (process, _id) = start(&executor, &mut peer).await;
     let (queue, source) = mpsc::channel(100);
-    let controls = process.controls();
-    let feeding = tokio::time::timeout(std::time::Duration::from_millis(500), controls.feed(source));
     for _ in 0..100 {
         queue.try_send(Bytes::from_static(b"x")).unwrap();
     }
-    assert!(feeding.await.is_err(), "without answers it does not end");
-    for _ in 0..16 {
-        peer.call("process/write").await;
+    let controls = process.controls();
+    let script = async {
+        for _ in 0..16 {
+            peer.call("process/write").await;
+        }
+        tokio::time::timeout(std::time::Duration::from_millis(100), peer.message()).await
+    };
+    tokio::select! {
+        fed = controls.feed(source) => panic!("it ended without answers: {fed:?}"),
+        next = script => assert!(next.is_err(), "a seventeenth write: {next:?}"),
     }
-    let next = tokio::time::timeout(std::time::Duration::from_millis(100), peer.message()).await;
-    assert!(next.is_err(), "a seventeenth write: {next:?}");
 }
 
 #[tokio::test]
