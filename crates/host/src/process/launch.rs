@@ -153,7 +153,10 @@ impl Launcher {
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
         }
-        let cloned = self.clone(plan, if want_pidfd { libc::CLONE_PIDFD } else { 0 });
+        let cloned = match self.clone(plan, if want_pidfd { libc::CLONE_PIDFD } else { 0 }) {
+            Err(error) if want_pidfd && error.raw_os_error() == Some(libc::EINVAL) => self.clone(plan, 0),
+            cloned => cloned,
+        };
         // SAFETY: `before` was written by the call above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
         cloned

@@ -126,3 +126,34 @@ async fn an_empty_table_ends_at_once() {
     rig.table.shutdown(Duration::from_secs(60)).await;
     drop(Table::new(rig.host.clone(), exedra_host::process::Limits::default()));
 }
+
+/// Started by the test below, in a process of its own that it kills.
+#[tokio::test]
+#[ignore = "half of another test"]
+async fn a_victim_with_a_child() {
+    let Ok(directory) = std::env::var(VICTIM) else { return };
+    let rig = Rig::new();
+    rig.start(
+        "p",
+        json!({"argv": ["sh", "-c", "echo $$ > child.new; mv child.new child; exec sleep 60"], "cwd": directory}),
+    )
+    .await;
+    std::future::pending().await
+}
+
+const VICTIM: &str = "VICTIM_DIRECTORY";
+
+#[tokio::test]
+async fn a_child_dies_with_the_executor() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap());
+    victim.args(["ending::a_victim_with_a_child", "--exact", "--ignored"]).env(VICTIM, directory.path());
+    let mut victim = victim.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let child = directory.path().join("child");
+    eventually("the child runs", || child.exists()).await;
+    let pid = std::fs::read_to_string(child).unwrap();
+    assert!(is_alive(&pid));
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    eventually("the child is gone", || !is_alive(&pid)).await;
+}

@@ -87,16 +87,7 @@ async fn a_blocked_write_blocks_nobody_else() {
     let rig = Rig::new();
     rig.start("blocked", json!({"argv": ["sleep", "60"], "pipeStdin": true})).await;
     rig.start("free", json!({"argv": ["cat"], "pipeStdin": true})).await;
-    let mut accepted = 0;
-    let fill = async {
-        loop {
-            rig.table.write(&id("blocked"), vec![0; 65536], None).await?;
-            accepted += 1;
-        }
-    };
-    let filled: Result<Result<(), exedra_host::process::WriteFailed>, _> =
-        tokio::time::timeout(Duration::from_millis(300), fill).await;
-    assert!(filled.is_err(), "it must wait");
+    let accepted = fill(&rig, "blocked", 65536).await;
     assert!((120..=132).contains(&accepted), "{accepted} x 64 KiB are 8 MiB and what the pipe holds");
 
     let table = &rig.table;
@@ -118,15 +109,7 @@ async fn a_blocked_write_blocks_nobody_else() {
 async fn many_small_writes_are_bounded_too() {
     let rig = Rig::new();
     rig.start("p", json!({"argv": ["sleep", "60"], "pipeStdin": true})).await;
-    let mut accepted = 0;
-    let fill = async {
-        loop {
-            rig.table.write(&id("p"), vec![0; 4096], None).await.unwrap();
-            accepted += 1;
-        }
-    };
-    let never: Result<(), _> = tokio::time::timeout(Duration::from_millis(300), fill).await;
-    assert!(never.is_err());
+    let accepted = fill(&rig, "p", 4096).await;
     assert!((128..=150).contains(&accepted), "{accepted}");
 }
 
@@ -136,12 +119,7 @@ async fn a_write_that_was_given_up_is_not_delivered() {
     let go = rig.path().join("go");
     rustix::fs::mkfifoat(rustix::fs::CWD, &go, 0o600.into()).unwrap();
     rig.start("p", sh("read go < go; cat").with_stdin()).await;
-    let fill = async {
-        for i in 0.. {
-            rig.table.write(&id("p"), vec![b'x'; 65536], Some(format!("{i}"))).await.unwrap();
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_millis(300), fill).await.is_err());
+    fill(&rig, "p", 65536).await;
     let p = id("p");
     let late = rig.table.write(&p, b"END".to_vec(), Some("end".into()));
     assert!(tokio::time::timeout(Duration::from_millis(50), late).await.is_err());
@@ -154,6 +132,19 @@ async fn a_write_that_was_given_up_is_not_delivered() {
     let (story, ()) = tokio::join!(rig.story(), again);
     let end = story.stdout.iter().position(|byte| *byte != b'x').unwrap();
     assert_eq!((&story.stdout[end..], end % 65536), (b"END".as_slice(), 0));
+}
+
+/// Writes until a write waits, which is given up; how many were accepted.
+async fn fill(rig: &Rig, name: &str, len: usize) -> usize {
+    let name = id(name);
+    for i in 0.. {
+        let write = rig.table.write(&name, vec![b'x'; len], Some(format!("fill {i}")));
+        match tokio::time::timeout(Duration::from_millis(500), write).await {
+            Ok(answer) => assert_eq!(answer, Ok(WriteStatus::Accepted)),
+            Err(_waits) => return i,
+        }
+    }
+    unreachable!("the queue has a bound")
 }
 
 trait WithStdin {
