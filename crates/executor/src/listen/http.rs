@@ -110,10 +110,10 @@ mod tests {
 
     #[test]
     fn an_incomplete_handshake_is_a_bad_request() {
-        for missing in 0..UPGRADE_HEADERS.len() {
+        for (missing, (name, _)) in UPGRADE_HEADERS.iter().enumerate() {
             let mut headers = UPGRADE_HEADERS.to_vec();
             headers.remove(missing);
-            assert_eq!(status("GET", "/", &headers), 400, "without {}", UPGRADE_HEADERS[missing].0);
+            assert_eq!(status("GET", "/", &headers), 400, "without {name}");
         }
         let mut headers = UPGRADE_HEADERS.to_vec();
         headers[2].1 = "8";

@@ -1,5 +1,7 @@
 //! The executor through its real interfaces: memory links, websockets, socket files, a scripted registry.
 
+#![cfg(test)]
+
 mod bench;
 mod daemon;
 mod flow;
