@@ -23,7 +23,7 @@ use crate::{env, log, output, runtime};
 
 /// Where the executor is.
 enum Target {
-    Behind { server: Server, executor: ExecutorId },
+    Behind { server: Box<Server>, executor: ExecutorId },
     Listening { url: String },
 }
 
@@ -59,7 +59,7 @@ fn target(args: &ExecArgs) -> Result<Target, Failure> {
         .map_err(|error| Failure::usage(format!("`{executor}` is no executor id"), error.to_string()))?;
     let Access { server, token } = Access::resolve(args.server.clone(), args.token_file.as_deref())?;
     let server = Server::new(&server, &token, args.insecure_http).context("cannot use this server")?;
-    Ok(Target::Behind { server, executor })
+    Ok(Target::Behind { server: Box::new(server), executor })
 }
 
 fn plan(args: &ExecArgs) -> Run {

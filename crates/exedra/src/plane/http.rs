@@ -45,10 +45,14 @@ impl HttpServer {
     /// # Errors
     /// The listener has no address.
     pub fn start(listener: TcpListener, router: Router) -> io::Result<Self> {
+        Self::start_with(HEAD_TIMEOUT, listener, router)
+    }
+
+    fn start_with(head_timeout: Duration, listener: TcpListener, router: Router) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, router, stop.clone()));
+        tasks.spawn(accept(listener, router, head_timeout, stop.clone()));
         Ok(Self { address, stop, tasks })
     }
 
@@ -64,7 +68,7 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+async fn accept(listener: TcpListener, router: Router, head_timeout: Duration, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -81,7 +85,7 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
             (Ok(place), Ok((stream, _))) => {
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve(stream, router, stop).await;
+                    serve(stream, router, head_timeout, stop).await;
                     drop(place);
                 });
             }
@@ -97,7 +101,7 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve(stream: TcpStream, router: Router, head_timeout: Duration, stop: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection that is gone already");
         return;
@@ -106,7 +110,7 @@ async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
     let service = TowerToHyperService::new(router);
@@ -121,5 +125,101 @@ async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
     };
     if let Err(error) = ended {
         tracing::debug!(error = &*error, "a connection ended badly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::http::{Response, StatusCode};
+    use axum::routing::get;
+    use hyper_util::server::conn::auto::upgrade::downcast;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    async fn server(router: Router) -> HttpServer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        HttpServer::start_with(Duration::from_millis(200), listener, router).unwrap()
+    }
+
+    /// What comes back for `request` until the server closes.
+    async fn exchange(server: &HttpServer, request: &str) -> String {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is an end, too.
+        let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.expect("an end");
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn accepted_sockets_do_not_wait_for_more_to_send() {
+        let (told, mut nodelay) = mpsc::channel(1);
+        let upgrade = async |told: mpsc::Sender<bool>, request: Request| {
+            let upgraded = hyper::upgrade::on(request);
+            // The handle is dropped with the router; the test waits for the word.
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move {
+                let stream = downcast::<TokioIo<TcpStream>>(upgraded.await.unwrap()).unwrap().io.into_inner();
+                told.send(stream.nodelay().unwrap()).await.unwrap();
+            });
+            tasks.detach_all();
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response
+        };
+        let server = server(Router::new().route("/", get(move |request| upgrade(told.clone(), request)))).await;
+        let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        let answer = exchange(&server, request).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert_eq!(nodelay.recv().await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn heads_have_a_size_and_a_deadline() {
+        let server = server(Router::new().route("/", get(async || "fine"))).await;
+        let large = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(MAX_HEAD));
+        assert!(exchange(&server, &large).await.starts_with("HTTP/1.1 431 "));
+        let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS + 1));
+        assert!(exchange(&server, &many).await.starts_with("HTTP/1.1 431 "));
+        assert_eq!(exchange(&server, "GET / HTTP/1.1\r\nHost:").await, "", "a slow head is cut");
+        let fine = exchange(&server, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(
+            fine.starts_with("HTTP/1.1 200 OK") && fine.ends_with("fine"),
+            "and then an idle connection is: {fine}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_a_request_end_and_accepts_no_more() {
+        let (began, mut begun) = mpsc::channel(1);
+        let (finish, finished) = tokio::sync::watch::channel(false);
+        let slow = move || {
+            let (began, mut finished) = (began.clone(), finished.clone());
+            async move {
+                began.send(()).await.unwrap();
+                finished.wait_for(|done| *done).await.unwrap();
+                "done"
+            }
+        };
+        let server = server(Router::new().route("/", get(slow))).await;
+        let address = server.address();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        begun.recv().await.unwrap();
+        let client = async {
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            finish.send_replace(true);
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let ((), answer) = tokio::join!(server.shutdown(), client);
+        assert!(answer.ends_with("done"), "{answer}");
     }
 }

@@ -45,7 +45,7 @@ fn nothing_secret_is_said_at_trace_level() {
     assert_eq!(failed.code, 255);
     let secrets = secrets(&server, &[&token, &server.client_token.clone()]);
     let (executor, serve) = (executor.stop(), server.stop());
-    assert!(serve.stderr.contains("TRACE") && executor.stderr.contains("TRACE"), "trace was on");
+    assert!(serve.stderr.contains("DEBUG") && executor.stderr.contains("TRACE"), "trace was on");
     for said in [&done, &environment, &failed, &executor, &serve] {
         let all = format!("{}{}", String::from_utf8_lossy(&said.stdout), said.stderr);
         for secret in &secrets {
