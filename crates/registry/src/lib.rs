@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The registry: who exists, who may, and where to meet.
+//!
+//! Executors register and clients ask to be connected, over HTTP; signed tickets for the rendezvous flow out, and a
+//! database in a data directory keeps the records. Layers: `http` over `service` over `store`, each knowing the one
+//! below alone; beside them `auth`, `presence` (who is online and whose turn it is) and `keys`. The rendezvous is joined
+//! by the key ring and two small traits; no message of theirs ever comes here.
+
+mod auth;
+pub mod clock;
+pub mod config;
+mod datadir;
+pub mod error;
+mod http;
+mod keys;
+mod presence;
+mod registry;
+mod service;
+pub mod store;
+pub mod token;
+
+pub use config::{PublicUrl, RegistryConfig};
+pub use error::RegistryError;
+pub use registry::{Registry, open_tokens};
+pub use service::tokens::{CreatedToken, NewToken, Tokens};

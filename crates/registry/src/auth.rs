@@ -1,0 +1,120 @@
+//! Who is asking, and whether they may.
+//!
+//! A bearer token, a role and an executor's id flow in, a [`Permit`] flows out, which is the proof that the service asks
+//! for; or the first reason against it. It must not know HTTP, nor what is done with a permit.
+
+use std::sync::Arc;
+
+use exedra_proto::ids::{ExecutorId, InvalidExecutorId, TokenId};
+use exedra_proto::secret::Secret;
+
+use crate::clock::Clock;
+use crate::store::{Store, StoreError, TokenRecord};
+use crate::token::{self, Pattern, Role, TokenHash};
+
+/// Checks tokens.
+#[derive(Clone)]
+pub struct Auth {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The holder of this token may do this, with this executor.
+#[derive(Debug)]
+pub struct Permit {
+    /// The token.
+    pub token: TokenId,
+    /// The executor.
+    pub executor: ExecutorId,
+    /// The token's executors.
+    pub pattern: Pattern,
+    /// When the token ends, and with it what it allows.
+    pub expires_at: Option<u64>,
+    hash: TokenHash,
+}
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// There is no token.
+    #[error("a bearer token is required")]
+    Missing,
+    /// No such token was ever made here.
+    #[error("the token is not known here")]
+    Unknown,
+    /// It was revoked.
+    #[error("the token was revoked")]
+    Revoked,
+    /// It is past its time.
+    #[error("the token has expired")]
+    Expired,
+    /// It is good, and for something else.
+    #[error("the token's role is {held}; this needs {needed}")]
+    Role {
+        /// What it is for.
+        held: Role,
+        /// What was asked for.
+        needed: Role,
+    },
+    /// It is good, and for other executors.
+    #[error("the token is for executors `{0}`, and not for this one")]
+    Pattern(Pattern),
+    /// There can be no such executor.
+    #[error(transparent)]
+    ExecutorId(#[from] InvalidExecutorId),
+    /// It could not be found out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Auth {
+    /// Checks against these tokens, by this clock.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Permits the bearer to do what `needed` may, with `executor`.
+    ///
+    /// # Errors
+    /// The first reason against it: first the token, then its role, then the id, then the pattern.
+    pub async fn permit(&self, bearer: Option<&Secret>, needed: Role, executor: &str) -> Result<Permit, Denied> {
+        let bearer = bearer.ok_or(Denied::Missing)?;
+        if !token::is_well_formed(bearer.expose()) {
+            return Err(Denied::Unknown);
+        }
+        let hash = TokenHash::of(bearer);
+        let token = self.token(&hash).await?;
+        if !token.role.covers(needed) {
+            return Err(Denied::Role { held: token.role, needed });
+        }
+        let executor = ExecutorId::parse(executor)?;
+        if !token.executors.covers(&executor) {
+            return Err(Denied::Pattern(token.executors));
+        }
+        let (pattern, expires_at) = (token.executors, token.expires_at);
+        Ok(Permit { token: token.id, executor, pattern, expires_at, hash })
+    }
+
+    /// Looks again, after a wait in which the token may have ended.
+    ///
+    /// # Errors
+    /// What speaks against the token now.
+    pub async fn confirm(&self, permit: &Permit) -> Result<(), Denied> {
+        self.token(&permit.hash).await.map(drop)
+    }
+
+    /// The good token of that hash.
+    async fn token(&self, hash: &TokenHash) -> Result<TokenRecord, Denied> {
+        let (token, kept) = self.store.token(hash).await?.ok_or(Denied::Unknown)?;
+        if !kept.matches(hash) {
+            return Err(Denied::Unknown);
+        }
+        if token.revoked_at.is_some() {
+            return Err(Denied::Revoked);
+        }
+        if token.expires_at.is_some_and(|at| at <= self.clock.now()) {
+            return Err(Denied::Expired);
+        }
+        Ok(token)
+    }
+}

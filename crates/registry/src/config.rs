@@ -1,0 +1,135 @@
+//! What a registry is started with, and the URL under which it is known.
+//!
+//! Settings flow in, checked values flow out. Times that tests shorten stand here with the values that hold elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::RegistryError;
+
+/// What a registry is started with.
+pub struct RegistryConfig {
+    /// Where the records are kept.
+    pub data_dir: PathBuf,
+    /// What the data directory is held for, as a second server is told: `exedra serve`.
+    pub purpose: String,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The signing key is replaced at this age.
+    pub key_max_age: Duration,
+    /// For how long an executor is kept for a client that was given a ticket and has not come yet.
+    pub reservation: Duration,
+    /// How long a registration waits for a store that is busy or full, before it is answered 503.
+    pub write_patience: Duration,
+    /// Time between two rounds of housekeeping: `last_seen` is saved, the signing key's age looked at. So much of
+    /// `last_seen` is lost at most.
+    pub housekeeping: Duration,
+}
+
+impl RegistryConfig {
+    /// The usual settings on this data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            purpose: "exedra serve".to_owned(),
+            clock: Arc::new(SystemClock),
+            key_max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            reservation: Duration::from_secs(5),
+            write_patience: Duration::from_secs(5),
+            housekeeping: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The URL by which executors and clients reach the server, for the tickets. The Host header is never used for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl {
+    http: String,
+}
+
+impl PublicUrl {
+    /// A URL that somebody set: `http` or `https`, a host, perhaps a port and a path.
+    ///
+    /// # Errors
+    /// [`RegistryError::Config`], which does not repeat the text.
+    pub fn parse(text: &str) -> Result<Self, RegistryError> {
+        let wrong = |what: &str| RegistryError::Config(format!("the public URL {what}"));
+        let url = Url::parse(text.trim()).map_err(|error| wrong(&format!("is no URL: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("has to start with http:// or https://"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("must not hold a user or a password"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("must not have a query or a fragment"));
+        }
+        Ok(Self { http: url.as_str().trim_end_matches('/').to_owned() })
+    }
+
+    /// The URL of a listener on loopback.
+    ///
+    /// # Errors
+    /// [`RegistryError::Config`] for any other address: who comes from elsewhere needs a URL that somebody set.
+    pub fn of_listener(address: SocketAddr) -> Result<Self, RegistryError> {
+        if !address.ip().is_loopback() {
+            let text = format!("listening on {address}, which is not loopback, needs --public-url");
+            return Err(RegistryError::Config(text));
+        }
+        Ok(Self { http: format!("http://{address}") })
+    }
+
+    /// For requests: `http://host:port`, no slash at the end.
+    pub fn http_base(&self) -> &str {
+        &self.http
+    }
+
+    /// For tickets: `ws://host:port`, no slash at the end.
+    pub fn ws_base(&self) -> String {
+        match self.http.strip_prefix("http") {
+            Some(rest) => format!("ws{rest}"),
+            None => self.http.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_url_gives_both_bases() {
+        for (text, http, ws) in [
+            ("http://h:1", "http://h:1", "ws://h:1"),
+            (" https://x.example/ ", "https://x.example", "wss://x.example"),
+            ("https://x.example:8443/a/b//", "https://x.example:8443/a/b", "wss://x.example:8443/a/b"),
+            ("http://[::1]:8900", "http://[::1]:8900", "ws://[::1]:8900"),
+        ] {
+            let url = PublicUrl::parse(text).unwrap();
+            assert_eq!((url.http_base(), url.ws_base().as_str()), (http, ws));
+        }
+    }
+
+    #[test]
+    fn what_is_no_public_url_is_refused_without_repeating_it() {
+        for bad in ["", "hunter2", "ws://h", "ftp://h", "http://me:hunter2@h", "http://h?hunter2", "http://h#hunter2"] {
+            let error = PublicUrl::parse(bad).unwrap_err().to_string();
+            assert!(error.starts_with("the public URL ") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_needs_no_url() {
+        let of = |text: &str| PublicUrl::of_listener(text.parse().unwrap());
+        assert_eq!(of("127.0.0.1:8900").unwrap().ws_base(), "ws://127.0.0.1:8900");
+        assert_eq!(of("[::1]:1").unwrap().http_base(), "http://[::1]:1");
+        for address in ["0.0.0.0:8900", "[::]:8900", "192.0.2.1:1"] {
+            assert!(of(address).unwrap_err().to_string().contains("--public-url"), "{address}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The one place that makes error bodies: what status, code and words a [`Refusal`] becomes.
+//!
+//! The shape is upstream's, the codes are stable (`exedra_proto::registry::code`), the words are for people.
+
+use axum::Json;
+use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
+
+use crate::service::{Denied, Refusal};
+
+/// After how many seconds somebody may come back who met a store that cannot answer.
+const STORE_RETRY: &str = "2";
+/// After how many seconds somebody may come back who met a server that was shutting down.
+const DRAIN_RETRY: &str = "3";
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    detail: ErrorDetail,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let detail =
+            ErrorDetail { code: Some(code.to_owned()), message: Some(message.into()), ..ErrorDetail::default() };
+        Self { status, detail, header: None }
+    }
+
+    /// The body passes the limit.
+    pub fn body_too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::BODY_TOO_LARGE, "the body is larger than 64 KiB")
+    }
+
+    /// The body is not what it should be.
+    pub fn body_invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::BODY_INVALID, message)
+    }
+
+    /// The body did not arrive.
+    pub fn body_late() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, code::BODY_INVALID, "the body did not arrive in time")
+    }
+
+    fn denied(denied: &Denied) -> Self {
+        let message = denied.to_string();
+        match denied {
+            Denied::Missing | Denied::Unknown | Denied::Revoked | Denied::Expired => {
+                let problem = Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message);
+                Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..problem }
+            }
+            Denied::Role { .. } | Denied::Pattern(_) => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message),
+            Denied::ExecutorId(_) => Self::new(StatusCode::BAD_REQUEST, code::EXECUTOR_ID_INVALID, message),
+            Denied::Store(_) => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
+        }
+    }
+
+    fn unavailable(message: &str, retry_after: &'static str) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message);
+        Self { header: Some((RETRY_AFTER, retry_after)), ..problem }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied(denied) => Self::denied(&denied),
+            Refusal::OtherExecutor => Self::new(
+                StatusCode::BAD_REQUEST,
+                code::EXECUTOR_ID_INVALID,
+                "the executor_id in the body is not the one in the path",
+            ),
+            Refusal::Incomplete(member) => Self::body_invalid(format!("the member {member} of the body is empty")),
+            Refusal::Unknown { near } => {
+                let mut problem =
+                    Self::new(StatusCode::NOT_FOUND, code::EXECUTOR_UNKNOWN, "no executor of that id ever registered");
+                problem.detail.near = near.iter().map(|id| id.as_str().to_owned()).collect();
+                problem
+            }
+            Refusal::Offline { last_seen } => {
+                let mut problem =
+                    Self::new(StatusCode::CONFLICT, code::ENVIRONMENT_OFFLINE, "the executor is not connected");
+                problem.detail.last_seen = last_seen;
+                problem
+            }
+            Refusal::Busy { since } => {
+                let mut problem =
+                    Self::new(StatusCode::CONFLICT, code::EXECUTOR_BUSY, "another client holds the executor");
+                problem.detail.held_since = Some(since);
+                problem
+            }
+            Refusal::Transport => Self::new(
+                StatusCode::BAD_REQUEST,
+                code::TRANSPORT_UNSUPPORTED,
+                "none of the transports offered can be served; this executor has `direct`",
+            ),
+            Refusal::Unavailable => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
+            Refusal::Draining => Self::unavailable("the server is shutting down", DRAIN_RETRY),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// No such path.
+pub async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, code::NOT_FOUND, "there is nothing at this path")
+}
+
+/// The path knows another method.
+pub async fn method_not_allowed() -> Problem {
+    let message = "this path does not know that method";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, code::METHOD_NOT_ALLOWED, message)
+}

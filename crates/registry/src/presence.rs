@@ -1,0 +1,233 @@
+//! Presence: which executor is online, free or held, and the line of clients that wait for one.
+//!
+//! The rendezvous' reports and the service's questions flow in, grants and orders to cut flow out. The decisions are the
+//! [`board`]'s; here are the lock around it, the clock, the tasks that wait and the guards that make them leave. It must
+//! not know tokens, tickets or HTTP.
+
+mod board;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use exedra_proto::ids::{ExecutorId, RegistrationId};
+use exedra_proto::plane::{Cutoff, Presence};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use board::{Answer, Board, Effect, Now, WaiterId};
+
+pub use board::{Slot, Wait};
+
+/// The board, shared by the rendezvous that reports and the requests that wait.
+pub struct Tracker {
+    state: Mutex<State>,
+    cutoff: Mutex<Option<Arc<dyn Cutoff>>>,
+    clock: Arc<dyn Clock>,
+    draining: CancellationToken,
+}
+
+struct State {
+    board: Board,
+    sleepers: HashMap<WaiterId, Arc<Notify>>,
+}
+
+/// Why a client was not granted the executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its patience ended first.
+    Unavailable(Wait),
+    /// The server is shutting down.
+    Draining,
+}
+
+impl Tracker {
+    /// Nobody is online. A grant lapses after `reservation`, if the client does not come.
+    pub fn new(clock: Arc<dyn Clock>, reservation: Duration) -> Self {
+        let state = State { board: Board::new(reservation), sleepers: HashMap::new() };
+        let draining = CancellationToken::new();
+        Self { state: Mutex::new(state), cutoff: Mutex::new(None), clock, draining }
+    }
+
+    /// Whom to tell what has to go; nobody, if that side is gone.
+    pub fn set_cutoff(&self, cutoff: Option<Arc<dyn Cutoff>>) {
+        *self.cutoff.lock().unwrap_or_else(PoisonError::into_inner) = cutoff;
+    }
+
+    /// There is such a registration.
+    pub fn learn(&self, executor: &ExecutorId, registration: &RegistrationId, epoch: u64) {
+        self.state().board.learn(executor, Slot { registration: registration.clone(), epoch });
+    }
+
+    /// The executor, as soon as it is online, free and this client's turn.
+    ///
+    /// # Errors
+    /// It did not come to that within `patience`.
+    pub async fn acquire(&self, executor: &ExecutorId, patience: Duration) -> Result<Grant<'_>, Refused> {
+        if self.draining.is_cancelled() {
+            return Err(Refused::Draining);
+        }
+        let deadline = Instant::now() + patience;
+        let place = self.join(executor)?;
+        loop {
+            let (answer, effects) = {
+                let mut state = self.state();
+                state.board.ask(place.waiter, self.now())
+            };
+            self.carry_out(effects);
+            let (why, until) = match answer {
+                Answer::Granted(slot) => return Ok(Grant { place, slot }),
+                Answer::Waiting { why, until } => (why, until),
+            };
+            if Instant::now() >= deadline {
+                return Err(Refused::Unavailable(why));
+            }
+            let until = until.map_or(deadline, |until| deadline.min(until.into()));
+            tokio::select! {
+                () = self.draining.cancelled() => return Err(Refused::Draining),
+                () = place.notify.notified() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// When the executor was last connected since the start, seconds since 1970; now, if it is.
+    pub fn last_seen(&self, executor: &ExecutorId) -> Option<u64> {
+        let why = self.state().board.why(executor);
+        match why {
+            None | Some(Wait::Held { .. }) => Some(self.clock.now()),
+            Some(Wait::Away { last_seen }) => last_seen,
+        }
+    }
+
+    /// What is to be saved of when executors were seen; to be given to [`Tracker::put_seen_back`] if that fails.
+    pub fn take_seen(&self) -> Vec<(ExecutorId, u64)> {
+        let now = self.now();
+        self.state().board.take_seen(now)
+    }
+
+    /// These could not be saved.
+    pub fn put_seen_back(&self, seen: &[(ExecutorId, u64)]) {
+        self.state().board.put_seen_back(seen);
+    }
+
+    /// How many clients wait, or are about to be answered.
+    pub fn waiting(&self) -> usize {
+        self.state().sleepers.len()
+    }
+
+    /// From now on nobody waits.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Whether nobody waits any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    fn join(&self, executor: &ExecutorId) -> Result<Place<'_>, Refused> {
+        let notify = Arc::new(Notify::new());
+        let now = self.now();
+        let mut state = self.state();
+        let (waiter, effects) = state.board.join(executor, now);
+        let Some(waiter) = waiter else {
+            let why = state.board.why(executor).unwrap_or(Wait::Held { since: now.unix });
+            return Err(Refused::Unavailable(why));
+        };
+        state.sleepers.insert(waiter, Arc::clone(&notify));
+        drop(state);
+        self.carry_out(effects);
+        Ok(Place { tracker: self, waiter, notify })
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: std::time::Instant::now(), unix: self.clock.now() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Without the lock: the other side may report something before it returns.
+    fn carry_out(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Wake(waiter) => {
+                    if let Some(notify) = self.state().sleepers.get(&waiter) {
+                        notify.notify_one();
+                    }
+                }
+                Effect::Cut(registration, reason) => {
+                    tracing::info!(%registration, ?reason, "a registration is cut");
+                    let cutoff = self.cutoff.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    if let Some(cutoff) = cutoff {
+                        cutoff.registration(&registration, reason);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Presence for Tracker {
+    fn online(&self, registration: &RegistrationId, epoch: u64) {
+        tracing::debug!(%registration, epoch, "online");
+        let now = self.now();
+        let effects = self.state().board.online(registration, epoch, now);
+        self.carry_out(effects);
+    }
+
+    fn held(&self, registration: &RegistrationId) {
+        tracing::debug!(%registration, "held");
+        let now = self.now();
+        self.state().board.held(registration, now);
+    }
+
+    fn offline(&self, registration: &RegistrationId, bytes: u64) {
+        tracing::debug!(%registration, bytes, "offline");
+        let now = self.now();
+        self.state().board.offline(registration, now);
+    }
+}
+
+/// A place in a line, or what came of it. Left when it is dropped.
+struct Place<'t> {
+    tracker: &'t Tracker,
+    waiter: WaiterId,
+    notify: Arc<Notify>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let now = self.tracker.now();
+        let mut state = self.tracker.state();
+        state.sleepers.remove(&self.waiter);
+        let effects = state.board.leave(self.waiter, now);
+        drop(state);
+        self.tracker.carry_out(effects);
+    }
+}
+
+/// An executor that was granted to a client. Dropped without [`Grant::keep`], it goes to the next in line.
+pub struct Grant<'t> {
+    place: Place<'t>,
+    slot: Slot,
+}
+
+impl Grant<'_> {
+    /// Which registration to send the client to.
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// The client is on its way; the executor is reserved for it until the reservation lapses.
+    pub fn keep(self) {
+        self.place.tracker.state().board.settle(self.place.waiter);
+    }
+}
+
+#[cfg(test)]
+mod tests;

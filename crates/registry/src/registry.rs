@@ -1,0 +1,173 @@
+//! The registry as a whole: opened on a data directory, served through a router, shut down in good order.
+//!
+//! A configuration flows in; a router, the key ring and the presence that the rendezvous reports to flow out. Here the
+//! parts are put together and the housekeeping runs; what they do stands with them.
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use exedra_proto::plane::{Cutoff, Presence};
+use exedra_proto::ticket::KeyRing;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{PublicUrl, RegistryConfig};
+use crate::datadir::{DataDir, Hold};
+use crate::error::RegistryError;
+use crate::http;
+use crate::keys::SigningKeys;
+use crate::presence::Tracker;
+use crate::service::Service;
+use crate::service::tokens::Tokens;
+use crate::store::{Check, SqliteStore, Store};
+
+/// A registry that holds its data directory. Dropped, it stops its tasks; [`Registry::shutdown`] also saves what is not
+/// saved yet.
+pub struct Registry {
+    service: Arc<Service>,
+    tokens: Tokens,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    hold: Hold,
+}
+
+impl Registry {
+    /// Opens the data directory, makes in it what is missing, and starts the housekeeping.
+    ///
+    /// # Errors
+    /// The directory is held by another server, cannot be used, or what is in it makes no sense.
+    pub async fn open(config: RegistryConfig) -> Result<Self, RegistryError> {
+        let clock = config.clock;
+        let dir = DataDir::prepare(&config.data_dir)?;
+        let hold = dir.hold(&config.purpose, clock.now()).await?;
+        let keys = Arc::new(SigningKeys::open(dir.signing_keys(), clock.now(), config.key_max_age.as_secs())?);
+        let store = open_store(&dir, Check::Pages).await?;
+        let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
+        let known = store.registrations().await.map_err(|error| RegistryError::store(&dir.database(), error))?;
+        for registration in known {
+            presence.learn(&registration.executor, &registration.id, registration.epoch);
+        }
+        let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database());
+        let service = Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience);
+        let service = Arc::new(service);
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(housekeeping(Arc::clone(&service), Arc::clone(&clock), config.housekeeping, stop.clone()));
+        Ok(Self { service, tokens, clock, stop, tasks, hold })
+    }
+
+    /// Names the URL under which this server is reached. Before, nobody can register or connect.
+    pub fn set_public_url(&self, url: PublicUrl) {
+        self.service.set_public_url(url);
+    }
+
+    /// Whom to tell which registration has to go. Forgotten at the shutdown.
+    pub fn set_cutoff(&self, cutoff: Arc<dyn Cutoff>) {
+        self.service.presence.set_cutoff(Some(cutoff));
+    }
+
+    /// The HTTP interface. It has a fallback for all other paths, so another router that is merged must have none. How it
+    /// has to be served: TCP_NODELAY on accepted sockets, a deadline for the head of a request, a limit on connections,
+    /// and hyper's `half_close` off.
+    pub fn router(&self) -> Router {
+        http::router(Arc::clone(&self.service))
+    }
+
+    /// The signing keys, for whoever checks tickets.
+    pub fn key_ring(&self) -> Arc<RwLock<KeyRing>> {
+        self.service.keys.ring()
+    }
+
+    /// Where the rendezvous reports who comes and goes.
+    pub fn presence(&self) -> Arc<dyn Presence> {
+        Arc::clone(&self.service.presence) as Arc<dyn Presence>
+    }
+
+    /// The tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// How many clients wait for an executor at the moment.
+    pub fn waiting(&self) -> usize {
+        self.service.presence.waiting()
+    }
+
+    /// Puts a new signing key in force. Open tickets stay good.
+    ///
+    /// # Errors
+    /// It cannot be saved; then nothing has changed.
+    pub async fn rotate_keys(&self) -> Result<(), RegistryError> {
+        let (keys, now) = (Arc::clone(&self.service.keys), self.clock.now());
+        tokio::task::spawn_blocking(move || keys.rotate(now)).await.unwrap_or(Err(RegistryError::Randomness))
+    }
+
+    /// From now on the server is not ready, and who waits for an executor is answered. Registration goes on, since stock
+    /// executors end when it is refused.
+    pub fn drain(&self) {
+        self.service.presence.drain();
+    }
+
+    /// Drains, saves what is not saved yet, and lets go of the data directory. Requests that come later get 503.
+    pub async fn shutdown(mut self) {
+        self.drain();
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        save_seen(&self.service).await;
+        self.service.presence.set_cutoff(None);
+        self.service.store.close().await;
+        drop(self.hold);
+    }
+}
+
+/// The tokens of a data directory, whether or not a server is running on it; what is missing is made.
+///
+/// # Errors
+/// The directory or the database cannot be used.
+pub async fn open_tokens(data_dir: &Path) -> Result<Tokens, RegistryError> {
+    let dir = DataDir::prepare(data_dir)?;
+    let store = open_store(&dir, Check::Version).await?;
+    Ok(Tokens::new(store, Arc::new(SystemClock), dir.database()))
+}
+
+async fn open_store(dir: &DataDir, check: Check) -> Result<Arc<dyn Store>, RegistryError> {
+    let _alone = dir.set_up().await?;
+    let path = dir.database();
+    match SqliteStore::open(&path, check).await {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error) => Err(RegistryError::store(&path, error)),
+    }
+}
+
+/// Saves when executors were seen, and looks at the age of the signing key, every so often.
+async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        save_seen(&service).await;
+        let (keys, now) = (Arc::clone(&service.keys), clock.now());
+        match tokio::task::spawn_blocking(move || keys.rotate_if_due(now)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the signing key could not be replaced; it stays in force"),
+            Err(error) => tracing::error!(%error, "the signing key was not looked at"),
+        }
+    }
+}
+
+async fn save_seen(service: &Service) {
+    let seen = service.presence.take_seen();
+    if let Err(error) = service.store.mark_seen(&seen).await {
+        tracing::warn!(%error, "when executors were last seen could not be saved; it is tried again");
+        service.presence.put_seen_back(&seen);
+    }
+}

@@ -1,0 +1,115 @@
+//! What the registry does: lets executors register, brings clients to them, keeps tokens.
+//!
+//! Permits and plain requests flow in, replies or a [`Refusal`] flow out; records go to the store, grants come from
+//! presence, signatures from the keys. It must not know HTTP (no status, no header) and no SQL.
+
+mod connect;
+mod near;
+mod refusal;
+mod register;
+pub mod tokens;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use exedra_proto::ids::TokenId;
+use exedra_proto::secret::Secret;
+use exedra_proto::ticket::{Claims, Role as TicketRole, Shape};
+use uuid::Uuid;
+
+use crate::auth::{Auth, Permit};
+use crate::clock::Clock;
+use crate::config::PublicUrl;
+use crate::keys::SigningKeys;
+use crate::presence::{Slot, Tracker};
+use crate::store::Store;
+use crate::token::Role;
+
+pub use crate::auth::Denied;
+pub use refusal::Refusal;
+
+/// How long the store may take to say that it is well.
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The registry's calls.
+pub struct Service {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) presence: Arc<Tracker>,
+    pub(crate) keys: Arc<SigningKeys>,
+    auth: Auth,
+    clock: Arc<dyn Clock>,
+    write_patience: Duration,
+    started_at: u64,
+    public_url: RwLock<Option<PublicUrl>>,
+}
+
+/// A signed URL, and when it ends.
+struct Ticket {
+    url: Secret,
+    expires_at: u64,
+}
+
+impl Service {
+    /// The calls over these parts.
+    pub fn new(
+        store: Arc<dyn Store>,
+        presence: Arc<Tracker>,
+        keys: Arc<SigningKeys>,
+        clock: Arc<dyn Clock>,
+        write_patience: Duration,
+    ) -> Self {
+        let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
+        let started_at = clock.now();
+        Self { store, presence, keys, auth, clock, write_patience, started_at, public_url: RwLock::new(None) }
+    }
+
+    /// From now on tickets name this URL; before, none are given out.
+    pub fn set_public_url(&self, url: PublicUrl) {
+        *self.public_url.write().unwrap_or_else(PoisonError::into_inner) = Some(url);
+    }
+
+    /// Permits the bearer to be a client of `executor`.
+    pub async fn permit_client(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
+        Ok(self.auth.permit(bearer, Role::Client, executor).await?)
+    }
+
+    /// Whether new work may come.
+    pub async fn check(&self) -> Result<(), Refusal> {
+        if self.presence.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        match tokio::time::timeout(CHECK_DEADLINE, self.store.check()).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Refusal::Unavailable),
+        }
+    }
+
+    /// A ticket of `life` seconds, or as long as its token is good.
+    fn ticket(&self, slot: &Slot, role: TicketRole, permit: &Permit, life: u64) -> Result<Ticket, Refusal> {
+        let now = self.clock.now();
+        let expires_at = permit.expires_at.map_or(now + life, |end| end.min(now + life));
+        let claims = Claims {
+            registration: slot.registration.clone(),
+            role,
+            shape: Shape::Pair,
+            epoch: slot.epoch,
+            token: TokenId::new(permit.token.as_str()),
+            issued_at: now,
+            expires_at,
+            ticket_id: Uuid::new_v4().simple().to_string(),
+        };
+        let url = self.public_url.read().unwrap_or_else(PoisonError::into_inner);
+        let base = url.as_ref().map(PublicUrl::ws_base).ok_or_else(|| {
+            tracing::error!("no public URL is set; no ticket can be given out");
+            Refusal::Unavailable
+        })?;
+        let url = self.keys.sign(&base, &claims).map_err(|error| {
+            tracing::error!(%error, "no ticket can be given out");
+            Refusal::Unavailable
+        })?;
+        Ok(Ticket { url, expires_at })
+    }
+}
+
+#[cfg(test)]
+mod tests;

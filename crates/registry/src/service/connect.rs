@@ -1,0 +1,59 @@
+//! Connecting: a client asks for an executor, waits for its turn, and gets the ticket with which it comes.
+//!
+//! A permit and a request flow in, a ticket for one websocket flows out. Whether the executor is there, and whose turn
+//! it is, presence knows; who exists, the store does.
+
+use std::time::Duration;
+
+use exedra_proto::registry::{ConnectReply, ConnectRequest, MAX_WAIT_MS, Transport};
+use exedra_proto::ticket::{HARNESS_TICKET_SECS, Role as TicketRole};
+
+use super::near::near;
+use super::{Refusal, Service};
+use crate::auth::Permit;
+use crate::store::ExecutorRecord;
+
+/// Executors that are compared with an id that nobody has.
+const COMPARED: u32 = 10_000;
+
+impl Service {
+    /// Connects a client with an executor; waits for one that is away or held, if the request says so.
+    pub async fn connect(&self, permit: &Permit, request: &ConnectRequest) -> Result<ConnectReply, Refusal> {
+        let direct = |transport: &String| transport == "direct";
+        if !request.transports.is_empty() && !request.transports.iter().any(direct) {
+            return Err(Refusal::Transport);
+        }
+        let Some(known) = self.store.executor(&permit.executor).await? else {
+            return Err(self.unknown(permit).await?);
+        };
+        let patience = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
+        let grant = self.presence.acquire(&permit.executor, patience).await;
+        let grant = grant.map_err(|refused| with_saved(refused.into(), &known))?;
+        self.auth.confirm(permit).await?;
+        let ticket = self.ticket(grant.slot(), TicketRole::Harness, permit, HARNESS_TICKET_SECS)?;
+        let registration_id = grant.slot().registration.clone();
+        grant.keep();
+        tracing::info!(executor = %permit.executor, registration = %registration_id, token = %permit.token, "granted");
+        Ok(ConnectReply {
+            executor_id: permit.executor.clone(),
+            registration_id,
+            transport: Transport::Direct,
+            url: ticket.url,
+            expires_at: ticket.expires_at,
+        })
+    }
+
+    async fn unknown(&self, permit: &Permit) -> Result<Refusal, Refusal> {
+        let mut known = self.store.executor_ids(COMPARED).await?;
+        known.retain(|executor| permit.pattern.covers(executor));
+        Ok(Refusal::Unknown { near: near(&permit.executor, known) })
+    }
+}
+
+/// What presence does not know since it was away before the start, the store may.
+fn with_saved(refusal: Refusal, known: &ExecutorRecord) -> Refusal {
+    match refusal {
+        Refusal::Offline { last_seen } => Refusal::Offline { last_seen: last_seen.max(known.last_seen) },
+        other => other,
+    }
+}

@@ -1,0 +1,65 @@
+//! Why the service does not do what was asked: one case for each thing that the asker can do about it.
+
+use exedra_proto::ids::ExecutorId;
+
+use crate::auth::Denied;
+use crate::presence::{Refused, Wait};
+use crate::store::StoreError;
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The asker may not.
+    Denied(Denied),
+    /// The request speaks of two executors.
+    OtherExecutor,
+    /// A part of the request is missing; the text says which.
+    Incomplete(&'static str),
+    /// No such executor ever registered.
+    Unknown {
+        /// Those with nearly that id.
+        near: Vec<ExecutorId>,
+    },
+    /// The executor is not connected.
+    Offline {
+        /// When it last was, seconds since 1970.
+        last_seen: Option<u64>,
+    },
+    /// Another client holds the executor.
+    Busy {
+        /// Since when, seconds since 1970.
+        since: u64,
+    },
+    /// None of the transports offered fits.
+    Transport,
+    /// The store does not answer, or cannot be written.
+    Unavailable,
+    /// The server is shutting down.
+    Draining,
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, hint = error.hint(), "the store cannot answer");
+        Self::Unavailable
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Store(error) => error.into(),
+            denied => Self::Denied(denied),
+        }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Draining => Self::Draining,
+            Refused::Unavailable(Wait::Away { last_seen }) => Self::Offline { last_seen },
+            Refused::Unavailable(Wait::Held { since }) => Self::Busy { since },
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Registration: an executor's instance says that it exists, and gets the ticket with which it connects.
+//!
+//! The same instance gets the same registration, without a write; another one gets the next epoch, on the disk before
+//! the reply. An instance that a newer one superseded keeps its own, which the rendezvous refuses, until the newer one
+//! is gone. A store that is busy or full is waited for, since stock executors end on any refusal.
+
+use std::time::Duration;
+
+use exedra_proto::ids::RegistrationId;
+use exedra_proto::registry::{RegisterReply, RegisterRequest, Transport};
+use exedra_proto::secret::Secret;
+use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Role as TicketRole};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Refusal, Service};
+use crate::auth::{Denied, Permit};
+use crate::presence::Slot;
+use crate::store::{ExecutorRecord, NewRegistration, Registration, StoreError};
+use crate::token::Role;
+
+/// The newest instance counts as gone when it was away for this long, in seconds: more than any stock executor's pause
+/// between two attempts.
+const GONE_AFTER: u64 = 60;
+/// Pause between two attempts at a store that cannot answer.
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+
+impl Service {
+    /// Permits the bearer to register as `executor`. Waits for a store that cannot answer.
+    pub async fn permit_executor(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
+        let passes = |denied: &Denied| matches!(denied, Denied::Store(error) if error.is_retryable());
+        Ok(patiently(self.write_patience, passes, || self.auth.permit(bearer, Role::Executor, executor)).await?)
+    }
+
+    /// Registers.
+    pub async fn register(&self, permit: &Permit, request: RegisterRequest) -> Result<RegisterReply, Refusal> {
+        if request.executor_id != permit.executor.as_str() {
+            return Err(Refusal::OtherExecutor);
+        }
+        if request.idempotency_id.trim().is_empty() {
+            return Err(Refusal::Incomplete("idempotency_id"));
+        }
+        let registration = self.registration(permit, request).await?;
+        self.presence.learn(&permit.executor, &registration.id, registration.epoch);
+        let slot = Slot { registration: registration.id, epoch: registration.epoch };
+        let ticket = self.ticket(&slot, TicketRole::Executor, permit, EXECUTOR_TICKET_SECS)?;
+        Ok(RegisterReply {
+            id: slot.registration.as_str().to_owned(),
+            executor_id: permit.executor.as_str().to_owned(),
+            url: ticket.url,
+            transport: Some(Transport::Direct),
+        })
+    }
+
+    /// The instance's registration: the one it has, or a new one.
+    async fn registration(&self, permit: &Permit, request: RegisterRequest) -> Result<Registration, Refusal> {
+        let passes = StoreError::is_retryable;
+        let known = patiently(self.write_patience, passes, || self.store.executor(&permit.executor)).await?;
+        let take_over = match known {
+            Some(known) if known.current.idempotency_id == request.idempotency_id => return Ok(known.current),
+            Some(known) => self.is_gone(&known),
+            None => false,
+        };
+        let registration = Registration {
+            id: RegistrationId::new(format!("reg-{}", Uuid::new_v4())),
+            executor: permit.executor.clone(),
+            epoch: 0,
+            idempotency_id: request.idempotency_id,
+            created_at: self.clock.now(),
+        };
+        let new = NewRegistration {
+            registration,
+            name: request.name,
+            labels: request.labels,
+            metadata: if request.metadata.is_null() { Value::Object(Map::new()) } else { request.metadata },
+            token: permit.token.clone(),
+            take_over,
+        };
+        let registration = patiently(self.write_patience, passes, || self.store.register(&new)).await?;
+        if registration.id == new.registration.id {
+            let Registration { id, executor, epoch, .. } = &registration;
+            tracing::info!(%executor, registration = %id, epoch, token = %permit.token, "an executor registered");
+        }
+        Ok(registration)
+    }
+
+    /// Whether the executor's newest instance was away for so long that an older one may have the name back.
+    fn is_gone(&self, known: &ExecutorRecord) -> bool {
+        let seen = self.presence.last_seen(&known.current.executor);
+        let last = [Some(known.current.created_at), known.last_seen, seen, Some(self.started_at)];
+        let last = last.into_iter().flatten().max().unwrap_or_default();
+        self.clock.now().saturating_sub(last) >= GONE_AFTER
+    }
+}
+
+/// Attempts until it works, fails for good, or `patience` is over.
+async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+    patience: Duration,
+    passes: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt().await {
+            Err(error) if passes(&error) && Instant::now() < deadline => {
+                tokio::time::sleep_until(deadline.min(Instant::now() + STORE_PAUSE)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}

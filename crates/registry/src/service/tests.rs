@@ -1,0 +1,79 @@
+//! The service over a store that fails when it is told to.
+
+use super::tokens::{NewToken, Tokens};
+use super::*;
+use crate::clock::SystemClock;
+use crate::store::StoreError;
+use crate::store::memory::MemoryStore;
+use exedra_proto::registry::RegisterRequest;
+use std::collections::BTreeMap;
+
+struct Stage {
+    service: Service,
+    store: Arc<MemoryStore>,
+    token: Secret,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new(patience: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(MemoryStore::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keys = SigningKeys::open(dir.path().join("keys.json"), clock.now(), 1_000).unwrap();
+        let presence = Arc::new(Tracker::new(Arc::clone(&clock), patience));
+        let records = Arc::clone(&store) as Arc<dyn Store>;
+        let tokens = Tokens::new(Arc::clone(&records), Arc::clone(&clock), dir.path().to_owned());
+        let token = tokens.create(NewToken::of(Role::Admin)).await.unwrap().secret;
+        let service = Service::new(records, presence, Arc::new(keys), clock, patience);
+        service.set_public_url(PublicUrl::parse("http://h").unwrap());
+        Self { service, store, token, _dir: dir }
+    }
+
+    async fn register(&self, instance: &str) -> Result<String, Refusal> {
+        let permit = self.service.permit_executor(Some(&self.token), "box").await?;
+        let request = RegisterRequest {
+            idempotency_id: instance.to_owned(),
+            executor_id: "box".to_owned(),
+            name: None,
+            labels: BTreeMap::new(),
+            metadata: serde_json::Value::Null,
+        };
+        Ok(self.service.register(&permit, request).await?.id)
+    }
+}
+
+#[tokio::test]
+async fn a_registration_waits_for_a_store_that_cannot_answer() {
+    let stage = Stage::new(Duration::from_secs(30)).await;
+    for failure in [StoreError::Busy, StoreError::Full, StoreError::Failed("a cable".to_owned())] {
+        stage.store.fail(Some(failure.clone()));
+        let instance = failure.to_string();
+        let mut registering = Box::pin(stage.register(&instance));
+        assert!(futures_util::poll!(&mut registering).is_pending(), "{failure}");
+        stage.store.fail(None);
+        registering.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn patience_has_an_end_and_none_is_had_with_what_does_not_pass() {
+    let stage = Stage::new(Duration::ZERO).await;
+    stage.store.fail(Some(StoreError::Full));
+    assert_eq!(stage.register("i").await, Err(Refusal::Unavailable));
+    let stage = Stage::new(Duration::from_secs(3600)).await;
+    stage.store.fail(Some(StoreError::Corrupt("a page".to_owned())));
+    assert_eq!(stage.register("i").await, Err(Refusal::Unavailable));
+    stage.store.fail(None);
+    let id = stage.register("i").await.unwrap();
+    stage.store.fail(Some(StoreError::Corrupt("a page".to_owned())));
+    assert_eq!(stage.register("i").await, Ok(id), "what is known needs no write");
+}
+
+#[tokio::test]
+async fn a_store_that_is_closed_is_not_ready() {
+    let stage = Stage::new(Duration::ZERO).await;
+    assert_eq!(stage.service.check().await, Ok(()));
+    stage.store.close().await;
+    assert_eq!(stage.service.check().await, Err(Refusal::Unavailable));
+}

@@ -1,0 +1,191 @@
+//! The records: tokens, executors and their registrations, behind one trait of few methods.
+//!
+//! Plain values flow in and out; what a method has answered with success has reached the disk, except where it says
+//! otherwise. Nothing outside this module sees SQL, and nothing in it knows roles, tickets or HTTP. Any implementation
+//! has to pass the suite in `conformance`.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod memory;
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+
+use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::token::{Pattern, Role, TokenHash};
+
+pub use sqlite::{Check, SqliteStore};
+
+/// Registrations kept of one executor, the current one included; the oldest give way. An instance whose registration is
+/// forgotten counts as a new one when it registers again.
+pub const REGISTRATIONS_KEPT: u64 = 8;
+
+/// A store's answer on its way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// A token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenRecord {
+    /// Its id.
+    pub id: TokenId,
+    /// What it is for, for people; may be empty.
+    pub name: String,
+    /// What its holder is.
+    pub role: Role,
+    /// Which executors it reaches.
+    pub executors: Pattern,
+    /// Seconds since 1970.
+    pub created_at: u64,
+    /// From that second on it is no longer good.
+    pub expires_at: Option<u64>,
+    /// From that second on it is no longer good.
+    pub revoked_at: Option<u64>,
+}
+
+/// One registration of one instance of an executor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Its id.
+    pub id: RegistrationId,
+    /// Whose it is.
+    pub executor: ExecutorId,
+    /// Its fencing number: 1 for the first of an executor, one more for each further one.
+    pub epoch: u64,
+    /// The instance that registered.
+    pub idempotency_id: String,
+    /// Seconds since 1970.
+    pub created_at: u64,
+}
+
+/// An executor that registered at least once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorRecord {
+    /// Its newest registration.
+    pub current: Registration,
+    /// For people.
+    pub name: Option<String>,
+    /// As the newest registration said.
+    pub labels: BTreeMap<String, String>,
+    /// As the newest registration said.
+    pub metadata: Value,
+    /// When it was last connected, as far as that was saved, seconds since 1970.
+    pub last_seen: Option<u64>,
+}
+
+/// What [`Store::register`] is given.
+#[derive(Clone, Debug)]
+pub struct NewRegistration {
+    /// Id, executor, instance and time; the epoch is for the store to set.
+    pub registration: Registration,
+    /// For people.
+    pub name: Option<String>,
+    /// Of the executor.
+    pub labels: BTreeMap<String, String>,
+    /// Of the executor.
+    pub metadata: Value,
+    /// The token by which it came.
+    pub token: TokenId,
+    /// Make a new registration even if this instance has one that a newer instance superseded.
+    pub take_over: bool,
+}
+
+/// Keeps the records.
+pub trait Store: Send + Sync + 'static {
+    /// Adds a token.
+    fn add_token<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, ()>;
+
+    /// The token of that hash, whatever its state, with the hash that is kept.
+    fn token<'a>(&'a self, hash: &'a TokenHash) -> Pending<'a, Option<(TokenRecord, TokenHash)>>;
+
+    /// All tokens, oldest first.
+    fn tokens(&self) -> Pending<'_, Vec<TokenRecord>>;
+
+    /// Revokes a token, unless it was revoked before; its record, or none if there is no such token.
+    fn revoke_token<'a>(&'a self, id: &'a TokenId, now: u64) -> Pending<'a, Option<TokenRecord>>;
+
+    /// Registers an instance of an executor: the registration that the instance has, or the new one, which from now on
+    /// is the executor's current one. An instance whose registration was superseded keeps it, unless it takes over.
+    fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration>;
+
+    /// The executor of that id.
+    fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>>;
+
+    /// The ids of executors, in their order; at most `limit`.
+    fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>>;
+
+    /// All registrations that are kept, by executor and epoch.
+    fn registrations(&self) -> Pending<'_, Vec<Registration>>;
+
+    /// Notes when executors were last connected; an earlier time than the one noted changes nothing, unknown executors
+    /// are left out.
+    fn mark_seen<'a>(&'a self, seen: &'a [(ExecutorId, u64)]) -> Pending<'a, ()>;
+
+    /// Whether it answers.
+    fn check(&self) -> Pending<'_, ()>;
+
+    /// Ends all use of it; what comes later fails with [`StoreError::Closed`].
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// Why a store did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No space is left.
+    #[error("no space is left on the disk")]
+    Full,
+    /// It cannot be written.
+    #[error("the database is read-only")]
+    ReadOnly,
+    /// What is in it makes no sense.
+    #[error("the database is damaged: {0}")]
+    Corrupt(String),
+    /// A newer version of the program wrote it.
+    #[error("the database has schema {found}, and this version knows those up to {known}")]
+    Newer {
+        /// Its schema.
+        found: u32,
+        /// The newest that this version knows.
+        known: u32,
+    },
+    /// It is somebody else's.
+    #[error("this is a database of another program")]
+    Foreign,
+    /// Somebody else is writing, and did not finish in time.
+    #[error("the database is busy")]
+    Busy,
+    /// It was closed.
+    #[error("the database is closed")]
+    Closed,
+    /// Something else; the text says what.
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody changing the program or the records.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Full | Self::ReadOnly | Self::Busy | Self::Failed(_) => true,
+            Self::Corrupt(_) | Self::Newer { .. } | Self::Foreign | Self::Closed => false,
+        }
+    }
+
+    /// What a person can do, if anything.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Full => Some("free some space; nothing that was answered with success is lost"),
+            Self::ReadOnly => Some("mount the file system for writing, or use another --data-dir"),
+            Self::Corrupt(_) => Some("put a backup of the data directory in its place, or start with a new one"),
+            Self::Newer { .. } => Some("use the version of the program that wrote it, or a newer one"),
+            Self::Foreign => Some("use another --data-dir"),
+            Self::Busy => Some("is another process working on the same data directory? Try again"),
+            Self::Closed | Self::Failed(_) => None,
+        }
+    }
+}

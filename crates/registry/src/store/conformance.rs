@@ -1,0 +1,216 @@
+//! What every store has to do: run [`suite`] with a way to make an empty one.
+
+use std::collections::BTreeMap;
+
+use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use exedra_proto::secret::Secret;
+use serde_json::json;
+
+use super::{NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord};
+use crate::token::{Pattern, Role, TokenHash};
+
+/// All tests, each on an empty store.
+pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
+    tokens_are_found_by_their_hash_alone(&make().await).await;
+    a_token_is_revoked_once(&make().await).await;
+    a_token_cannot_be_added_twice(&make().await).await;
+    an_instance_keeps_its_registration(&make().await).await;
+    another_instance_gets_the_next_epoch(&make().await).await;
+    a_superseded_instance_keeps_its_own_or_takes_over(&make().await).await;
+    a_registration_needs_a_token(&make().await).await;
+    old_registrations_give_way(&make().await).await;
+    last_seen_only_rises(&make().await).await;
+    ids_come_in_order_up_to_the_limit(&make().await).await;
+    instances_at_once_get_epochs_of_their_own(&make().await).await;
+    a_closed_store_says_so(&make().await).await;
+}
+
+fn hash(text: &str) -> TokenHash {
+    TokenHash::of(&Secret::new(text))
+}
+
+fn token(id: &str, created_at: u64) -> TokenRecord {
+    TokenRecord {
+        id: TokenId::new(id),
+        name: format!("{id}'s name: ü'\";--"),
+        role: Role::Client,
+        executors: Pattern::parse("gpu-*").unwrap(),
+        created_at,
+        expires_at: Some(created_at + 5),
+        revoked_at: None,
+    }
+}
+
+fn executor(id: &str) -> ExecutorId {
+    ExecutorId::parse(id).unwrap()
+}
+
+/// A store with the token `tok-1`.
+async fn with_token<S: Store>(store: &S) -> &S {
+    store.add_token(&token("tok-1", 10), &hash("1")).await.unwrap();
+    store
+}
+
+fn new(id: &str, instance: &str, registration: &str) -> NewRegistration {
+    NewRegistration {
+        registration: Registration {
+            id: RegistrationId::new(registration),
+            executor: executor(id),
+            epoch: 0,
+            idempotency_id: instance.to_owned(),
+            created_at: 77,
+        },
+        name: Some("a box".to_owned()),
+        labels: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+        metadata: json!({"deep": [1, null, {"x": "y"}]}),
+        token: TokenId::new("tok-1"),
+        take_over: false,
+    }
+}
+
+async fn tokens_are_found_by_their_hash_alone(store: &impl Store) {
+    let mut admin = token("tok-a", 20);
+    (admin.role, admin.expires_at, admin.revoked_at) = (Role::Admin, None, Some(21));
+    store.add_token(&admin, &hash("a")).await.unwrap();
+    store.add_token(&token("tok-b", 10), &hash("b")).await.unwrap();
+    let (found, kept) = store.token(&hash("a")).await.unwrap().unwrap();
+    assert_eq!(found, admin);
+    assert!(kept.matches(&hash("a")));
+    assert_eq!(store.token(&hash("b")).await.unwrap().unwrap().0, token("tok-b", 10));
+    assert!(store.token(&hash("c")).await.unwrap().is_none());
+    assert_eq!(store.tokens().await.unwrap(), [token("tok-b", 10), admin], "oldest first");
+}
+
+async fn a_token_is_revoked_once(store: &impl Store) {
+    let store = with_token(store).await;
+    let revoked = TokenRecord { revoked_at: Some(30), ..token("tok-1", 10) };
+    let id = TokenId::new("tok-1");
+    assert_eq!(store.revoke_token(&id, 30).await.unwrap(), Some(revoked.clone()));
+    assert_eq!(store.revoke_token(&id, 40).await.unwrap(), Some(revoked.clone()), "the first time stays");
+    assert_eq!(store.revoke_token(&TokenId::new("tok-2"), 30).await.unwrap(), None);
+    assert_eq!(store.token(&hash("1")).await.unwrap().unwrap().0, revoked);
+}
+
+async fn a_token_cannot_be_added_twice(store: &impl Store) {
+    let store = with_token(store).await;
+    assert!(store.add_token(&token("tok-1", 11), &hash("2")).await.is_err(), "same id");
+    assert!(store.add_token(&token("tok-2", 11), &hash("1")).await.is_err(), "same hash");
+    assert_eq!(store.tokens().await.unwrap().len(), 1);
+    store.add_token(&token("tok-2", 11), &hash("2")).await.unwrap();
+}
+
+async fn an_instance_keeps_its_registration(store: &impl Store) {
+    let store = with_token(store).await;
+    assert_eq!(store.executor(&executor("box")).await.unwrap(), None);
+    let first = store.register(&new("box", "i1", "reg-1")).await.unwrap();
+    assert_eq!(first, Registration { epoch: 1, ..new("box", "i1", "reg-1").registration });
+    for take_over in [false, true] {
+        let again = NewRegistration { take_over, name: None, ..new("box", "i1", "reg-2") };
+        assert_eq!(store.register(&again).await.unwrap(), first);
+    }
+    let record = store.executor(&executor("box")).await.unwrap().unwrap();
+    assert_eq!(record.current, first);
+    assert_eq!(record.name.as_deref(), Some("a box"));
+    let sent = new("box", "i1", "reg-1");
+    assert_eq!((record.labels, record.metadata), (sent.labels, sent.metadata));
+    assert_eq!(record.last_seen, None);
+}
+
+async fn another_instance_gets_the_next_epoch(store: &impl Store) {
+    let store = with_token(store).await;
+    let first = store.register(&new("box", "i1", "reg-1")).await.unwrap();
+    let unnamed = NewRegistration { name: None, ..new("box", "i2", "reg-2") };
+    let second = store.register(&unnamed).await.unwrap();
+    assert_eq!((second.epoch, second.id.as_str()), (2, "reg-2"));
+    let record = store.executor(&executor("box")).await.unwrap().unwrap();
+    assert_eq!((&record.current, record.name), (&second, None));
+    let other = store.register(&new("box2", "i1", "reg-3")).await.unwrap();
+    assert_eq!(other.epoch, 1, "an instance counts for one executor");
+    assert_eq!(store.registrations().await.unwrap(), [first, second, other]);
+    assert!(store.register(&new("box3", "i1", "reg-1")).await.is_err(), "an id is used once");
+    assert_eq!(store.executor(&executor("box3")).await.unwrap(), None, "and what failed left nothing");
+}
+
+async fn a_superseded_instance_keeps_its_own_or_takes_over(store: &impl Store) {
+    let store = with_token(store).await;
+    let first = store.register(&new("box", "i1", "reg-1")).await.unwrap();
+    let second = store.register(&new("box", "i2", "reg-2")).await.unwrap();
+    assert_eq!(store.register(&new("box", "i1", "reg-3")).await.unwrap(), first);
+    assert_eq!(store.executor(&executor("box")).await.unwrap().unwrap().current, second);
+    let over = NewRegistration { take_over: true, ..new("box", "i1", "reg-4") };
+    let third = store.register(&over).await.unwrap();
+    assert_eq!((third.id.as_str(), third.epoch), ("reg-4", 3));
+    assert_eq!(store.executor(&executor("box")).await.unwrap().unwrap().current, third);
+    assert_eq!(store.register(&new("box", "i1", "reg-5")).await.unwrap(), third, "its newest counts");
+    assert_eq!(store.register(&new("box", "i2", "reg-6")).await.unwrap(), second);
+}
+
+async fn a_registration_needs_a_token(store: &impl Store) {
+    assert!(store.register(&new("box", "i1", "reg-1")).await.is_err());
+    assert_eq!(store.executor(&executor("box")).await.unwrap(), None);
+}
+
+async fn old_registrations_give_way(store: &impl Store) {
+    let store = with_token(store).await;
+    let rounds = 2 * REGISTRATIONS_KEPT;
+    for round in 1..=rounds {
+        let one = store.register(&new("box", &format!("i{round}"), &format!("reg-{round}"))).await.unwrap();
+        assert_eq!(one.epoch, round);
+    }
+    let kept: Vec<_> = store.registrations().await.unwrap().into_iter().map(|one| one.epoch).collect();
+    assert_eq!(kept, (rounds - REGISTRATIONS_KEPT + 1..=rounds).collect::<Vec<_>>());
+    let back = store.register(&new("box", "i1", "reg-back")).await.unwrap();
+    assert_eq!(back.epoch, rounds + 1, "a forgotten instance is a new one");
+}
+
+async fn last_seen_only_rises(store: &impl Store) {
+    let store = with_token(store).await;
+    store.register(&new("box", "i1", "reg-1")).await.unwrap();
+    store.register(&new("lab", "i1", "reg-2")).await.unwrap();
+    let seen = async |id| store.executor(&executor(id)).await.unwrap().unwrap().last_seen;
+    store.mark_seen(&[(executor("box"), 100), (executor("nobody"), 100)]).await.unwrap();
+    assert_eq!((seen("box").await, seen("lab").await), (Some(100), None));
+    store.mark_seen(&[(executor("box"), 90), (executor("lab"), 95)]).await.unwrap();
+    assert_eq!((seen("box").await, seen("lab").await), (Some(100), Some(95)));
+    store.mark_seen(&[]).await.unwrap();
+    store.register(&new("box", "i2", "reg-3")).await.unwrap();
+    assert_eq!(seen("box").await, Some(100), "it belongs to the executor");
+    assert_eq!(store.executor(&executor("nobody")).await.unwrap(), None);
+}
+
+async fn ids_come_in_order_up_to_the_limit(store: &impl Store) {
+    let store = with_token(store).await;
+    assert_eq!(store.executor_ids(10).await.unwrap(), []);
+    for id in ["b", "a", "B", "c"] {
+        store.register(&new(id, "i", &format!("reg-{id}"))).await.unwrap();
+    }
+    assert_eq!(store.executor_ids(10).await.unwrap(), ["B", "a", "b", "c"].map(executor));
+    assert_eq!(store.executor_ids(2).await.unwrap(), ["B", "a"].map(executor));
+}
+
+async fn instances_at_once_get_epochs_of_their_own(store: &impl Store) {
+    let store = with_token(store).await;
+    let all: Vec<_> = (0..6).map(|i| new("box", &format!("i{}", i % 3), &format!("reg-{i}"))).collect();
+    let (a, b, c, d, e, f) = tokio::join!(
+        store.register(&all[0]),
+        store.register(&all[1]),
+        store.register(&all[2]),
+        store.register(&all[3]),
+        store.register(&all[4]),
+        store.register(&all[5]),
+    );
+    let [a, b, c, d, e, f] = [a, b, c, d, e, f].map(Result::unwrap);
+    assert_eq!((&a, &b, &c), (&d, &e, &f), "one registration an instance");
+    let mut epochs = [a.epoch, b.epoch, c.epoch];
+    epochs.sort_unstable();
+    assert_eq!(epochs, [1, 2, 3]);
+}
+
+async fn a_closed_store_says_so(store: &impl Store) {
+    let store = with_token(store).await;
+    store.check().await.unwrap();
+    store.close().await;
+    assert_eq!(store.check().await, Err(StoreError::Closed));
+    assert_eq!(store.tokens().await, Err(StoreError::Closed));
+    assert_eq!(store.register(&new("box", "i1", "reg-1")).await, Err(StoreError::Closed));
+}

@@ -1,0 +1,155 @@
+//! A store that forgets, for tests: the shortest thing that passes the suite, and a store that can be told to fail.
+//!
+//! Records flow in and out as in any other store; [`MemoryStore::fail`] makes every call that writes fail.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Mutex;
+
+use exedra_proto::ids::{ExecutorId, TokenId};
+
+use super::{
+    ExecutorRecord, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord,
+};
+use crate::token::TokenHash;
+
+#[derive(Default)]
+pub struct MemoryStore {
+    records: Mutex<Records>,
+}
+
+#[derive(Default)]
+struct Records {
+    tokens: Vec<(TokenRecord, TokenHash)>,
+    executors: BTreeMap<ExecutorId, (ExecutorRecord, Vec<Registration>)>,
+    failure: Option<StoreError>,
+    closed: bool,
+}
+
+impl MemoryStore {
+    /// Makes writes fail from now on, or no longer.
+    pub fn fail(&self, failure: Option<StoreError>) {
+        self.records.lock().unwrap().failure = failure;
+    }
+
+    fn read<'a, T: Send + 'a>(&'a self, read: impl FnOnce(&Records) -> T + Send + 'a) -> Pending<'a, T> {
+        Box::pin(async move {
+            let records = self.records.lock().unwrap();
+            if records.closed { Err(StoreError::Closed) } else { Ok(read(&records)) }
+        })
+    }
+
+    fn write<'a, T: Send + 'a>(
+        &'a self,
+        write: impl FnOnce(&mut Records) -> Result<T, StoreError> + Send + 'a,
+    ) -> Pending<'a, T> {
+        Box::pin(async move {
+            let mut records = self.records.lock().unwrap();
+            if records.closed {
+                return Err(StoreError::Closed);
+            }
+            match &records.failure {
+                Some(failure) => Err(failure.clone()),
+                None => write(&mut records),
+            }
+        })
+    }
+}
+
+impl Store for MemoryStore {
+    fn add_token<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, ()> {
+        self.write(move |records| {
+            if records.tokens.iter().any(|(known, kept)| known.id == token.id || kept.matches(hash)) {
+                return Err(StoreError::Failed("there is such a token".to_owned()));
+            }
+            records.tokens.push((token.clone(), hash.clone()));
+            records.tokens.sort_by_key(|(token, _)| token.created_at);
+            Ok(())
+        })
+    }
+
+    fn token<'a>(&'a self, hash: &'a TokenHash) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
+        self.read(|records| records.tokens.iter().find(|(_, kept)| kept.matches(hash)).cloned())
+    }
+
+    fn tokens(&self) -> Pending<'_, Vec<TokenRecord>> {
+        self.read(|records| records.tokens.iter().map(|(token, _)| token.clone()).collect())
+    }
+
+    fn revoke_token<'a>(&'a self, id: &'a TokenId, now: u64) -> Pending<'a, Option<TokenRecord>> {
+        self.write(move |records| {
+            let token = records.tokens.iter_mut().map(|(token, _)| token).find(|token| token.id == *id);
+            Ok(token.map(|token| {
+                token.revoked_at.get_or_insert(now);
+                token.clone()
+            }))
+        })
+    }
+
+    fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
+        self.write(move |records| {
+            if !records.tokens.iter().any(|(token, _)| token.id == new.token) {
+                return Err(StoreError::Failed("there is no such token".to_owned()));
+            }
+            let kept = records.executors.get(&new.registration.executor);
+            let epoch = kept.map_or(0, |(executor, _)| executor.current.epoch);
+            let own = kept.into_iter().flat_map(|(_, all)| all);
+            let own = own.rev().find(|one| one.idempotency_id == new.registration.idempotency_id);
+            if let Some(own) = own.filter(|own| own.epoch == epoch || !new.take_over) {
+                return Ok(own.clone());
+            }
+            let mut ids = records.executors.values().flat_map(|(_, all)| all).map(|one| &one.id);
+            if ids.any(|id| *id == new.registration.id) {
+                return Err(StoreError::Failed("there is such a registration".to_owned()));
+            }
+            let current = Registration { epoch: epoch + 1, ..new.registration.clone() };
+            let (last_seen, mut all) = match kept {
+                Some((executor, all)) => (executor.last_seen, all.clone()),
+                None => (None, Vec::new()),
+            };
+            all.push(current.clone());
+            all.retain(|one| one.epoch + REGISTRATIONS_KEPT > current.epoch);
+            let (labels, metadata) = (new.labels.clone(), new.metadata.clone());
+            let record =
+                ExecutorRecord { current: current.clone(), name: new.name.clone(), labels, metadata, last_seen };
+            records.executors.insert(current.executor.clone(), (record, all));
+            Ok(current)
+        })
+    }
+
+    fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {
+        self.read(|records| records.executors.get(id).map(|(executor, _)| executor.clone()))
+    }
+
+    fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>> {
+        self.read(move |records| records.executors.keys().take(limit as usize).cloned().collect())
+    }
+
+    fn registrations(&self) -> Pending<'_, Vec<Registration>> {
+        self.read(|records| records.executors.values().flat_map(|(_, all)| all.clone()).collect())
+    }
+
+    fn mark_seen<'a>(&'a self, seen: &'a [(ExecutorId, u64)]) -> Pending<'a, ()> {
+        self.write(move |records| {
+            for (id, at) in seen {
+                if let Some((executor, _)) = records.executors.get_mut(id) {
+                    executor.last_seen = executor.last_seen.max(Some(*at));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn check(&self) -> Pending<'_, ()> {
+        self.read(|_| ())
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async { self.records.lock().unwrap().closed = true })
+    }
+}
+
+#[tokio::test]
+async fn it_passes_the_suite() {
+    super::conformance::suite(|| async { MemoryStore::default() }).await;
+}

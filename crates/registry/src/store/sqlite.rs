@@ -1,0 +1,248 @@
+//! The store on SQLite: one connection that writes, a few that read.
+//!
+//! Every write is a transaction begun with `BEGIN IMMEDIATE` and has reached the disk (WAL, `synchronous=FULL`) when its
+//! future is done; other processes may work on the same file at the same time. A connection on which a transaction went
+//! wrong is thrown away, since SQLite ends some of them by itself, which the pool does not notice.
+
+mod rows;
+mod schema;
+
+use std::path::Path;
+use std::pin::Pin;
+
+use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Connection as _, Row as _, Sqlite, Transaction};
+
+use super::{
+    ExecutorRecord, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord,
+};
+use crate::token::TokenHash;
+use rows::{failure, from_time, to_time};
+
+pub use schema::Check;
+
+/// The store on SQLite.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, makes it if it is missing, and brings its schema up to date. Only one may open at a
+    /// time; that is the caller's care.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn open(path: &Path, check: Check) -> Result<Self, StoreError> {
+        let (writer, readers) = schema::open(path, check).await?;
+        Ok(Self { writer, readers })
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
+    }
+}
+
+impl Store for SqliteStore {
+    fn add_token<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            sqlx::query(
+                "INSERT INTO tokens (id, hash, name, role, executors, created_at, expires_at, revoked_at) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(token.id.as_str())
+            .bind(hash.as_bytes())
+            .bind(&token.name)
+            .bind(token.role.as_str())
+            .bind(token.executors.as_str())
+            .bind(from_time(token.created_at))
+            .bind(token.expires_at.map(from_time))
+            .bind(token.revoked_at.map(from_time))
+            .execute(&mut *tx)
+            .await
+            .map_err(failure)?;
+            tx.commit().await.map_err(failure)
+        })
+    }
+
+    fn token<'a>(&'a self, hash: &'a TokenHash) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT * FROM tokens WHERE hash = ?")
+                .bind(hash.as_bytes())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(failure)?;
+            row.map(|row| Ok((rows::token(&row)?, rows::token_hash(&row)?))).transpose()
+        })
+    }
+
+    fn tokens(&self) -> Pending<'_, Vec<TokenRecord>> {
+        Box::pin(async move {
+            let rows = sqlx::query("SELECT * FROM tokens ORDER BY created_at, rowid")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(failure)?;
+            rows.iter().map(rows::token).collect()
+        })
+    }
+
+    fn revoke_token<'a>(&'a self, id: &'a TokenId, now: u64) -> Pending<'a, Option<TokenRecord>> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let row = sqlx::query("UPDATE tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? RETURNING *")
+                .bind(from_time(now))
+                .bind(id.as_str())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failure)?;
+            tx.commit().await.map_err(failure)?;
+            row.as_ref().map(rows::token).transpose()
+        })
+    }
+
+    fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let registration = match standing(&mut tx, new).await? {
+                Some(registration) => registration,
+                None => replace(&mut tx, new).await?,
+            };
+            tx.commit().await.map_err(failure)?;
+            Ok(registration)
+        })
+    }
+
+    fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {
+        Box::pin(async move {
+            let row = sqlx::query(
+                "SELECT r.*, e.name, e.labels, e.metadata, e.last_seen FROM executors e \
+                 JOIN registrations r ON r.executor_id = e.id AND r.epoch = e.epoch WHERE e.id = ?",
+            )
+            .bind(id.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failure)?;
+            row.as_ref().map(rows::executor).transpose()
+        })
+    }
+
+    fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>> {
+        Box::pin(async move {
+            let rows = sqlx::query("SELECT id AS executor_id FROM executors ORDER BY id LIMIT ?")
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(failure)?;
+            rows.iter().map(rows::executor_id).collect()
+        })
+    }
+
+    fn registrations(&self) -> Pending<'_, Vec<Registration>> {
+        Box::pin(async move {
+            let rows = sqlx::query("SELECT * FROM registrations ORDER BY executor_id, epoch")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(failure)?;
+            rows.iter().map(rows::registration).collect()
+        })
+    }
+
+    fn mark_seen<'a>(&'a self, seen: &'a [(ExecutorId, u64)]) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if seen.is_empty() {
+                return Ok(());
+            }
+            let mut tx = self.begin().await?;
+            for (executor, at) in seen {
+                sqlx::query("UPDATE executors SET last_seen = max(coalesce(last_seen, 0), ?) WHERE id = ?")
+                    .bind(from_time(*at))
+                    .bind(executor.as_str())
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(failure)?;
+            }
+            tx.commit().await.map_err(failure)
+        })
+    }
+
+    fn check(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let mut reader = self.readers.acquire().await.map_err(failure)?;
+            reader.ping().await.map_err(failure)?;
+            sqlx::query("SELECT 1 FROM tokens LIMIT 1").fetch_optional(&mut *reader).await.map_err(failure)?;
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            self.readers.close().await;
+            self.writer.close().await;
+        })
+    }
+}
+
+/// The registration that the instance has, if it is to keep it.
+async fn standing(
+    tx: &mut Transaction<'static, Sqlite>,
+    new: &NewRegistration,
+) -> Result<Option<Registration>, StoreError> {
+    let row = sqlx::query(
+        "SELECT r.*, e.epoch AS current FROM registrations r JOIN executors e ON e.id = r.executor_id \
+         WHERE r.executor_id = ? AND r.idempotency_id = ? ORDER BY r.epoch DESC LIMIT 1",
+    )
+    .bind(new.registration.executor.as_str())
+    .bind(&new.registration.idempotency_id)
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(failure)?;
+    let Some(row) = row else { return Ok(None) };
+    let registration = rows::registration(&row)?;
+    let is_current = to_time(row.try_get("current").map_err(failure)?)? == registration.epoch;
+    Ok((is_current || !new.take_over).then_some(registration))
+}
+
+/// Makes a new registration, the executor's current one from now on.
+async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -> Result<Registration, StoreError> {
+    let registration = &new.registration;
+    let labels = serde_json::to_string(&new.labels).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let row = sqlx::query(
+        "INSERT INTO executors (id, name, labels, metadata, epoch) VALUES (?, ?, ?, ?, 1) ON CONFLICT (id) DO UPDATE \
+         SET name = excluded.name, labels = excluded.labels, metadata = excluded.metadata, \
+         epoch = executors.epoch + 1 RETURNING epoch",
+    )
+    .bind(registration.executor.as_str())
+    .bind(new.name.as_deref())
+    .bind(labels)
+    .bind(new.metadata.to_string())
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(failure)?;
+    let epoch = to_time(row.try_get("epoch").map_err(failure)?)?;
+    sqlx::query(
+        "INSERT INTO registrations (executor_id, epoch, id, idempotency_id, token_id, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(registration.executor.as_str())
+    .bind(from_time(epoch))
+    .bind(registration.id.as_str())
+    .bind(&registration.idempotency_id)
+    .bind(new.token.as_str())
+    .bind(from_time(registration.created_at))
+    .execute(&mut **tx)
+    .await
+    .map_err(failure)?;
+    sqlx::query("DELETE FROM registrations WHERE executor_id = ? AND epoch <= ?")
+        .bind(registration.executor.as_str())
+        .bind(from_time(epoch.saturating_sub(REGISTRATIONS_KEPT)))
+        .execute(&mut **tx)
+        .await
+        .map_err(failure)?;
+    Ok(Registration { id: RegistrationId::new(registration.id.as_str()), epoch, ..registration.clone() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Rows of SQLite as records, and its failures as ours.
+//!
+//! What cannot be read as a record is damage, never a panic. No text that a record holds goes into an error.
+
+use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::store::{ExecutorRecord, Registration, StoreError, TokenRecord};
+use crate::token::{Pattern, Role, TokenHash};
+
+/// A time for SQLite, whose integers have a sign.
+pub fn from_time(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+/// A time or a number of SQLite.
+pub fn to_time(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| damaged("a negative number"))
+}
+
+/// A token's record.
+pub fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
+    let optional = |column| row.try_get::<Option<i64>, _>(column).map_err(failure)?.map(to_time).transpose();
+    Ok(TokenRecord {
+        id: TokenId::new(text(row, "id")?),
+        name: text(row, "name")?.to_owned(),
+        role: Role::parse(text(row, "role")?).ok_or_else(|| damaged("a role"))?,
+        executors: Pattern::parse(text(row, "executors")?).map_err(|_| damaged("a pattern"))?,
+        created_at: time(row, "created_at")?,
+        expires_at: optional("expires_at")?,
+        revoked_at: optional("revoked_at")?,
+    })
+}
+
+/// The hash that is kept of a token.
+pub fn token_hash(row: &SqliteRow) -> Result<TokenHash, StoreError> {
+    let bytes: &[u8] = row.try_get("hash").map_err(failure)?;
+    TokenHash::from_bytes(bytes).ok_or_else(|| damaged("a hash"))
+}
+
+/// A registration.
+pub fn registration(row: &SqliteRow) -> Result<Registration, StoreError> {
+    Ok(Registration {
+        id: RegistrationId::new(text(row, "id")?),
+        executor: executor_id(row)?,
+        epoch: time(row, "epoch")?,
+        idempotency_id: text(row, "idempotency_id")?.to_owned(),
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// An executor with its current registration.
+pub fn executor(row: &SqliteRow) -> Result<ExecutorRecord, StoreError> {
+    let name: Option<&str> = row.try_get("name").map_err(failure)?;
+    let last_seen: Option<i64> = row.try_get("last_seen").map_err(failure)?;
+    Ok(ExecutorRecord {
+        current: registration(row)?,
+        name: name.map(str::to_owned),
+        labels: serde_json::from_str(text(row, "labels")?).map_err(|_| damaged("labels"))?,
+        metadata: serde_json::from_str(text(row, "metadata")?).map_err(|_| damaged("metadata"))?,
+        last_seen: last_seen.map(to_time).transpose()?,
+    })
+}
+
+/// An executor's id.
+pub fn executor_id(row: &SqliteRow) -> Result<ExecutorId, StoreError> {
+    ExecutorId::parse(text(row, "executor_id")?).map_err(|_| damaged("an executor id"))
+}
+
+fn text<'r>(row: &'r SqliteRow, column: &str) -> Result<&'r str, StoreError> {
+    row.try_get(column).map_err(failure)
+}
+
+fn time(row: &SqliteRow, column: &str) -> Result<u64, StoreError> {
+    to_time(row.try_get(column).map_err(failure)?)
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("{what} in it cannot be read"))
+}
+
+/// SQLite's failure as ours.
+pub fn failure(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code: i32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+            from_code(code, error.message())
+        }
+        sqlx::Error::PoolTimedOut => StoreError::Busy,
+        sqlx::Error::PoolClosed => StoreError::Closed,
+        sqlx::Error::ColumnDecode { index, .. } => damaged(&format!("a value of the column {index}")),
+        other => StoreError::Failed(other.to_string()),
+    }
+}
+
+/// By SQLite's extended result codes.
+fn from_code(code: i32, message: &str) -> StoreError {
+    /// `SQLITE_IOERR_SHMSIZE`: the file beside the write-ahead log cannot grow.
+    const SHM_CANNOT_GROW: i32 = 10 | (19 << 8);
+    match (code, code & 0xff) {
+        (SHM_CANNOT_GROW, _) | (_, 13) => StoreError::Full,
+        (_, 5 | 6) => StoreError::Busy,
+        (_, 8) => StoreError::ReadOnly,
+        (_, 11 | 26) => StoreError::Corrupt(message.to_owned()),
+        _ => StoreError::Failed(format!("{message} (SQLite code {code})")),
+    }
+}

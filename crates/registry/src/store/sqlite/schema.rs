@@ -1,0 +1,131 @@
+//! Opening the database file: connections, their settings, and the schema's versions.
+//!
+//! A path flows in, two pools flow out, with the newest schema behind them. The schema's version is the file's
+//! `user_version`; the migrations are numbered files, each run once, in its own transaction. A version that is newer
+//! than the newest known here is refused before anything is written.
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
+
+use super::rows::failure;
+use crate::store::StoreError;
+
+/// All migrations; the first makes version 1.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_tokens_and_executors.sql")];
+/// `Exdr`, which tells our files from other databases.
+const APPLICATION_ID: i64 = 0x4578_6472;
+/// How long a write waits for another process's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a connection; longer means that the disk does not keep up.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that read. More callers wait in line for up to [`ACQUIRE_TIMEOUT`]; a read takes a fraction of a
+/// millisecond.
+const READERS: u32 = 2;
+
+/// How much of an existing file is looked at before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Its version.
+    Version,
+    /// All of its pages.
+    Pages,
+}
+
+/// Opens the file at `path`: the pool that writes and the pool that reads.
+pub async fn open(path: &Path, check: Check) -> Result<(SqlitePool, SqlitePool), StoreError> {
+    create(path)?;
+    let options = options(path);
+    inspect(&options, check).await?;
+    let writer = options
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // 512 KiB, so that a small disk is not filled by the log alone.
+        .pragma("wal_autocheckpoint", "128")
+        .pragma("journal_size_limit", "1048576");
+    let writer = pool(1).connect_with(writer).await.map_err(failure)?;
+    for (version, sql) in (1..).zip(MIGRATIONS) {
+        migrate(&writer, version, sql).await?;
+    }
+    let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(failure)?;
+    Ok((writer, readers))
+}
+
+/// Makes an empty file that only its owner can read; SQLite gives the files beside it the same mode.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    opened.map(drop).map_err(|error| match error.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly,
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
+        _ => StoreError::Failed(format!("the file cannot be opened: {error}")),
+    })
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(24)
+        .pragma("cache_size", "-512")
+        .disable_statement_logging()
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+}
+
+/// Refuses what is not ours, newer or damaged.
+async fn inspect(options: &SqliteConnectOptions, check: Check) -> Result<(), StoreError> {
+    let mut connection = options.connect().await.map_err(failure)?;
+    let found = version(&mut connection).await?;
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    let application = number(&mut connection, "PRAGMA application_id").await?;
+    if found == 0 {
+        if number(&mut connection, "SELECT count(*) FROM sqlite_schema").await? != 0 {
+            return Err(StoreError::Foreign);
+        }
+    } else if application != APPLICATION_ID {
+        return Err(StoreError::Foreign);
+    } else if found > known {
+        return Err(StoreError::Newer { found, known });
+    } else if check == Check::Pages {
+        let verdict: String =
+            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(failure)?;
+        if verdict != "ok" {
+            return Err(StoreError::Corrupt(verdict));
+        }
+    }
+    connection.close().await.map_err(failure)
+}
+
+/// Runs a migration, unless it was run before.
+async fn migrate(writer: &SqlitePool, to: u32, sql: &'static str) -> Result<(), StoreError> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
+    if version(&mut tx).await? >= to {
+        return tx.rollback().await.map_err(failure);
+    }
+    let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {to};");
+    sqlx::raw_sql(sql).execute(&mut *tx).await.map_err(failure)?;
+    sqlx::raw_sql(AssertSqlSafe(marks)).execute(&mut *tx).await.map_err(failure)?;
+    tx.commit().await.map_err(failure)
+}
+
+async fn version(connection: &mut SqliteConnection) -> Result<u32, StoreError> {
+    let version = number(connection, "PRAGMA user_version").await?;
+    u32::try_from(version).map_err(|_| StoreError::Foreign)
+}
+
+async fn number(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, StoreError> {
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(failure)
+}

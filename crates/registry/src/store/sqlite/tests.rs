@@ -1,0 +1,167 @@
+//! SQLite alone: what is on the disk, who else is there, and what went wrong with it.
+
+use super::*;
+use crate::store::conformance;
+use crate::token::{Pattern, Role};
+use exedra_proto::secret::Secret;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+
+fn token(n: usize) -> (TokenRecord, TokenHash) {
+    let record = TokenRecord {
+        id: TokenId::new(format!("tok-{n}")),
+        name: String::new(),
+        role: Role::Admin,
+        executors: Pattern::any(),
+        created_at: 1,
+        expires_at: None,
+        revoked_at: None,
+    };
+    (record, TokenHash::of(&Secret::new(n.to_string())))
+}
+
+async fn sql(path: &Path, sql: &'static str) {
+    let mut connection = SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn it_passes_the_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    conformance::suite(|| async {
+        let name = format!("{}.db", count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        SqliteStore::open(&dir.path().join(name), Check::Pages).await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn records_outlive_the_process_and_only_the_owner_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let (record, hash) = token(1);
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    store.add_token(&record, &hash).await.unwrap();
+    for file in ["a.db", "a.db-wal", "a.db-shm"] {
+        let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    drop(store);
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    assert_eq!(store.tokens().await.unwrap(), [record]);
+}
+
+#[tokio::test]
+async fn writes_are_durable_and_foreign_keys_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("a.db"), Check::Pages).await.unwrap();
+    let ask = async |sql: &'static str| -> i64 { sqlx::query_scalar(sql).fetch_one(&store.writer).await.unwrap() };
+    assert_eq!(ask("PRAGMA synchronous").await, 2, "FULL");
+    assert_eq!(ask("PRAGMA foreign_keys").await, 1);
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.writer).await.unwrap();
+    assert_eq!(mode, "wal");
+    let written = sqlx::query("DELETE FROM tokens").execute(&store.readers).await;
+    assert!(written.is_err(), "readers do not write");
+}
+
+#[tokio::test]
+async fn two_may_work_on_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let first = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    let second = SqliteStore::open(&path, Check::Version).await.unwrap();
+    let write = async |store: &SqliteStore, offset: usize| {
+        for n in 0..20 {
+            let (record, hash) = token(offset + n);
+            store.add_token(&record, &hash).await.unwrap();
+        }
+    };
+    tokio::join!(write(&first, 0), write(&second, 100));
+    assert_eq!(first.tokens().await.unwrap().len(), 40);
+    second.revoke_token(&token(3).0.id, 9).await.unwrap();
+    let (seen, _) = first.token(&token(3).1).await.unwrap().unwrap();
+    assert_eq!(seen.revoked_at, Some(9), "the other sees it at once");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    SqliteStore::open(&path, Check::Pages).await.unwrap().close().await;
+    sql(&path, "PRAGMA user_version = 99").await;
+    let before = std::fs::read(&path).unwrap();
+    let error = SqliteStore::open(&path, Check::Pages).await.unwrap_err();
+    assert_eq!(error, StoreError::Newer { found: 99, known: 1 });
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn somebody_elses_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (with_tables, with_version) = (dir.path().join("a.db"), dir.path().join("b.db"));
+    sql(&with_tables, "CREATE TABLE songs (title TEXT)").await;
+    sql(&with_version, "CREATE TABLE songs (title TEXT); PRAGMA user_version = 1").await;
+    for path in [with_tables, with_version] {
+        assert_eq!(SqliteStore::open(&path, Check::Version).await.unwrap_err(), StoreError::Foreign);
+    }
+}
+
+#[tokio::test]
+async fn damage_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let garbage = dir.path().join("a.db");
+    std::fs::write(&garbage, vec![b'x'; 8192]).unwrap();
+    let error = SqliteStore::open(&garbage, Check::Version).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+
+    let page = dir.path().join("b.db");
+    let store = SqliteStore::open(&page, Check::Pages).await.unwrap();
+    for n in 0..200 {
+        let (record, hash) = token(n);
+        store.add_token(&record, &hash).await.unwrap();
+    }
+    store.close().await;
+    let mut file = std::fs::OpenOptions::new().write(true).open(&page).unwrap();
+    file.seek(SeekFrom::Start(4096)).unwrap();
+    file.write_all(&[0xff; 4096]).unwrap();
+    drop(file);
+    let error = SqliteStore::open(&page, Check::Pages).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_value_that_makes_no_sense_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    let (record, hash) = token(1);
+    store.add_token(&record, &hash).await.unwrap();
+    for change in ["UPDATE tokens SET executors = 'a b'", "UPDATE tokens SET executors = '*', created_at = -1"] {
+        sql(&path, change).await;
+        let error = store.token(&hash).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("a.db"), Check::Pages).await.unwrap();
+    for n in 0..50 {
+        let (record, hash) = token(n);
+        let mut adding = store.add_token(&record, &hash);
+        for _ in 0..n {
+            if futures_util::poll!(&mut adding).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let (record, hash) = token(1000);
+    store.add_token(&record, &hash).await.unwrap();
+    assert_eq!(store.token(&hash).await.unwrap().unwrap().0, record);
+}

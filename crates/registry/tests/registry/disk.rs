@@ -1,0 +1,156 @@
+//! Directories that fail: damaged, read-only, full. The last two need a mount of their own, in which this test program
+//! runs once more.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use exedra_registry::{NewToken, Registry, RegistryConfig, RegistryError, open_tokens, token::Role};
+
+use crate::support::{Site, refusal, site};
+
+/// Where the inner tests find their file system.
+const DIR: &str = "EXEDRA_TEST_MOUNT";
+
+async fn opening(dir: &Path) -> RegistryError {
+    let error = Registry::open(RegistryConfig::new(dir)).await.err().expect("it opened");
+    assert!(!error.to_string().is_empty() && error.hint().is_some(), "{error:?}");
+    error
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_told() {
+    let (site, dir) = site().await;
+    site.stop().await;
+    std::fs::write(dir.path().join("registry.db"), "this is no database".repeat(500)).unwrap();
+    let error = opening(dir.path()).await;
+    assert!(matches!(error, RegistryError::Store { .. }) && !error.is_retryable(), "{error:?}");
+    assert!(open_tokens(dir.path()).await.is_err());
+}
+
+#[tokio::test]
+async fn damaged_keys_are_told() {
+    let (site, dir) = site().await;
+    site.stop().await;
+    std::fs::write(dir.path().join("signing-keys.json"), "{").unwrap();
+    let error = opening(dir.path()).await;
+    assert!(matches!(error, RegistryError::Keys { .. }) && !error.is_retryable(), "{error:?}");
+    std::fs::remove_file(dir.path().join("signing-keys.json")).unwrap();
+    Registry::open(RegistryConfig::new(dir.path())).await.unwrap().shutdown().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_a_file_is_told() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = opening(file.path()).await;
+    assert!(matches!(error, RegistryError::NotADirectory { .. }), "{error:?}");
+}
+
+#[test]
+fn on_a_read_only_file_system() {
+    in_a_mount("disk::inside_read_only");
+}
+
+#[test]
+fn on_a_full_file_system() {
+    in_a_mount("disk::inside_full");
+}
+
+/// Runs an ignored test of this program with a tmpfs of 1 MiB of its own.
+fn in_a_mount(test: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+    let mount = "mount -t tmpfs -o size=1m,mode=700 none \"$EXEDRA_TEST_MOUNT\"";
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args([flags, "sh", "-c", script, "sh"]).env(DIR, dir.path());
+        command
+    };
+    match unshare(mount).output() {
+        Ok(probe) if probe.status.success() => {}
+        Ok(probe) => return println!("skipped: {}", String::from_utf8_lossy(&probe.stderr).trim()),
+        Err(error) => return println!("skipped: unshare cannot be run: {error}"),
+    }
+    let mut command = unshare(&format!("{mount} && exec \"$@\""));
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--ignored", "--nocapture"]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+fn mount_point() -> PathBuf {
+    PathBuf::from(std::env::var_os(DIR).expect("this is run by the tests without `inside`"))
+}
+
+fn remount(mode: &str) {
+    let status = Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(mount_point()).status().unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+#[ignore = "run inside a mount of its own by on_a_read_only_file_system"]
+async fn inside_read_only() {
+    let mount = mount_point();
+    let data = mount.join("data");
+    let site = Site::on(&data).await;
+    site.register("box", "i").await;
+    site.stop().await;
+    remount("ro");
+    for dir in [data.clone(), mount.join("new")] {
+        let error = opening(&dir).await;
+        assert!(matches!(error, RegistryError::ReadOnly { .. }), "{error:?}");
+        let error = open_tokens(&dir).await.err().unwrap();
+        assert!(matches!(error, RegistryError::ReadOnly { .. }), "{error:?}");
+    }
+    remount("rw");
+    Site::on(&data).await.stop().await;
+}
+
+/// Takes all the space that is left.
+fn fill() -> PathBuf {
+    use std::io::Write as _;
+    let path = mount_point().join("filler");
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+    for size in [65_536, 4_096, 1] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+    path
+}
+
+#[tokio::test]
+#[ignore = "run inside a mount of its own by on_a_full_file_system"]
+async fn inside_full() {
+    let data = mount_point().join("data");
+    let site = Site::on(&data).await;
+    let first = site.register("box", "i1").await;
+    let filler = fill();
+    for _ in 0..3 {
+        let response = site.register_raw("box", "i2").await;
+        assert!(response.headers().contains_key("retry-after"));
+        refusal(response, 503, "unavailable").await;
+        let error = site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Full { .. }), "{error:?}");
+        assert!(site.registry.rotate_keys().await.is_err());
+    }
+    assert_eq!(site.register("box", "i1").await.id, first.id, "what needs no write goes on");
+    refusal(site.connect_raw("box", 0).await, 409, "environment_offline").await;
+    refusal(site.connect_raw("bix", 0).await, 404, "executor_unknown").await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(site.get(path).await.status(), 200);
+    }
+    std::fs::remove_file(&filler).unwrap();
+    let second = site.register("box", "i2").await;
+    assert_eq!(site.verify(second.url.expose()).unwrap().epoch, 2, "and the rest does, once there is space");
+    site.registry.rotate_keys().await.unwrap();
+
+    fill();
+    site.stop().await;
+    let error = opening(&mount_point().join("new")).await;
+    assert!(matches!(error, RegistryError::Full { .. }) && error.is_retryable(), "{error:?}");
+    std::fs::remove_file(&filler).unwrap();
+    let site = Site::on(&data).await;
+    assert_eq!(site.register("box", "i2").await.id, second.id, "nothing that was answered is lost");
+    for instance in 0..200 {
+        site.register("box", &format!("many-{instance}")).await;
+    }
+}

@@ -1,0 +1,20 @@
+//! The registry through real sockets, on real directories.
+
+#[cfg(test)]
+mod access;
+#[cfg(test)]
+mod connect;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod register;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tokens;

@@ -1,0 +1,185 @@
+//! Registration: who gets which registration, and what the ticket says.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Cutoff;
+use exedra_proto::registry::Transport;
+use exedra_proto::ticket::{Rejection, Role as TicketRole, Shape};
+use exedra_registry::NewToken;
+use exedra_registry::token::Role;
+use futures_util::future::join_all;
+
+use crate::support::{START, refusal, register_body, site};
+
+const DAY: u64 = 86_400;
+
+#[tokio::test]
+async fn the_reply_is_the_seeds_and_the_ticket_is_good() {
+    let (site, _dir) = site().await;
+    let new = site.registry.tokens().create(NewToken::of(Role::Executor)).await.unwrap();
+    let body = register_body("exec-7", "i");
+    let reply = site.post("/cloud/executor/exec-7/register", new.secret.expose(), body).await;
+    assert_eq!(reply.status(), 200);
+    let reply: serde_json::Value = reply.json().await.unwrap();
+    assert_eq!(reply["executor_id"], "exec-7");
+    assert_eq!(reply["transport"], "direct");
+    let id = reply["id"].as_str().unwrap();
+    assert!(id.starts_with("reg-") && id.len() == 40, "{id}");
+    let url = reply["url"].as_str().unwrap();
+    assert!(url.starts_with(&site.base.replace("http://", "ws://")), "{url}");
+    let claims = site.verify(url).unwrap();
+    assert_eq!(claims.registration.as_str(), id);
+    assert_eq!((claims.role, claims.shape, claims.epoch), (TicketRole::Executor, Shape::Pair, 1));
+    assert_eq!(claims.token, new.record.id);
+    assert_eq!((claims.issued_at, claims.expires_at), (START, START + DAY));
+    site.clock.advance(DAY);
+    assert_eq!(site.verify(url), Err(Rejection::Expired));
+}
+
+#[tokio::test]
+async fn a_ticket_does_not_outlive_its_token() {
+    let (site, _dir) = site().await;
+    let new = NewToken { lifetime: Some(Duration::from_secs(30)), ..NewToken::of(Role::Admin) };
+    let token = site.registry.tokens().create(new).await.unwrap().secret;
+    let reply = site.post("/cloud/executor/box/register", token.expose(), register_body("box", "i")).await;
+    let reply: exedra_proto::registry::RegisterReply = reply.json().await.unwrap();
+    assert_eq!(site.verify(reply.url.expose()).unwrap().expires_at, START + 30);
+    site.presence().online(&RegistrationId::new(reply.id), 1);
+    let reply = site.post("/v1/executors/box/connect", token.expose(), "{}").await;
+    let reply: exedra_proto::registry::ConnectReply = reply.json().await.unwrap();
+    assert_eq!(reply.expires_at, START + 30);
+}
+
+#[tokio::test]
+async fn the_same_instance_keeps_its_registration_and_another_gets_the_next_epoch() {
+    let (site, _dir) = site().await;
+    let first = site.register("box", "i1").await;
+    let again = site.register("box", "i1").await;
+    assert_eq!(first.id, again.id);
+    assert_eq!(site.verify(again.url.expose()).unwrap().epoch, 1);
+    let second = site.register("box", "i2").await;
+    assert_ne!(first.id, second.id);
+    assert_eq!(site.verify(second.url.expose()).unwrap().epoch, 2);
+    assert_eq!(site.register("box", "i2").await.id, second.id);
+    let other = site.register("box2", "i1").await;
+    assert_eq!(site.verify(other.url.expose()).unwrap().epoch, 1, "an instance counts for one executor");
+    assert_eq!(second.transport, Some(Transport::Direct));
+}
+
+#[tokio::test]
+async fn members_that_we_do_not_know_and_members_that_are_missing_do_no_harm() {
+    let (site, _dir) = site().await;
+    let post = async |body: &str| site.post("/cloud/executor/b/register", &site.admin, body.to_owned()).await.status();
+    assert_eq!(post(r#"{"idempotency_id":"i","executor_id":"b"}"#).await, 200);
+    assert_eq!(
+        post(r#"{"idempotency_id":"j","executor_id":"b","metadata":null,"transports":["noise"],"x":{}}"#).await,
+        200
+    );
+    assert_eq!(post(r#"{"idempotency_id":"k","executor_id":"b","labels":{"a":"b"},"metadata":{"v":[1]}}"#).await, 200);
+}
+
+#[tokio::test]
+async fn fifty_executors_register_at_once() {
+    let (site, _dir) = site().await;
+    let replies = join_all((0..50).map(async |i| site.register(&format!("box-{i}"), "i").await)).await;
+    let ids: BTreeSet<_> = replies.iter().map(|reply| reply.id.clone()).collect();
+    assert_eq!(ids.len(), 50);
+    let instances: Vec<_> = (0..50).map(|i| format!("i{i}")).collect();
+    let replies = join_all(instances.iter().map(|instance| site.register("box", instance))).await;
+    let epochs: BTreeSet<_> = replies.iter().map(|one| site.verify(one.url.expose()).unwrap().epoch).collect();
+    assert_eq!(epochs, (1..=50).collect(), "instances of one executor have epochs of their own");
+    let replies = join_all((0..50).map(async |_| site.register("twin", "same").await)).await;
+    let ids: BTreeSet<_> = replies.iter().map(|reply| reply.id.clone()).collect();
+    assert_eq!(ids.len(), 1, "one instance has one registration, however often it asks at once");
+}
+
+#[derive(Default)]
+struct Cuts(Mutex<Vec<(String, CloseReason)>>);
+
+impl Cutoff for Cuts {
+    fn registration(&self, registration: &RegistrationId, reason: CloseReason) {
+        self.0.lock().unwrap().push((registration.as_str().to_owned(), reason));
+    }
+
+    fn token(&self, _: &TokenId, _: CloseReason) {}
+}
+
+#[tokio::test]
+async fn a_newer_instance_cuts_the_older_when_it_comes_online_and_gives_way_when_it_is_gone() {
+    let (site, _dir) = site().await;
+    let cuts = Arc::new(Cuts::default());
+    site.registry.set_cutoff(Arc::clone(&cuts) as Arc<dyn Cutoff>);
+    let online = |id: &str, epoch| site.presence().online(&RegistrationId::new(id), epoch);
+    let cut = || std::mem::take(&mut *cuts.0.lock().unwrap());
+
+    let first = site.register("box", "i1").await.id;
+    online(&first, 1);
+    let second = site.register("box", "i2").await.id;
+    assert_eq!(site.connect("box", 0).await.registration_id.as_str(), first, "the newer one is not there yet");
+    assert_eq!(cut(), []);
+    online(&second, 2);
+    assert_eq!(cut(), [(first.clone(), CloseReason::Replaced)]);
+    assert_eq!(site.connect("box", 0).await.registration_id.as_str(), second);
+
+    site.clock.advance(3600);
+    assert_eq!(site.register("box", "i1").await.id, first, "parked while the newer one is there");
+    site.presence().offline(&RegistrationId::new(second.clone()), 0);
+    site.clock.advance(59);
+    assert_eq!(site.register("box", "i1").await.id, first, "or may be back in a moment");
+    site.clock.advance(1);
+    let third = site.register("box", "i1").await;
+    assert_eq!(site.verify(third.url.expose()).unwrap().epoch, 3, "then it takes over");
+    online(&third.id, 3);
+    assert_eq!(cut(), [(second.clone(), CloseReason::Replaced)]);
+    assert_eq!(site.register("box", "i2").await.id, second, "and now the other one is parked");
+    online(&second, 2);
+    assert_eq!(cut(), [(second, CloseReason::Revoked)]);
+}
+
+#[tokio::test]
+async fn the_id_in_the_path_is_checked_and_is_that_of_the_body() {
+    let (site, _dir) = site().await;
+    let post =
+        async |id: &str, body: String| site.post(&format!("/cloud/executor/{id}/register"), &site.admin, body).await;
+    let long = "a".repeat(129);
+    for bad in ["", "a%20b", ".%2F.", "a%2Fb", "a%00", "%ff", "%C3%A9", "-a", "a'--", "a;b", &long] {
+        refusal(post(bad, register_body("box", "i")).await, 400, "executor_id_invalid").await;
+    }
+    refusal(post("box", register_body("other", "i")).await, 400, "executor_id_invalid").await;
+    refusal(post("box", register_body("Box", "i")).await, 400, "executor_id_invalid").await;
+    let longest = "a".repeat(128);
+    assert_eq!(post(&longest, register_body(&longest, "i")).await.status(), 200);
+    assert_eq!(post("me%40host%2B1", register_body("me@host+1", "i")).await.status(), 200, "decoded");
+}
+
+#[tokio::test]
+async fn a_body_that_is_none_is_told_so() {
+    let (site, _dir) = site().await;
+    let post = async |body: &str| site.post("/cloud/executor/box/register", &site.admin, body.to_owned()).await;
+    for bad in [
+        "",
+        " \n",
+        "nonsense",
+        "{",
+        "null",
+        "[]",
+        r#"["i","box"]"#,
+        "{}",
+        r#"{"executor_id":"box"}"#,
+        r#"{"idempotency_id":"","executor_id":"box"}"#,
+        r#"{"idempotency_id":" ","executor_id":"box"}"#,
+        r#"{"idempotency_id":7,"executor_id":"box"}"#,
+        r#"{"idempotency_id":"i","executor_id":"box","labels":{"a":1}}"#,
+        r#"{"idempotency_id":"i","executor_id":"box","labels":[]}"#,
+        r#"{"idempotency_id":"i","executor_id":"box"} {}"#,
+    ] {
+        refusal(post(bad).await, 400, "body_invalid").await;
+    }
+    let detail = refusal(post("").await, 400, "body_invalid").await;
+    assert!(detail.message.unwrap().contains("the body is empty"));
+    assert_eq!(site.connect_raw("box", 0).await.status(), 404, "nothing of it was kept");
+}
