@@ -9,6 +9,7 @@ mod program;
 mod secrets;
 mod serve;
 mod signals;
+mod terminal;
 mod token;
 mod up;
 mod usage;
