@@ -58,7 +58,7 @@ impl Plane {
         let mut server = spawn.arg("--data-dir").arg(self.data()).start("server", &self.dir)?;
         let line = server.first_line(READY).await?;
         let said: Value = serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
-        self.url = said.get("url").and_then(Value::as_str).context("the server gave no URL")?.to_owned();
+        self.url = said.get("server").and_then(Value::as_str).context("the server gave no URL")?.to_owned();
         self.server = Some(server);
         Ok(())
     }
@@ -92,29 +92,29 @@ impl Plane {
         Ok(spawn.text(READY).await?.trim().to_owned())
     }
 
-    /// An executor of ours that registers as `id`.
+    /// An executor of ours, registered as `id`.
     ///
     /// # Errors
-    /// It cannot be started.
-    pub fn executor(&self, id: &str) -> Result<Running> {
-        self.register(Spawn::new(&self.exedra), id)
+    /// It cannot be started, or does not register.
+    pub async fn executor(&self, id: &str) -> Result<Running> {
+        self.register(Spawn::new(&self.exedra), id).await
     }
 
-    /// A stock one that registers as `id`; it gives up on any error, so the server has to be there.
+    /// A stock one, registered as `id`; it gives up on any error, so the server has to be there.
     ///
     /// # Errors
     /// It cannot be started, or does not register.
     pub async fn stock_executor(&self, stock: &Stock, home: &Path, id: &str) -> Result<Running> {
-        let mut executor = self.register(stock.spawn(home), id)?;
-        executor.says(&format!("registered with executor_id {id}"), READY).await?;
-        Ok(executor)
+        self.register(stock.spawn(home), id).await
     }
 
-    fn register(&self, spawn: Spawn, id: &str) -> Result<Running> {
-        spawn
+    async fn register(&self, spawn: Spawn, id: &str) -> Result<Running> {
+        let mut executor = spawn
             .args(["exec-server", "--remote", &self.url, "--executor-id", id])
             .env("CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN", &self.executor_token)
-            .start(&format!("executor-{id}"), &self.dir)
+            .start(&format!("executor-{id}"), &self.dir)?;
+        executor.says(&format!("registered with executor_id {id}"), READY).await?;
+        Ok(executor)
     }
 
     /// `exedra exec` with `args`, ready to run.

@@ -21,7 +21,7 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     let dir = arena.dir.join("cold");
     std::fs::create_dir_all(&dir)?;
     let plane = Plane::start(&arena.exedra, &dir).await?;
-    let _executor = plane.executor("cold")?;
+    let _executor = plane.executor("cold").await?;
     let exec = plane.exec(&["cold", "--", "true"]);
     let ssh = match Sshd::start(&dir).await {
         Ok(Some(sshd)) => Some(sshd),

@@ -23,7 +23,7 @@ pub(super) async fn run(world: &World, report: &Report) -> Result<()> {
     let dir = world.folder("restart")?;
     let start = async {
         let plane = Plane::start(&world.exedra, &dir).await?;
-        let executor = plane.executor(ID)?;
+        let executor = plane.executor(ID).await?;
         works(&plane, "before").await?;
         Ok((plane, executor))
     };
