@@ -132,8 +132,8 @@ impl Hub {
     ) -> Result<Reading, UnknownProcess> {
         let Found::Live(process) = self.find(id) else { return Err(UnknownProcess(id.clone())) };
         loop {
-            let mut changed = std::pin::pin!(process.changed.notified());
-            changed.as_mut().enable();
+            // Made before the look, it hears of whatever happens after.
+            let changed = process.changed.notified();
             let reading = self.read_now(id, after, max_bytes)?;
             if reading.is_news || Instant::now() >= deadline {
                 return Ok(reading);
@@ -204,8 +204,7 @@ impl Hub {
     /// Waits until every child has been reaped.
     pub async fn all_reaped(&self) {
         loop {
-            let mut exits = std::pin::pin!(self.exits.notified());
-            exits.as_mut().enable();
+            let exits = self.exits.notified();
             if self.roster().handles().iter().all(|process| process.leader.root().reaped) {
                 return;
             }
