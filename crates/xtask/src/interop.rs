@@ -7,11 +7,14 @@ mod as_client;
 mod as_executor;
 mod files;
 mod restart;
+mod secrets;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::plane::Plane;
 use crate::report::Report;
 use crate::stock::Stock;
 
@@ -24,6 +27,8 @@ pub struct World {
     pub stock: Stock,
     /// Where homes, records and logs of this run go.
     pub dir: PathBuf,
+    /// What must not be found in any log.
+    pub secrets: RefCell<Vec<String>>,
 }
 
 /// All checks; tells whether all passed.
@@ -38,10 +43,15 @@ pub async fn run(world: &World) -> Result<bool> {
     };
     // The restart is waiting for the most part.
     tokio::try_join!(stock, restart::run(world, &report))?;
+    report.check("no secret is in any log of the run, at trace level", secrets::none_logged(world)).await?;
     report.finish()
 }
 
 impl World {
+    fn tell_secrets(&self, plane: &Plane) {
+        self.secrets.borrow_mut().extend([plane.client_token.clone(), plane.executor_token.clone()]);
+    }
+
     /// A new, empty folder of the run.
     ///
     /// # Errors

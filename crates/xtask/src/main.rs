@@ -1,5 +1,6 @@
 //! `cargo xtask COMMAND`.
 
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -90,7 +91,7 @@ fn interop(exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let stock = Stock::fetch()?;
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Dev), Ok)?;
     let dir = tempfile::Builder::new().prefix("exedra-interop-").tempdir()?;
-    let world = World { exedra, stock, dir: dir.path().to_owned() };
+    let world = World { exedra, stock, dir: dir.path().to_owned(), secrets: RefCell::default() };
     let passed = runtime()?.block_on(interop::run(&world))?;
     if !passed {
         let logs = dir.keep();

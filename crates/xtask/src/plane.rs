@@ -17,6 +17,8 @@ use crate::stock::Stock;
 
 /// For a process to say that it is ready.
 const READY: Duration = Duration::from_secs(20);
+/// The most that a process of ours can log.
+pub const TRACE: (&str, &str) = ("EXEDRA_LOG", "trace");
 /// For an `exec` of the checks, unless they say otherwise.
 pub const EXEC: Duration = Duration::from_secs(60);
 
@@ -26,23 +28,31 @@ pub struct Plane {
     exedra: PathBuf,
     dir: PathBuf,
     server: Option<Running>,
+    /// How often the server was started; each time has its own log.
+    starts: usize,
     /// Where it is reached.
     pub url: String,
     /// Of role client.
     pub client_token: String,
-    executor_token: String,
+    /// Of role executor.
+    pub executor_token: String,
+    /// Whether its processes log all they can.
+    trace: bool,
 }
 
 impl Plane {
-    /// Starts a server on a free port, with its records and logs below `dir`.
+    /// Starts a server on a free port, with its records and logs below `dir`; with `trace` its processes log all they
+    /// can.
     ///
     /// # Errors
     /// It does not start, or gives no tokens.
-    pub async fn start(exedra: &Path, dir: &Path) -> Result<Self> {
+    pub async fn start(exedra: &Path, dir: &Path, trace: bool) -> Result<Self> {
         let mut plane = Self {
+            trace,
             exedra: exedra.to_owned(),
             dir: dir.to_owned(),
             server: None,
+            starts: 0,
             url: String::new(),
             client_token: String::new(),
             executor_token: String::new(),
@@ -54,8 +64,10 @@ impl Plane {
     }
 
     async fn serve(&mut self, address: &str) -> Result<()> {
-        let spawn = Spawn::new(&self.exedra).args(["serve", "--json", "--listen", address]);
-        let mut server = spawn.arg("--data-dir").arg(self.data()).start("server", &self.dir)?;
+        self.starts += 1;
+        let spawn = self.spawn().args(["serve", "--json", "--listen", address]);
+        let mut server =
+            spawn.arg("--data-dir").arg(self.data()).start(&format!("server-{}", self.starts), &self.dir)?;
         let line = server.first_line(READY).await?;
         let said: Value = serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
         self.url = said.get("server").and_then(Value::as_str).context("the server gave no URL")?.to_owned();
@@ -83,6 +95,11 @@ impl Plane {
         self.serve(&address).await
     }
 
+    fn spawn(&self) -> Spawn {
+        let spawn = Spawn::new(&self.exedra);
+        if self.trace { spawn.env(TRACE.0, TRACE.1) } else { spawn }
+    }
+
     fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
@@ -97,7 +114,7 @@ impl Plane {
     /// # Errors
     /// It cannot be started, or does not register.
     pub async fn executor(&self, id: &str) -> Result<Running> {
-        self.register(Spawn::new(&self.exedra), id).await
+        self.register(self.spawn(), id).await
     }
 
     /// A stock one, registered as `id`; it gives up on any error, so the server has to be there.

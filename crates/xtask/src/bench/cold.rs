@@ -20,7 +20,7 @@ const WHAT: &str = "exedra exec -- true, cold, p50";
 pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     let dir = arena.dir.join("cold");
     std::fs::create_dir_all(&dir)?;
-    let plane = Plane::start(&arena.exedra, &dir).await?;
+    let plane = Plane::start(&arena.exedra, &dir, false).await?;
     let _executor = plane.executor("cold").await?;
     let exec = plane.exec(&["cold", "--", "true"]);
     let ssh = match Sshd::start(&dir).await {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::World;
 use crate::child::{Running, Spawn};
 use crate::model::Model;
+use crate::plane::TRACE;
 use crate::report::Report;
 
 /// Prints the process that runs the shell, something computed, and ends with a code of its own.
@@ -63,7 +64,7 @@ async fn turn(world: &World) -> Result<Turn> {
 }
 
 async fn listener(world: &World) -> Result<(Running, String)> {
-    let spawn = Spawn::new(&world.exedra).args(["exec-server", "--listen", "ws://127.0.0.1:0"]);
+    let spawn = Spawn::new(&world.exedra).args(["exec-server", "--listen", "ws://127.0.0.1:0"]).env(TRACE.0, TRACE.1);
     let mut server = spawn.start("listener", &world.dir)?;
     let url = server.first_line(Duration::from_secs(10)).await?;
     Ok((server, url))

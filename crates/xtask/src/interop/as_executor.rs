@@ -33,7 +33,7 @@ pub(super) async fn run(world: &World, report: &Report) -> Result<()> {
     let dir = world.folder("as-executor")?;
     let home = world.folder("as-executor/home")?;
     let start = async {
-        let plane = Plane::start(&world.exedra, &dir).await?;
+        let plane = Plane::start(&world.exedra, &dir, true).await?;
         let executor = plane.stock_executor(&world.stock, &home, ID).await?;
         Ok((plane, executor))
     };
@@ -43,7 +43,9 @@ pub(super) async fn run(world: &World, report: &Report) -> Result<()> {
     report.check("stock as executor: 100 MB of output arrive whole", much(&plane)).await?;
     report.check("stock as executor: stdin with -i", stdin(&plane)).await?;
     report.check("stock as executor: a terminal with -t", terminal(&plane)).await?;
-    super::files::run(&plane, ID, &dir, report).await
+    super::files::run(&plane, ID, &dir, report).await?;
+    world.tell_secrets(&plane);
+    Ok(())
 }
 
 async fn streams(plane: &Plane, report: &Report) -> Result<()> {
