@@ -237,7 +237,7 @@ impl ConnectError {
             Self::Credential(_) => Some("set EXEDRA_TOKEN to a token of `exedra token create --role client`"),
             Self::Auth { status: 401, .. } => Some("the token is wrong, revoked or expired; create a new one"),
             Self::Auth { .. } => Some("the token is good, but not for this executor"),
-            Self::Unknown { .. } => Some("`exedra ls` lists the executors"),
+            Self::Unknown { .. } => Some("check the id; start it there with `exedra exec-server --remote` if it never ran"),
             Self::Offline { .. } => {
                 Some("start it there with `exedra exec-server --remote`, or wait longer with --wait")
             }
