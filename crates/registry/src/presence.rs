@@ -144,7 +144,7 @@ impl Tracker {
     }
 
     fn now(&self) -> Now {
-        Now { instant: std::time::Instant::now(), unix: self.clock.now() }
+        Now { instant: Instant::now().into_std(), unix: self.clock.now() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -146,7 +146,7 @@ async fn open_store(dir: &DataDir, check: Check) -> Result<Arc<dyn Store>, Regis
 
 /// Saves when executors were seen, and looks at the age of the signing key, every so often.
 async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(every);
+    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

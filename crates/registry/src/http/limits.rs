@@ -34,3 +34,25 @@ pub async fn json<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<T, Pr
         Problem::body_invalid(format!("the body {what} (line {line}, column {column}); {wanted}"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+        let problem = json::<Value>(Body::from_stream(never), "").await.unwrap_err();
+        assert_eq!(problem.into_response().status(), 408);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_told() {
+        let broken = futures_util::stream::iter([Ok(b"{".to_vec()), Err(std::io::Error::other("gone"))]);
+        let problem = json::<Value>(Body::from_stream(broken), "").await.unwrap_err();
+        assert_eq!(problem.into_response().status(), 400);
+    }
+}

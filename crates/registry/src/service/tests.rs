@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::store::StoreError;
 use crate::store::memory::MemoryStore;
-use exedra_proto::registry::RegisterRequest;
+use exedra_proto::registry::{ConnectRequest, RegisterRequest};
 use std::collections::BTreeMap;
 
 struct Stage {
@@ -68,6 +68,21 @@ async fn patience_has_an_end_and_none_is_had_with_what_does_not_pass() {
     let id = stage.register("i").await.unwrap();
     stage.store.fail(Some(StoreError::Corrupt("a page".to_owned())));
     assert_eq!(stage.register("i").await, Ok(id), "what is known needs no write");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_waits_as_long_as_it_asked_and_at_most_a_minute() {
+    let stage = Stage::new(Duration::ZERO).await;
+    stage.register("i").await.unwrap();
+    for (wait_ms, waited) in [(0, 0), (1_500, 1_500), (60_000, 60_000), (60_001, 60_000), (u64::MAX, 60_000)] {
+        let permit = stage.service.permit_client(Some(&stage.token), "box").await.unwrap();
+        let request = ConnectRequest { public_key: None, transports: Vec::new(), wait_ms };
+        let started = tokio::time::Instant::now();
+        let refused = stage.service.connect(&permit, &request).await.unwrap_err();
+        assert_eq!(refused, Refusal::Offline { last_seen: None });
+        let spent = started.elapsed().as_millis();
+        assert!((waited..waited + 5).contains(&spent), "{wait_ms}: {spent}");
+    }
 }
 
 #[tokio::test]

@@ -143,10 +143,12 @@ async fn inside_full() {
     assert_eq!(site.verify(second.url.expose()).unwrap().epoch, 2, "and the rest does, once there is space");
     site.registry.rotate_keys().await.unwrap();
 
-    fill();
     site.stop().await;
-    let error = opening(&mount_point().join("new")).await;
-    assert!(matches!(error, RegistryError::Full { .. }) && error.is_retryable(), "{error:?}");
+    fill();
+    for dir in [mount_point().join("new"), data.clone()] {
+        let error = opening(&dir).await;
+        assert!(matches!(error, RegistryError::Full { .. }) && error.is_retryable(), "{error:?}");
+    }
     std::fs::remove_file(&filler).unwrap();
     let site = Site::on(&data).await;
     assert_eq!(site.register("box", "i2").await.id, second.id, "nothing that was answered is lost");
