@@ -133,6 +133,21 @@ async fn a_frame_that_is_half_written_is_completed_before_the_close_frame() {
     }
 }
 
+#[tokio::test]
+async fn an_answer_to_a_ping_waits_for_the_end_of_the_frame() {
+    let mut stage = pair().await;
+    let frame = [&[0x82, 0xfe, 0x27, 0x10, 0, 0, 0, 0][..], &[7; 10_000]].concat();
+    stage.executor.write_all(&frame).await.unwrap();
+    stage.client.write_all(&[0x89, 0x81, 0, 0, 0, 0, b'?', 0x81, 0x81, 0, 0, 0, 0, b'x']).await.unwrap();
+    let mut passed = [0; 3];
+    stage.executor.read_exact(&mut passed).await.unwrap();
+    assert_eq!(&passed, b"\x81\x01x");
+    let mut got = vec![0; 4 + 10_000 + 3];
+    stage.client.read_exact(&mut got).await.unwrap();
+    assert!(got[4..10_004] == [7; 10_000]);
+    assert_eq!(&got[10_004..], b"\x8a\x01?");
+}
+
 /// An executor that said 10,000 bytes and close to a client that reads nothing.
 async fn last_words() -> Stage {
     let mut stage = pair().await;
