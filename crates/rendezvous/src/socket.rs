@@ -302,3 +302,36 @@ fn socket_end(end: reframe::End) -> SocketEnd {
         reframe::End::Violation(violation) => SocketEnd::Broke(violation),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_written_into_a_batch_that_is_half_written() {
+        let (ours, mut theirs) = tokio::io::duplex(10);
+        let mut socket = Socket::new(Io::Other(Box::new(ours)), Bytes::new(), Times::default());
+        theirs.write_all(&[0x89, 0x81, 0, 0, 0, 0, b'?']).await.unwrap();
+        poll_fn(|cx| socket.poll_fill(cx)).await.unwrap();
+        let batch = [[0x82, 3, 1, 2, 3]; 3].concat();
+        poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+        let mut pong = [0; 3];
+        theirs.read_exact(&mut pong).await.unwrap();
+        assert_eq!(&pong, b"\x8a\x01?");
+        assert_eq!(poll_fn(|cx| socket.poll_write_frames(cx, &batch)).await.unwrap(), 10);
+        theirs.write_all(&[0x89, 0x81, 0, 0, 0, 0, b'!']).await.unwrap();
+        poll_fn(|cx| socket.poll_fill(cx)).await.unwrap();
+        let mut got = [0; 10];
+        theirs.read_exact(&mut got).await.unwrap();
+        poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+        assert_eq!(poll_fn(|cx| socket.poll_write_frames(cx, &batch[10..])).await.unwrap(), 5);
+        poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+        let mut got = [0; 8];
+        theirs.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"\x82\x03\x01\x02\x03\x8a\x01!");
+    }
+}
