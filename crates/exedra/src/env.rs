@@ -20,6 +20,8 @@ pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 /// Base of both where they are not set.
 pub const HOME: &str = "HOME";
+/// If it is set and not empty, the log has no colours.
+pub const NO_COLOR: &str = "NO_COLOR";
 /// The kind of terminal, handed to a remote command that gets a PTY.
 pub const TERM: &str = "TERM";
 

@@ -16,7 +16,8 @@ use crate::exit::Failure;
 /// # Errors
 /// `EXEDRA_LOG` is no filter.
 pub fn init(default: LevelFilter) -> Result<(), Failure> {
-    let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let plain = env::text(env::NO_COLOR).is_some_and(|text| !text.is_empty());
+    let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(!plain && io::stderr().is_terminal());
     match env::text(env::EXEDRA_LOG).filter(|text| !text.trim().is_empty()) {
         None => lines.with_max_level(default).init(),
         Some(text) => {

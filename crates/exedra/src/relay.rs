@@ -186,6 +186,9 @@ fn conclude(outcome: Outcome, written: Result<(), OutputEnd>) -> Result<Exit, Fa
     if outcome.ended.is_none() {
         output::note("exedra: the executor did not confirm in time that the command has ended");
     }
+    if let (None, Some(Ok(..0))) = (outcome.ending, &outcome.ended) {
+        output::note("exedra: a signal ended the command; this executor does not tell which");
+    }
     match outcome.ended {
         Some(Err(error)) if outcome.ending.is_none() => Err(error.into()),
         _ => Ok(exit(&outcome)),

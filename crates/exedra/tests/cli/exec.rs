@@ -190,6 +190,43 @@ fn an_executor_that_is_held_is_told_or_waited_for() {
     assert_eq!((done.code, done.out()), (0, "mine\n"), "{}", done.stderr);
 }
 
+/// Passes connections on to `to`; but the first is cut at once, and the second when the websocket is open.
+fn moody_proxy(to: &str) -> std::net::SocketAddr {
+    let (to, proxy) = (to.to_owned(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = proxy.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (n, client) in proxy.incoming().enumerate() {
+            let (mut client, mut server) = (client.unwrap(), std::net::TcpStream::connect(&to).unwrap());
+            if n == 0 {
+                continue;
+            }
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+            if n == 1 {
+                let answered = std::io::Read::read(&mut server, &mut [0; 4096]).unwrap();
+                assert!(answered > 0);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+                continue;
+            }
+            std::thread::spawn(move || std::io::copy(&mut server, &mut client));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_connection_that_is_lost_before_anything_was_done_is_tried_again() {
+    let listener = Listener::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("runs");
+    let proxy = moody_proxy(listener.url.trim_start_matches("ws://"));
+    let script = format!("echo run >> {}; echo done", file.display());
+    let done =
+        run(&mut exedra(&["exec", "--url", &format!("ws://{proxy}"), "--wait", "60s", "--", "sh", "-c", &script]));
+    assert_eq!((done.code, done.out()), (0, "done\n"), "{}", done.stderr);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "run\n", "and runs once");
+}
+
 #[test]
 fn a_token_that_is_not_good_is_told() {
     let server = Server::start();
