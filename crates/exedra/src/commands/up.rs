@@ -126,7 +126,7 @@ impl Up {
             drain_window: Duration::ZERO,
         });
         let plane = plane.await?;
-        let credentials = Credentials::make(plane.tokens()).await?;
+        let credentials = Credentials::make(plane.tokens(), data_dir).await?;
         let executor = Arc::new(Executor::new(exec_server::config())?);
         let mut config = DaemonConfig::new(plane.url(), EXECUTOR);
         config.token = TokenSource::Fixed(credentials.executor.clone());

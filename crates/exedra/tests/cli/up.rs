@@ -101,3 +101,26 @@ fn it_is_not_for_others() {
     let refused = run(&mut exedra(&["up", "--listen", "0.0.0.0:0", "--", "true"]));
     assert_eq!(refused.code, 2, "{}", refused.stderr);
 }
+
+#[test]
+fn what_was_pasted_once_works_the_next_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let args = ["up", "--json", "--listen", "127.0.0.1:0", "--data-dir", text(&data_dir)];
+    let mut files = Vec::new();
+    for signal in ["TERM", "KILL", "TERM"] {
+        let up = Running::start(&mut exedra(&args));
+        let json: Value = serde_json::from_str(&up.line()).unwrap();
+        let (server, file) = (json["server"].as_str().unwrap(), json["token_file"].as_str().unwrap());
+        let done = run(&mut exedra(&["exec", "--server", server, "--token-file", file, "local", "--", "echo", "here"]));
+        assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
+        files.push(file.to_owned());
+        up.signal(signal);
+        up.finish();
+    }
+    assert!(files.iter().all(|file| *file == files[0]), "{files:?}");
+    let listed = run(&mut exedra(&["token", "list", "--json", "--data-dir", text(&data_dir)]));
+    let list: Vec<Value> = serde_json::from_str(listed.out()).unwrap();
+    let good: Vec<_> = list.iter().filter(|token| token["revoked_at"].is_null()).collect();
+    assert_eq!(good.len(), 1, "only the kept one is good, also after a kill: {}", listed.out());
+}

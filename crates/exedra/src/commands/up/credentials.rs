@@ -34,11 +34,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Makes both. What a former run could not take back is taken back first.
-    pub async fn make(tokens: &Tokens) -> Result<Self, Failure> {
-        let kept_by_nobody = |record: &TokenRecord| is_ours(record, Role::Executor);
-        for record in tokens.list().await?.iter().filter(|record| kept_by_nobody(record)) {
-            tokens.revoke(record.id.as_str()).await?;
+    /// Makes both. What a former run could not take back is taken back first: nobody has it, unless it was kept.
+    pub async fn make(tokens: &Tokens, data_dir: &Path) -> Result<Self, Failure> {
+        for record in tokens.list().await?.iter().filter(|record| is_ours(record)) {
+            if record.role != Role::Client || !file_of(&data_dir.join(DIR), &record.id).exists() {
+                tokens.revoke(record.id.as_str()).await?;
+            }
         }
         let executor = create(tokens, Role::Executor).await?;
         let client = create(tokens, Role::Client).await?;
@@ -60,16 +61,17 @@ impl Credentials {
         for entry in fs::read_dir(&dir).with_context(told)? {
             let path = entry.with_context(told)?.path();
             let id = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-            let known = live.iter().any(|record| record.id.as_str() == id && is_ours(record, Role::Client));
+            let known = live.iter().any(|record| record.id.as_str() == id && is_ours(record));
             match settings::token_file(&path) {
                 Ok(secret) if known => {
                     self.client = secret;
+                    tokens.revoke(self.client_id.as_str()).await?;
                     return Ok(path);
                 }
                 _ => fs::remove_file(&path).with_context(told)?,
             }
         }
-        let path = dir.join(format!("{}.token", self.client_id));
+        let path = file_of(&dir, &self.client_id);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(told)?;
         writeln!(file, "{}", self.client.expose()).with_context(told)?;
         self.passing.retain(|id| *id != self.client_id);
@@ -90,6 +92,10 @@ async fn create(tokens: &Tokens, role: Role) -> Result<exedra_registry::CreatedT
     tokens.create(NewToken { name: NAME.to_owned(), ..NewToken::of(role) }).await
 }
 
-fn is_ours(record: &TokenRecord, role: Role) -> bool {
-    record.role == role && record.name == NAME && record.revoked_at.is_none()
+fn file_of(dir: &Path, id: &TokenId) -> PathBuf {
+    dir.join(format!("{id}.token"))
+}
+
+fn is_ours(record: &TokenRecord) -> bool {
+    record.name == NAME && record.revoked_at.is_none()
 }
