@@ -23,6 +23,9 @@ use patience::Patience;
 /// Who we say we are when a session is opened.
 const CLIENT_NAME: &str = "exedra";
 
+/// Whoever watches hears after this time that there is a wait.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+
 /// A server: its registry leads to executors.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -55,7 +58,7 @@ impl Server {
         let mut patience = Patience::new(budget, Instant::now());
         loop {
             let wait_ms = patience.wait_ms(Instant::now());
-            match self.attempt(id, wait_ms).await {
+            match told(self.attempt(id, wait_ms), &patience, &mut waiting).await {
                 Ok(executor) => return Ok(executor),
                 Err(error) => wait_out(error, &mut patience, &mut waiting).await?,
             }
@@ -86,6 +89,22 @@ pub async fn listener(
         match attempt_listener(&url).await {
             Ok(executor) => return Ok(executor),
             Err(error) => wait_out(error, &mut patience, &mut waiting).await?,
+        }
+    }
+}
+
+/// Waits for `attempt`, and tells once if that takes long.
+async fn told<T>(
+    attempt: impl Future<Output = Result<T, Error>>,
+    patience: &Patience,
+    waiting: &mut impl FnMut(&Error, Duration),
+) -> Result<T, Error> {
+    let mut attempt = std::pin::pin!(attempt);
+    match tokio::time::timeout(TELL_AFTER, &mut attempt).await {
+        Ok(done) => done,
+        Err(_) => {
+            waiting(&Error::NoAnswerYet, patience.left(Instant::now()));
+            attempt.await
         }
     }
 }

@@ -18,6 +18,10 @@ pub enum Error {
     /// There is no connection. Nothing was done.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The server has not answered yet: the executor is away, or held by another client. Never returned; only told to those
+    /// who watch a wait.
+    #[error("no answer yet: the executor is away, or another client holds it")]
+    NoAnswerYet,
     /// The connection ended before the executor had opened a session. Nothing was done.
     #[error("the connection ended before the executor opened a session")]
     LostBeforeSession(#[source] Disconnect),

@@ -91,12 +91,22 @@ pub enum End {
 }
 
 impl End {
-    /// What the other side of the pair is told.
-    fn for_peer(self) -> CloseReason {
+    /// What the client of an executor that ended like this is told.
+    fn for_client(self) -> CloseReason {
         match self {
             Self::Done => CloseReason::PeerDone,
             Self::Lost | Self::Silent => CloseReason::PeerLost,
             Self::Broke(reason) | Self::Ordered(reason) => reason,
+        }
+    }
+
+    /// What the executor of a client that ended like this is told: whatever the client did, the executor is in good order
+    /// and its next client may be waiting.
+    fn for_executor(self) -> CloseReason {
+        match self {
+            Self::Done => CloseReason::PeerDone,
+            Self::Ordered(CloseReason::GoingAway) => CloseReason::GoingAway,
+            Self::Lost | Self::Silent | Self::Broke(_) | Self::Ordered(_) => CloseReason::PeerLost,
         }
     }
 }
@@ -223,7 +233,7 @@ impl Router {
         let registration = connection.registration;
         let Some(pair) = self.pairs.get_mut(&registration) else { return effects };
         if pair.executor() == id || pair.joined() == Some(id) {
-            self.dissolve(&registration, end.for_peer(), end.for_peer(), &mut effects);
+            self.dissolve(&registration, end.for_executor(), end.for_client(), &mut effects);
         } else {
             pair.release(id);
         }

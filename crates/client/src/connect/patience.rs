@@ -11,15 +11,12 @@ use exedra_proto::registry::MAX_WAIT_MS;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long the registry is asked to wait the first time, so that whoever watches soon hears that there is a wait.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
 
 /// A budget of time.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     until: Instant,
     pause: Duration,
-    attempts: u32,
 }
 
 impl Patience {
@@ -27,7 +24,7 @@ impl Patience {
     pub(crate) fn new(budget: Duration, now: Instant) -> Self {
         // A budget that the clock cannot express is as good as a year.
         let until = now.checked_add(budget).unwrap_or(now + Duration::from_secs(365 * 86_400));
-        Self { until, pause: FIRST_PAUSE, attempts: 0 }
+        Self { until, pause: FIRST_PAUSE }
     }
 
     /// What is left.
@@ -35,12 +32,10 @@ impl Patience {
         self.until.saturating_duration_since(now)
     }
 
-    /// How long the registry should wait during the next attempt, in milliseconds.
-    pub(crate) fn wait_ms(&mut self, now: Instant) -> u64 {
-        let left = self.left(now);
-        let wait = if self.attempts == 0 { left.min(FIRST_WAIT) } else { left };
-        self.attempts += 1;
-        u64::try_from(wait.as_millis()).unwrap_or(MAX_WAIT_MS).min(MAX_WAIT_MS)
+    /// How long the registry should wait during the next attempt, in milliseconds: all that is left, since who asks again
+    /// is the last in line again.
+    pub(crate) fn wait_ms(&self, now: Instant) -> u64 {
+        u64::try_from(self.left(now).as_millis()).unwrap_or(MAX_WAIT_MS).min(MAX_WAIT_MS)
     }
 
     /// The pause after a failure that may pass; none if there is no time for another attempt.
@@ -77,14 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn the_registry_waits_shortly_first_and_then_for_the_rest() {
+    fn the_registry_waits_for_all_that_is_left() {
         let start = Instant::now();
-        let mut patience = Patience::new(10_000 * MS, start);
-        assert_eq!(patience.wait_ms(start), 2_000);
+        let patience = Patience::new(10_000 * MS, start);
+        assert_eq!(patience.wait_ms(start), 10_000);
         assert_eq!(patience.wait_ms(start + 2_000 * MS), 8_000);
-        let mut endless = Patience::new(Duration::MAX, start);
-        endless.wait_ms(start);
-        assert_eq!(endless.wait_ms(start), MAX_WAIT_MS);
+        assert_eq!(Patience::new(Duration::MAX, start).wait_ms(start), MAX_WAIT_MS);
     }
 
     #[test]

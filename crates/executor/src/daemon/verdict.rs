@@ -11,6 +11,15 @@ use exedra_link::error::Class;
 
 /// How often a refused token is tried again before the first success.
 pub const AUTH_RETRIES: u32 = 5;
+/// The pause after a connection that ended in good order before its client had said a word: clients do vanish that early,
+/// but a rendezvous that closes every connection must not make us spin.
+const UNSPOKEN_PAUSE: Duration = Duration::from_millis(50);
+/// The same, after [`UNSPOKEN_LIMIT`] of them in a row.
+const UNSPOKEN_LONG_PAUSE: Duration = Duration::from_secs(1);
+/// So many short connections without a word may be clients; more are a rendezvous that does not work.
+const UNSPOKEN_LIMIT: u32 = 20;
+/// A connection that lasted this long was waiting for its client, which is all that it is for.
+const UNSPOKEN_SHORT: Duration = Duration::from_millis(500);
 /// Longest pause that a registry can ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -96,12 +105,14 @@ pub struct Judge {
     pauses: Pauses,
     registered: bool,
     refusals: u32,
+    /// Short connections in a row that ended in good order without a word.
+    unspoken: u32,
 }
 
 impl Judge {
     /// Before the first attempt.
     pub fn new(pauses: Pauses) -> Self {
-        Self { pauses, registered: false, refusals: 0 }
+        Self { pauses, registered: false, refusals: 0, unspoken: 0 }
     }
 
     /// Judges an attempt; `random` is from 0 to 1.
@@ -114,15 +125,25 @@ impl Judge {
             }
             Outcome::Served { spoke, opened, lasted, ending } => {
                 self.was_registered();
-                let in_good_order = ending == Ending::GoodOrder && spoke;
+                let in_good_order = ending == Ending::GoodOrder;
                 let worked = in_good_order || lasted >= self.pauses.stable || opened;
                 // Two instances with one name must not chase each other every second.
                 if worked && ending != Ending::Replaced {
                     self.pauses.passing.reset();
                 }
-                if in_good_order { Decision::Retry(Duration::ZERO) } else { self.pause(random, None) }
+                if in_good_order { Decision::Retry(self.next_client(spoke, lasted)) } else { self.pause(random, None) }
             }
         }
+    }
+
+    /// The pause before the next client.
+    fn next_client(&mut self, spoke: bool, lasted: Duration) -> Duration {
+        if spoke || lasted >= UNSPOKEN_SHORT {
+            self.unspoken = 0;
+            return Duration::ZERO;
+        }
+        self.unspoken = self.unspoken.saturating_add(1);
+        if self.unspoken > UNSPOKEN_LIMIT { UNSPOKEN_LONG_PAUSE } else { UNSPOKEN_PAUSE }
     }
 
     fn unregistered(&mut self, class: Class, retry_after: Option<Duration>, random: f64) -> Decision {
@@ -235,11 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn a_good_order_in_which_nobody_spoke_is_no_hot_loop() {
+    fn a_good_order_in_which_nobody_spoke_is_no_hot_loop_and_no_outage() {
         let mut judge = judge();
         let silent = served(false, false, SHORT, Ending::GoodOrder);
-        let pauses: Vec<f64> = (0..6).map(|_| secs(&mut judge, silent)).collect();
-        assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]);
+        let pauses: Vec<f64> = (0..30).map(|_| secs(&mut judge, silent)).collect();
+        assert!(pauses[..20].iter().all(|pause| *pause == 0.05));
+        assert!(pauses[20..].iter().all(|pause| *pause == 1.0));
+        let waited_for_a_client = served(false, false, UNSPOKEN_SHORT, Ending::GoodOrder);
+        assert_eq!(secs(&mut judge, waited_for_a_client), 0.0);
+        assert_eq!(secs(&mut judge, silent), 0.05);
+        assert_eq!(secs(&mut judge, failed(Class::Retry)), 1.0);
     }
 
     #[test]

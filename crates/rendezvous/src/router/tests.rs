@@ -67,16 +67,18 @@ fn a_client_needs_a_free_executor() {
 
 #[test]
 fn the_end_of_one_side_is_told_to_the_other() {
-    for (end, reason) in [
-        (End::Done, CloseReason::PeerDone),
-        (End::Lost, CloseReason::PeerLost),
-        (End::Silent, CloseReason::PeerLost),
-        (End::Broke(CloseReason::TooBig), CloseReason::TooBig),
-        (End::Broke(CloseReason::ProtocolError), CloseReason::ProtocolError),
-        (End::Ordered(CloseReason::GoingAway), CloseReason::GoingAway),
+    let lost = CloseReason::PeerLost;
+    for (end, to_executor, reason) in [
+        (End::Done, CloseReason::PeerDone, CloseReason::PeerDone),
+        (End::Lost, lost, lost),
+        (End::Silent, lost, lost),
+        (End::Broke(CloseReason::TooBig), lost, CloseReason::TooBig),
+        (End::Broke(CloseReason::ProtocolError), lost, CloseReason::ProtocolError),
+        (End::Ordered(CloseReason::Revoked), lost, CloseReason::Revoked),
+        (End::Ordered(CloseReason::GoingAway), CloseReason::GoingAway, CloseReason::GoingAway),
     ] {
         let (mut router, e, c) = joined();
-        assert_eq!(router.ended(c, end), [close(e, reason), offline("r", e)]);
+        assert_eq!(router.ended(c, end), [close(e, to_executor), offline("r", e)], "an executor is not to blame");
         assert_eq!(router.ended(e, End::Lost), [], "its end was known");
         assert_eq!(router.connections(), 0);
         let (mut router, e, c) = joined();
