@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Connections that speak HTTP at a time: 4,096. More wait in the kernel's queue until one ends; websockets do not count
@@ -22,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 const MAX_CONNECTIONS: usize = 4_096;
 /// How long a client may take for the head of a request, and be idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take from one answer to the whole head of its next request. That is the time to take the
+/// answer, and [`HEAD_TIMEOUT`]: it begins only when the answer is sent, for a client that does not read never.
+const TURN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest head of a request, in bytes; a larger one is answered with 431.
 const MAX_HEAD: usize = 32 * 1024;
 /// Most headers of a request; more are answered with 431.
@@ -30,6 +37,24 @@ const MAX_HEADERS: usize = 64;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the system refused to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client may take; tests make it short.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// [`HEAD_TIMEOUT`].
+    head: Duration,
+    /// [`TURN_TIMEOUT`].
+    turn: Duration,
+}
+
+/// Who has to do something for a connection to go on.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// The client: it takes the answer, and sends the next request. Since when.
+    Client(Instant),
+    /// We: a request is being answered.
+    Server,
+}
 
 /// A running server. Dropping it cuts all requests.
 #[derive(Debug)]
@@ -45,14 +70,14 @@ impl HttpServer {
     /// # Errors
     /// The listener has no address.
     pub fn start(listener: TcpListener, router: Router) -> io::Result<Self> {
-        Self::start_with(HEAD_TIMEOUT, listener, router)
+        Self::start_with(Times { head: HEAD_TIMEOUT, turn: TURN_TIMEOUT }, listener, router)
     }
 
-    fn start_with(head_timeout: Duration, listener: TcpListener, router: Router) -> io::Result<Self> {
+    fn start_with(times: Times, listener: TcpListener, router: Router) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, router, head_timeout, stop.clone()));
+        tasks.spawn(accept(listener, router, times, stop.clone()));
         Ok(Self { address, stop, tasks })
     }
 
@@ -68,7 +93,7 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, head_timeout: Duration, stop: CancellationToken) {
+async fn accept(listener: TcpListener, router: Router, times: Times, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -85,7 +110,7 @@ async fn accept(listener: TcpListener, router: Router, head_timeout: Duration, s
             (Ok(place), Ok((stream, _))) => {
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve(stream, router, head_timeout, stop).await;
+                    serve(stream, router, times, stop).await;
                     drop(place);
                 });
             }
@@ -101,7 +126,7 @@ async fn accept(listener: TcpListener, router: Router, head_timeout: Duration, s
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve(stream: TcpStream, router: Router, head_timeout: Duration, stop: CancellationToken) {
+async fn serve(stream: TcpStream, router: Router, times: Times, stop: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection that is gone already");
         return;
@@ -110,14 +135,30 @@ async fn serve(stream: TcpStream, router: Router, head_timeout: Duration, stop: 
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(times.head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
-    let service = TowerToHyperService::new(router);
+    let turn = watch::Sender::new(Turn::Client(Instant::now()));
+    let service = {
+        let (turn, router) = (turn.clone(), TowerToHyperService::new(router));
+        service_fn(move |request: Request<Incoming>| {
+            turn.send_replace(Turn::Server);
+            let (turn, answer) = (turn.clone(), router.call(request));
+            async move {
+                let answer = answer.await;
+                turn.send_replace(Turn::Client(Instant::now()));
+                answer
+            }
+        })
+    };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = overdue(turn.subscribe(), times.turn) => {
+            tracing::debug!("a client that takes no answer is cut");
+            return;
+        }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -125,6 +166,20 @@ async fn serve(stream: TcpStream, router: Router, head_timeout: Duration, stop: 
     };
     if let Err(error) = ended {
         tracing::debug!(error = &*error, "a connection ended badly");
+    }
+}
+
+/// Returns when it was the client's turn for longer than `limit`.
+async fn overdue(mut turn: watch::Receiver<Turn>, limit: Duration) {
+    loop {
+        let current = *turn.borrow_and_update();
+        let changed = match current {
+            Turn::Client(since) => timeout_at(since + limit, turn.changed()).await,
+            Turn::Server => Ok(turn.changed().await),
+        };
+        if changed.is_err() {
+            return;
+        }
     }
 }
 
@@ -140,9 +195,12 @@ mod tests {
 
     use super::*;
 
+    const TIMES: Times = Times { head: Duration::from_millis(200), turn: Duration::from_millis(600) };
+    const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+
     async fn server(router: Router) -> HttpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        HttpServer::start_with(Duration::from_millis(200), listener, router).unwrap()
+        HttpServer::start_with(TIMES, listener, router).unwrap()
     }
 
     /// What comes back for `request` until the server closes.
@@ -171,9 +229,8 @@ mod tests {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response
         };
-        let server = server(Router::new().route("/", get(move |request| upgrade(told.clone(), request)))).await;
-        let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
-        let answer = exchange(&server, request).await;
+        let server = server(Router::new().route("/up", get(move |request| upgrade(told.clone(), request)))).await;
+        let answer = exchange(&server, UPGRADE).await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert_eq!(nodelay.recv().await, Some(true));
     }
@@ -191,6 +248,41 @@ mod tests {
             fine.starts_with("HTTP/1.1 200 OK") && fine.ends_with("fine"),
             "and then an idle connection is: {fine}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_no_answer_is_cut_and_an_upgraded_one_is_not() {
+        let echo = async |request: Request| {
+            let upgraded = hyper::upgrade::on(request);
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move {
+                let mut stream = downcast::<TokioIo<TcpStream>>(upgraded.await.unwrap()).unwrap().io.into_inner();
+                let (mut reader, mut writer) = stream.split();
+                let _ = tokio::io::copy(&mut reader, &mut writer).await;
+            });
+            tasks.detach_all();
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response
+        };
+        let server = server(Router::new().route("/up", get(echo))).await;
+        let mut upgraded = TcpStream::connect(server.address()).await.unwrap();
+        upgraded.write_all(UPGRADE.as_bytes()).await.unwrap();
+        let mut byte = [0];
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            upgraded.read_exact(&mut byte).await.unwrap();
+            head.push(byte[0]);
+        }
+        let requests = "GET /nope HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+        let deaf = async {
+            let mut stream = TcpStream::connect(server.address()).await.unwrap();
+            while stream.write_all(requests.as_bytes()).await.is_ok() {}
+        };
+        tokio::time::timeout(Duration::from_secs(30), deaf).await.expect("it is cut");
+        upgraded.write_all(b"!").await.unwrap();
+        upgraded.read_exact(&mut byte).await.unwrap();
+        assert_eq!(byte, *b"!");
     }
 
     #[tokio::test]
