@@ -166,7 +166,7 @@ fn an_executor_that_is_away_is_told_or_waited_for() {
     assert_eq!(away.code, 255);
     assert!(away.stderr.contains("offline") && away.stderr.contains("hint: "), "{}", away.stderr);
     let patient = Running::start(&mut server.exec(&["--wait", "60s", "box", "--", "echo", "back"]));
-    patient.stderr_line("offline");
+    patient.stderr_line("trying for");
     let _executor = server.executor("box");
     let done = patient.finish();
     assert_eq!((done.code, done.out()), (0, "back\n"), "{}", done.stderr);
@@ -183,7 +183,7 @@ fn an_executor_that_is_held_is_told_or_waited_for() {
     assert_eq!(busy.code, 255);
     assert!(busy.stderr.contains("held by another client"), "{}", busy.stderr);
     let patient = Running::start(&mut server.exec(&["--wait", "60s", "box", "--", "echo", "mine"]));
-    patient.stderr_line("held");
+    patient.stderr_line("trying for");
     drop(holder.stdin());
     assert_eq!(holder.finish().code, 0);
     let done = patient.finish();

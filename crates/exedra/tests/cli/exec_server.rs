@@ -1,10 +1,11 @@
 //! `exec-server`: what it prints, the order of its checks, and how it ends.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use crate::plane::Server;
-use crate::program::{Running, exedra, run, run_with_input};
+use crate::program::{Running, exedra, run};
 
 #[test]
 fn the_first_line_is_the_url_and_commands_run_there() {
@@ -34,10 +35,14 @@ fn a_socket_file_is_for_its_owner_and_is_removed() {
 
 #[test]
 fn stdio_speaks_the_protocol_and_nothing_else_on_stdout() {
-    let input = b"{\"id\":1,\"method\":\"initialize\",\"params\":{\"clientName\":\"t\"}}\n";
-    let done = run_with_input(&mut exedra(&["exec-server", "--listen", "stdio"]), input);
-    assert_eq!(done.code, 0, "{}", done.stderr);
-    assert!(done.out().starts_with("{\"id\":1,\"result\":{\"sessionId\":\""), "{}", done.out());
+    let mut server = Running::start(exedra(&["exec-server", "--listen", "stdio"]).stdin(Stdio::piped()));
+    let mut stdin = server.stdin();
+    stdin.write_all(b"{\"id\":1,\"method\":\"initialize\",\"params\":{\"clientName\":\"t\"}}\n").unwrap();
+    let answer = server.line();
+    assert!(answer.starts_with("{\"id\":1,\"result\":{\"sessionId\":\""), "{answer}");
+    drop(stdin);
+    let done = server.finish();
+    assert_eq!(done.code, 0, "the end of input is the end: {}", done.stderr);
     assert_eq!(done.out().lines().count(), 1);
 }
 
