@@ -29,6 +29,8 @@ pub struct RegistryConfig {
     /// Time between two rounds of housekeeping: `last_seen` is saved, the signing key's age looked at. So much of
     /// `last_seen` is lost at most.
     pub housekeeping: Duration,
+    /// Time between two looks for tokens that were revoked or have expired, whose connections then have to go.
+    pub token_watch: Duration,
 }
 
 impl RegistryConfig {
@@ -42,6 +44,7 @@ impl RegistryConfig {
             reservation: Duration::from_secs(5),
             write_patience: Duration::from_secs(5),
             housekeeping: Duration::from_secs(60),
+            token_watch: Duration::from_secs(2),
         }
     }
 }

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use exedra_proto::ids::{ExecutorId, RegistrationId};
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 use exedra_proto::plane::{Cutoff, Presence};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -54,6 +55,14 @@ impl Tracker {
     /// Whom to tell what has to go; nobody, if that side is gone.
     pub fn set_cutoff(&self, cutoff: Option<Arc<dyn Cutoff>>) {
         *self.cutoff.lock().unwrap_or_else(PoisonError::into_inner) = cutoff;
+    }
+
+    /// What was opened with this token has to go; says whether there was anybody to tell.
+    pub fn cut_token(&self, token: &TokenId) -> bool {
+        let Some(cutoff) = self.cutoff() else { return false };
+        tracing::info!(%token, "a token is no longer good, and what was opened with it is cut");
+        cutoff.token(token, CloseReason::Revoked);
+        true
     }
 
     /// There is such a registration.
@@ -151,6 +160,10 @@ impl Tracker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn cutoff(&self) -> Option<Arc<dyn Cutoff>> {
+        self.cutoff.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Without the lock: the other side may report something before it returns.
     fn carry_out(&self, effects: Vec<Effect>) {
         for effect in effects {
@@ -162,8 +175,7 @@ impl Tracker {
                 }
                 Effect::Cut(registration, reason) => {
                     tracing::info!(%registration, ?reason, "a registration is cut");
-                    let cutoff = self.cutoff.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    if let Some(cutoff) = cutoff {
+                    if let Some(cutoff) = self.cutoff() {
                         cutoff.registration(&registration, reason);
                     }
                 }
@@ -221,6 +233,11 @@ impl Grant<'_> {
     /// Which registration to send the client to.
     pub fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// Whether the executor is still there for this client.
+    pub fn stands(&self) -> bool {
+        self.place.tracker.state().board.stands(self.place.waiter, &self.slot.registration)
     }
 
     /// The client is on its way; the executor is reserved for it until the reservation lapses.

@@ -11,7 +11,7 @@ use axum::Router;
 use exedra_proto::plane::{Cutoff, Presence};
 use exedra_proto::ticket::KeyRing;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, SystemClock};
@@ -58,6 +58,7 @@ impl Registry {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping(Arc::clone(&service), Arc::clone(&clock), config.housekeeping, stop.clone()));
+        tasks.spawn(token_watch(Arc::clone(&service), config.token_watch, stop.clone()));
         Ok(Self { service, tokens, clock, stop, tasks, hold })
     }
 
@@ -68,7 +69,7 @@ impl Registry {
 
     /// Whom to tell which registration has to go. Forgotten at the shutdown.
     pub fn set_cutoff(&self, cutoff: Arc<dyn Cutoff>) {
-        self.service.presence.set_cutoff(Some(cutoff));
+        self.service.set_cutoff(cutoff);
     }
 
     /// The HTTP interface. It has a fallback for all other paths, so another router that is merged must have none. How it
@@ -146,8 +147,7 @@ async fn open_store(dir: &DataDir, check: Check) -> Result<Arc<dyn Store>, Regis
 
 /// Saves when executors were seen, and looks at the age of the signing key, every so often.
 async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(every);
     loop {
         tokio::select! {
             biased;
@@ -162,6 +162,34 @@ async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Durat
             Err(error) => tracing::error!(%error, "the signing key was not looked at"),
         }
     }
+}
+
+/// Has cut what was opened with tokens that ended, every so often and when there is somebody new to tell.
+async fn token_watch(service: Arc<Service>, every: Duration, stop: CancellationToken) {
+    let mut ticks = ticks(every);
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = service.cutoff_was_set() => {}
+            _ = ticks.tick() => {}
+        }
+        match service.cut_ended().await {
+            Ok(_) => is_failing = false,
+            Err(error) if !is_failing => {
+                is_failing = true;
+                tracing::error!(%error, "tokens that ended could not be looked for; it is tried again");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 async fn save_seen(service: &Service) {

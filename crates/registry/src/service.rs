@@ -4,6 +4,7 @@
 //! presence, signatures from the keys. It must not know HTTP (no status, no header) and no SQL.
 
 mod connect;
+mod ended;
 mod near;
 mod refusal;
 mod register;
@@ -25,6 +26,8 @@ use crate::presence::{Slot, Tracker};
 use crate::store::Store;
 use crate::token::Role;
 
+use ended::Ended;
+
 pub use crate::auth::Denied;
 pub use refusal::Refusal;
 
@@ -36,6 +39,7 @@ pub struct Service {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) presence: Arc<Tracker>,
     pub(crate) keys: Arc<SigningKeys>,
+    ended: Ended,
     auth: Auth,
     clock: Arc<dyn Clock>,
     write_patience: Duration,
@@ -60,7 +64,8 @@ impl Service {
     ) -> Self {
         let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
         let started_at = clock.now();
-        Self { store, presence, keys, auth, clock, write_patience, started_at, public_url: RwLock::new(None) }
+        let (ended, public_url) = (Ended::default(), RwLock::new(None));
+        Self { store, presence, keys, ended, auth, clock, write_patience, started_at, public_url }
     }
 
     /// From now on tickets name this URL; before, none are given out.

@@ -108,6 +108,9 @@ pub trait Store: Send + Sync + 'static {
     /// Revokes a token, unless it was revoked before; its record, or none if there is no such token.
     fn revoke_token<'a>(&'a self, id: &'a TokenId, now: u64) -> Pending<'a, Option<TokenRecord>>;
 
+    /// Ids of the tokens that were revoked at `since` or later, or whose time ended at `since` or later and is over `now`.
+    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>>;
+
     /// Registers an instance of an executor: the registration that the instance has, or the new one, which from now on
     /// is the executor's current one. An instance whose registration was superseded keeps it, unless it takes over.
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration>;

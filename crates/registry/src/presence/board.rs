@@ -247,6 +247,13 @@ impl Board {
         self.waiters.remove(&waiter);
     }
 
+    /// Whether this registration is present, and reserved for this client.
+    pub fn stands(&self, waiter: WaiterId, registration: &RegistrationId) -> bool {
+        let seat = self.executors.get(registration).and_then(|executor| self.seats.get(executor));
+        let present = seat.and_then(|seat| seat.present.as_ref());
+        present.is_some_and(|present| present.slot.registration == *registration && present.hold.is_for(waiter))
+    }
+
     /// Why the executor is not to be had at the moment; none if it is.
     pub fn why(&self, executor: &ExecutorId) -> Option<Wait> {
         match self.seats.get(executor) {

@@ -8,9 +8,12 @@ use std::time::Duration;
 use exedra_proto::registry::{ConnectReply, ConnectRequest, MAX_WAIT_MS, Transport};
 use exedra_proto::ticket::{HARNESS_TICKET_SECS, Role as TicketRole};
 
+use tokio::time::Instant;
+
 use super::near::near;
 use super::{Refusal, Service};
 use crate::auth::Permit;
+use crate::presence::Grant;
 use crate::store::ExecutorRecord;
 
 /// Executors that are compared with an id that nobody has.
@@ -27,8 +30,7 @@ impl Service {
             return Err(self.unknown(permit).await?);
         };
         let patience = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
-        let grant = self.presence.acquire(&permit.executor, patience).await;
-        let grant = grant.map_err(|refused| with_saved(refused.into(), &known))?;
+        let grant = self.grant(permit, patience).await.map_err(|refusal| with_saved(refusal, &known))?;
         self.auth.confirm(permit).await?;
         let ticket = self.ticket(grant.slot(), TicketRole::Harness, permit, HARNESS_TICKET_SECS)?;
         let registration_id = grant.slot().registration.clone();
@@ -41,6 +43,18 @@ impl Service {
             url: ticket.url,
             expires_at: ticket.expires_at,
         })
+    }
+
+    /// The executor, unless it is there with a token that ended.
+    async fn grant(&self, permit: &Permit, patience: Duration) -> Result<Grant<'_>, Refusal> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let grant = self.presence.acquire(&permit.executor, left).await?;
+            if !self.cut_ended().await? || grant.stands() {
+                return Ok(grant);
+            }
+        }
     }
 
     async fn unknown(&self, permit: &Permit) -> Result<Refusal, Refusal> {

@@ -1,7 +1,7 @@
 //! Tokens made, listed and revoked, on a store that a server may be using at the same time.
 //!
 //! What a person asks for flows in, records flow out, and once the secret itself. What is revoked here is refused by the
-//! server from its next request on.
+//! server from its next request on, and what is open with it is cut within seconds.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use crate::token::{Pattern, Role, TokenHash};
 pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     tokens_are_found_by_their_hash_alone(&make().await).await;
     a_token_is_revoked_once(&make().await).await;
+    tokens_that_ended_are_found_by_when_they_did(&make().await).await;
     a_token_cannot_be_added_twice(&make().await).await;
     an_instance_keeps_its_registration(&make().await).await;
     another_instance_gets_the_next_epoch(&make().await).await;
@@ -89,6 +90,28 @@ async fn a_token_is_revoked_once(store: &impl Store) {
     assert_eq!(store.revoke_token(&id, 40).await.unwrap(), Some(revoked.clone()), "the first time stays");
     assert_eq!(store.revoke_token(&TokenId::new("tok-2"), 30).await.unwrap(), None);
     assert_eq!(store.token(&hash("1")).await.unwrap().unwrap().0, revoked);
+}
+
+async fn tokens_that_ended_are_found_by_when_they_did(store: &impl Store) {
+    let ends = [("tok-good", None, None), ("tok-expires", Some(50), None), ("tok-revoked", None, Some(60))];
+    for (id, expires_at, revoked_at) in ends {
+        let token = TokenRecord { expires_at, revoked_at, ..token(id, 10) };
+        store.add_token(&token, &hash(id)).await.unwrap();
+    }
+    let ended = async |since, now| {
+        let mut ids = store.ended_tokens(since, now).await.unwrap();
+        ids.sort();
+        ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ended(0, 49).await, ["tok-revoked"], "whatever the clock says now");
+    assert_eq!(ended(0, 50).await, ["tok-expires", "tok-revoked"]);
+    assert_eq!(ended(50, 90).await, ["tok-expires", "tok-revoked"]);
+    assert_eq!(ended(51, 90).await, ["tok-revoked"]);
+    assert_eq!(ended(60, 90).await, ["tok-revoked"]);
+    assert!(ended(61, 90).await.is_empty());
+    let both = TokenRecord { expires_at: Some(50), revoked_at: Some(60), ..token("tok-both", 10) };
+    store.add_token(&both, &hash("both")).await.unwrap();
+    assert_eq!(ended(50, 90).await, ["tok-both", "tok-expires", "tok-revoked"], "once");
 }
 
 async fn a_token_cannot_be_added_twice(store: &impl Store) {

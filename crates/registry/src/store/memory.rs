@@ -86,6 +86,17 @@ impl Store for MemoryStore {
         })
     }
 
+    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>> {
+        let is_ended = move |token: &TokenRecord| {
+            token.revoked_at.is_some_and(|at| at >= since)
+                || token.expires_at.is_some_and(|at| (since..=now).contains(&at))
+        };
+        self.read(move |records| {
+            let tokens = records.tokens.iter().map(|(token, _)| token);
+            tokens.filter(|token| is_ended(token)).map(|token| token.id.clone()).collect()
+        })
+    }
+
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
         self.write(move |records| {
             if !records.tokens.iter().any(|(token, _)| token.id == new.token) {

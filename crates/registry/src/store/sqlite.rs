@@ -103,6 +103,21 @@ impl Store for SqliteStore {
         })
     }
 
+    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>> {
+        Box::pin(async move {
+            let rows = sqlx::query(
+                "SELECT id FROM tokens WHERE revoked_at >= ? OR (expires_at >= ? AND expires_at <= ?) ORDER BY rowid",
+            )
+            .bind(from_time(since))
+            .bind(from_time(since))
+            .bind(from_time(now))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failure)?;
+            rows.iter().map(rows::token_id).collect()
+        })
+    }
+
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
         Box::pin(async move {
             let mut tx = self.begin().await?;

@@ -7,6 +7,8 @@ mod connect;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod ended;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod register;

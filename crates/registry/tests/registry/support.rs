@@ -54,6 +54,7 @@ pub fn config(dir: &Path, clock: &Arc<StandingClock>) -> RegistryConfig {
     config.clock = Arc::clone(clock) as Arc<dyn Clock>;
     config.write_patience = Duration::from_millis(300);
     config.reservation = Duration::from_secs(30);
+    config.token_watch = Duration::from_secs(3_600);
     config
 }
 
@@ -76,8 +77,14 @@ impl Site {
         (Self::start(config).await.unwrap(), dir)
     }
 
-    pub async fn start(mut config: RegistryConfig) -> Result<Self, RegistryError> {
+    pub async fn start(config: RegistryConfig) -> Result<Self, RegistryError> {
+        Self::start_after(config, 0).await
+    }
+
+    /// As many seconds after [`START`].
+    pub async fn start_after(mut config: RegistryConfig, seconds: u64) -> Result<Self, RegistryError> {
         let clock = StandingClock::new();
+        clock.advance(seconds);
         config.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         let registry = Registry::open(config).await?;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

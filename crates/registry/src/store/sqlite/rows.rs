@@ -23,7 +23,7 @@ pub fn to_time(number: i64) -> Result<u64, StoreError> {
 pub fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
     let optional = |column| row.try_get::<Option<i64>, _>(column).map_err(failure)?.map(to_time).transpose();
     Ok(TokenRecord {
-        id: TokenId::new(text(row, "id")?),
+        id: token_id(row)?,
         name: text(row, "name")?.to_owned(),
         role: Role::parse(text(row, "role")?).ok_or_else(|| damaged("a role"))?,
         executors: Pattern::parse(text(row, "executors")?).map_err(|_| damaged("a pattern"))?,
@@ -31,6 +31,11 @@ pub fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
         expires_at: optional("expires_at")?,
         revoked_at: optional("revoked_at")?,
     })
+}
+
+/// A token's id.
+pub fn token_id(row: &SqliteRow) -> Result<TokenId, StoreError> {
+    Ok(TokenId::new(text(row, "id")?))
 }
 
 /// The hash that is kept of a token.
