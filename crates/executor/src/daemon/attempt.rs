@@ -79,7 +79,7 @@ impl Attempt<'_> {
         match task.join_next().await {
             Some(Ok(served)) => ended(&served),
             _ => Some(Ended {
-                outcome: Outcome::Served { spoke: true, opened: false, lasted: Duration::ZERO, ending: Ending::Other },
+                outcome: Outcome::Served { opened: false, lasted: Duration::ZERO, ending: Ending::Other },
                 text: "internal error while serving the connection".to_owned(),
                 hint: None,
             }),
@@ -107,7 +107,7 @@ fn ended(served: &Served) -> Option<Ended> {
         Some(CloseReason::Replaced) => Ending::Replaced,
         _ => Ending::Other,
     };
-    let Served { spoke, opened, lasted, .. } = *served;
-    let outcome = Outcome::Served { spoke, opened, lasted, ending };
+    let Served { opened, lasted, .. } = *served;
+    let outcome = Outcome::Served { opened, lasted, ending };
     Some(Ended { outcome, text: disconnect.to_string(), hint: disconnect.hint() })
 }

@@ -11,15 +11,15 @@ use exedra_link::error::Class;
 
 /// How often a refused token is tried again before the first success.
 pub const AUTH_RETRIES: u32 = 5;
-/// The pause after a connection that ended in good order before its client had said a word: clients do vanish that early,
-/// but a rendezvous that closes every connection must not make us spin.
-const UNSPOKEN_PAUSE: Duration = Duration::from_millis(50);
-/// The same, after [`UNSPOKEN_LIMIT`] of them in a row.
-const UNSPOKEN_LONG_PAUSE: Duration = Duration::from_secs(1);
-/// So many short connections without a word may be clients; more are a rendezvous that does not work.
-const UNSPOKEN_LIMIT: u32 = 20;
+/// The pause after a connection that ended in good order before its client had opened a session: clients do vanish that
+/// early, but a rendezvous that closes every connection must not make us spin.
+const UNOPENED_PAUSE: Duration = Duration::from_millis(50);
+/// The same, after [`UNOPENED_LIMIT`] of them in a row.
+const UNOPENED_LONG_PAUSE: Duration = Duration::from_secs(1);
+/// So many short connections without a session may be clients; more are a rendezvous that does not work.
+const UNOPENED_LIMIT: u32 = 20;
 /// A connection that lasted this long was waiting for its client, which is all that it is for.
-const UNSPOKEN_SHORT: Duration = Duration::from_millis(500);
+const UNOPENED_SHORT: Duration = Duration::from_millis(500);
 /// Longest pause that a registry can ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -57,8 +57,6 @@ pub enum Outcome {
     },
     /// A connection was served.
     Served {
-        /// Whether anything came from a client.
-        spoke: bool,
         /// Whether a client opened or resumed a session.
         opened: bool,
         /// How long it lasted.
@@ -105,14 +103,14 @@ pub struct Judge {
     pauses: Pauses,
     registered: bool,
     refusals: u32,
-    /// Short connections in a row that ended in good order without a word.
-    unspoken: u32,
+    /// Short connections in a row that ended in good order without a session.
+    unopened: u32,
 }
 
 impl Judge {
     /// Before the first attempt.
     pub fn new(pauses: Pauses) -> Self {
-        Self { pauses, registered: false, refusals: 0, unspoken: 0 }
+        Self { pauses, registered: false, refusals: 0, unopened: 0 }
     }
 
     /// Judges an attempt; `random` is from 0 to 1.
@@ -123,7 +121,7 @@ impl Judge {
                 self.was_registered();
                 self.pause(random, retry_after)
             }
-            Outcome::Served { spoke, opened, lasted, ending } => {
+            Outcome::Served { opened, lasted, ending } => {
                 self.was_registered();
                 let in_good_order = ending == Ending::GoodOrder;
                 let worked = in_good_order || lasted >= self.pauses.stable || opened;
@@ -131,19 +129,19 @@ impl Judge {
                 if worked && ending != Ending::Replaced {
                     self.pauses.passing.reset();
                 }
-                if in_good_order { Decision::Retry(self.next_client(spoke, lasted)) } else { self.pause(random, None) }
+                if in_good_order { Decision::Retry(self.next_client(opened, lasted)) } else { self.pause(random, None) }
             }
         }
     }
 
     /// The pause before the next client.
-    fn next_client(&mut self, spoke: bool, lasted: Duration) -> Duration {
-        if spoke || lasted >= UNSPOKEN_SHORT {
-            self.unspoken = 0;
+    fn next_client(&mut self, opened: bool, lasted: Duration) -> Duration {
+        if opened || lasted >= UNOPENED_SHORT {
+            self.unopened = 0;
             return Duration::ZERO;
         }
-        self.unspoken = self.unspoken.saturating_add(1);
-        if self.unspoken > UNSPOKEN_LIMIT { UNSPOKEN_LONG_PAUSE } else { UNSPOKEN_PAUSE }
+        self.unopened = self.unopened.saturating_add(1);
+        if self.unopened > UNOPENED_LIMIT { UNOPENED_LONG_PAUSE } else { UNOPENED_PAUSE }
     }
 
     fn unregistered(&mut self, class: Class, retry_after: Option<Duration>, random: f64) -> Decision {
@@ -190,8 +188,8 @@ mod tests {
         Outcome::Unregistered { class, retry_after: None }
     }
 
-    fn served(spoke: bool, opened: bool, lasted: Duration, ending: Ending) -> Outcome {
-        Outcome::Served { spoke, opened, lasted, ending }
+    fn served(opened: bool, lasted: Duration, ending: Ending) -> Outcome {
+        Outcome::Served { opened, lasted, ending }
     }
 
     fn secs(judge: &mut Judge, outcome: Outcome) -> f64 {
@@ -250,19 +248,18 @@ mod tests {
         for _ in 0..4 {
             secs(&mut judge, failed(Class::Retry));
         }
-        assert_eq!(secs(&mut judge, served(true, true, SHORT, Ending::GoodOrder)), 0.0);
-        assert_eq!(secs(&mut judge, served(true, false, SHORT, Ending::GoodOrder)), 0.0);
+        assert_eq!(secs(&mut judge, served(true, SHORT, Ending::GoodOrder)), 0.0);
         assert_eq!(secs(&mut judge, failed(Class::Retry)), 1.0);
     }
 
     #[test]
-    fn a_good_order_in_which_nobody_spoke_is_no_hot_loop_and_no_outage() {
+    fn a_good_order_without_a_session_is_no_hot_loop_and_no_outage() {
         let mut judge = judge();
-        let silent = served(false, false, SHORT, Ending::GoodOrder);
+        let silent = served(false, SHORT, Ending::GoodOrder);
         let pauses: Vec<f64> = (0..30).map(|_| secs(&mut judge, silent)).collect();
         assert!(pauses[..20].iter().all(|pause| *pause == 0.05));
         assert!(pauses[20..].iter().all(|pause| *pause == 1.0));
-        let waited_for_a_client = served(false, false, UNSPOKEN_SHORT, Ending::GoodOrder);
+        let waited_for_a_client = served(false, UNOPENED_SHORT, Ending::GoodOrder);
         assert_eq!(secs(&mut judge, waited_for_a_client), 0.0);
         assert_eq!(secs(&mut judge, silent), 0.05);
         assert_eq!(secs(&mut judge, failed(Class::Retry)), 1.0);
@@ -271,7 +268,7 @@ mod tests {
     #[test]
     fn a_connection_that_worked_begins_anew() {
         let lasting = Duration::from_secs(60);
-        for worked in [served(true, true, SHORT, Ending::Other), served(false, false, lasting, Ending::Other)] {
+        for worked in [served(true, SHORT, Ending::Other), served(false, lasting, Ending::Other)] {
             let mut judge = judge();
             for _ in 0..4 {
                 secs(&mut judge, failed(Class::Retry));
@@ -280,8 +277,8 @@ mod tests {
         }
         let mut judge = judge();
         secs(&mut judge, failed(Class::Retry));
-        assert_eq!(secs(&mut judge, served(true, false, SHORT, Ending::Other)), 2.0);
-        assert_eq!(secs(&mut judge, served(true, true, SHORT, Ending::Replaced)), 4.0);
+        assert_eq!(secs(&mut judge, served(false, SHORT, Ending::Other)), 2.0);
+        assert_eq!(secs(&mut judge, served(true, SHORT, Ending::Replaced)), 4.0);
     }
 
     #[test]
