@@ -133,7 +133,9 @@ impl RegisterError {
     /// What a person can do, if anything.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Credential(_) => Some("set the variable to a token of `exedra token create --role executor`"),
+            Self::Credential(_) => {
+                Some("give it a token of `exedra token create --role executor`, in the variable or in the token file")
+            }
             Self::Auth { status: 401, .. } => Some("the token is wrong, revoked or expired; create a new one"),
             Self::Auth { .. } => Some("the token is good, but not for registering this executor id"),
             Self::Status { status: 404, .. } => Some("does the base URL name a registry?"),
@@ -237,7 +239,9 @@ impl ConnectError {
             Self::Credential(_) => Some("set EXEDRA_TOKEN to a token of `exedra token create --role client`"),
             Self::Auth { status: 401, .. } => Some("the token is wrong, revoked or expired; create a new one"),
             Self::Auth { .. } => Some("the token is good, but not for this executor"),
-            Self::Unknown { .. } => Some("check the id; start it there with `exedra exec-server --remote` if it never ran"),
+            Self::Unknown { .. } => {
+                Some("check the id; start it there with `exedra exec-server --remote` if it never ran")
+            }
             Self::Offline { .. } => {
                 Some("start it there with `exedra exec-server --remote`, or wait longer with --wait")
             }
