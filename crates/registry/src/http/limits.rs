@@ -23,9 +23,9 @@ pub async fn json<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<T, Pr
     };
     match bytes.trim_ascii_start().first() {
         None => return Err(Problem::body_invalid(format!("the body is empty; {wanted}"))),
+        Some(b'{') => {}
         // An array would be read as the members' values in their order.
-        Some(b'[') => return Err(Problem::body_invalid(format!("the body is an array; {wanted}"))),
-        Some(_) => {}
+        Some(_) => return Err(Problem::body_invalid(format!("the body is no JSON object; {wanted}"))),
     }
     serde_json::from_slice(&bytes).map_err(|error| {
         // Its text can repeat a value of the body; where it is wrong is enough.

@@ -74,6 +74,9 @@ impl From<Refusal> for Problem {
                 "the executor_id in the body is not the one in the path",
             ),
             Refusal::Incomplete(member) => Self::body_invalid(format!("the member {member} of the body is empty")),
+            Refusal::TooLong { what, limit } => {
+                Self::body_invalid(format!("{what} of the body is longer than {limit} bytes"))
+            }
             Refusal::Unknown { near } => {
                 let mut problem =
                     Self::new(StatusCode::NOT_FOUND, code::EXECUTOR_UNKNOWN, "no executor of that id ever registered");

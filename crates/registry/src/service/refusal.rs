@@ -15,6 +15,13 @@ pub enum Refusal {
     OtherExecutor,
     /// A part of the request is missing; the text says which.
     Incomplete(&'static str),
+    /// A part of the request is longer than it may be.
+    TooLong {
+        /// Which.
+        what: &'static str,
+        /// In bytes.
+        limit: usize,
+    },
     /// No such executor ever registered.
     Unknown {
         /// Those with nearly that id.

@@ -23,6 +23,10 @@ use crate::token::Role;
 /// The newest instance counts as gone when it was away for this long, in seconds: more than any stock executor's pause
 /// between two attempts.
 const GONE_AFTER: u64 = 60;
+/// Longest idempotency id and longest name, in bytes.
+const MAX_TEXT: usize = 256;
+/// Longest labels and metadata together, in bytes of JSON.
+const MAX_DESCRIPTION: usize = 8 * 1024;
 /// Pause between two attempts at a store that cannot answer.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,9 +42,7 @@ impl Service {
         if request.executor_id != permit.executor.as_str() {
             return Err(Refusal::OtherExecutor);
         }
-        if request.idempotency_id.trim().is_empty() {
-            return Err(Refusal::Incomplete("idempotency_id"));
-        }
+        check(&request)?;
         let registration = self.registration(permit, request).await?;
         self.presence.learn(&permit.executor, &registration.id, registration.epoch);
         let slot = Slot { registration: registration.id, epoch: registration.epoch };
@@ -92,6 +94,24 @@ impl Service {
         let last = last.into_iter().flatten().max().unwrap_or_default();
         self.clock.now().saturating_sub(last) >= GONE_AFTER
     }
+}
+
+/// Refuses what is empty or too long to be kept.
+fn check(request: &RegisterRequest) -> Result<(), Refusal> {
+    if request.idempotency_id.trim().is_empty() {
+        return Err(Refusal::Incomplete("idempotency_id"));
+    }
+    let name = request.name.as_deref().unwrap_or_default();
+    for (what, text) in [("the member idempotency_id", request.idempotency_id.as_str()), ("the member name", name)] {
+        if text.len() > MAX_TEXT {
+            return Err(Refusal::TooLong { what, limit: MAX_TEXT });
+        }
+    }
+    let labels: Value = request.labels.clone().into_iter().collect();
+    if labels.to_string().len() + request.metadata.to_string().len() > MAX_DESCRIPTION {
+        return Err(Refusal::TooLong { what: "the JSON of the members labels and metadata", limit: MAX_DESCRIPTION });
+    }
+    Ok(())
 }
 
 /// Attempts until it works, fails for good, or `patience` is over.

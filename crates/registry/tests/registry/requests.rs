@@ -41,7 +41,7 @@ async fn methods_that_a_path_does_not_know() {
 async fn a_body_may_have_64_kib() {
     let (site, _dir) = site().await;
     let path = "/cloud/executor/box/register";
-    let empty = r#"{"idempotency_id":"i","executor_id":"box","name":""}"#;
+    let empty = r#"{"idempotency_id":"i","executor_id":"box","unknown":""}"#;
     let body = |size: usize| empty.replace("\"\"}", &format!("\"{}\"}}", "a".repeat(size - empty.len())));
     assert_eq!(site.post(path, &site.admin, body(MAX_BODY_BYTES)).await.status(), 200);
     refusal(site.post(path, &site.admin, body(MAX_BODY_BYTES + 1)).await, 413, "body_too_large").await;
@@ -54,6 +54,46 @@ async fn a_body_may_have_64_kib() {
     );
     let answer = raw(&site, &format!("{head}{}", "a".repeat(MAX_BODY_BYTES + 1))).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_is_an_object() {
+    let (site, _dir) = site().await;
+    for path in ["/cloud/executor/box/register", "/v1/executors/box/connect"] {
+        for body in ["[]", " [null,[],0]", r#"["i","box",null,{},{}]"#, "null", "\"i\"", "1", "x"] {
+            let detail = refusal(site.post(path, &site.admin, body).await, 400, "body_invalid").await;
+            assert!(detail.message.unwrap().contains("no JSON object"), "{path} {body}");
+        }
+    }
+    let body = format!("\r\n\t {}", crate::support::register_body("box", "i"));
+    assert_eq!(site.post("/cloud/executor/box/register", &site.admin, body).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_registration_is_short() {
+    let (site, _dir) = site().await;
+    let send = async |instance: usize, name: usize, label: usize, metadata: usize| {
+        let body = serde_json::json!({
+            "idempotency_id": "i".repeat(instance),
+            "executor_id": "box",
+            "name": "n".repeat(name),
+            "labels": {"": "l".repeat(label)},
+            "metadata": "m".repeat(metadata),
+        });
+        site.post("/cloud/executor/box/register", &site.admin, body.to_string()).await
+    };
+    // `{"":""}` and `""` are 9 bytes.
+    assert_eq!(send(256, 256, 4096, 8192 - 4096 - 9).await.status(), 200);
+    let too_long = [
+        (257, 0, 0, 0, "idempotency_id"),
+        (1, 257, 0, 0, "name"),
+        (1, 0, 4096, 8192 - 4096 - 8, "labels and metadata"),
+    ];
+    for (instance, name, label, metadata, what) in too_long {
+        let detail = refusal(send(instance, name, label, metadata).await, 400, "body_invalid").await;
+        let message = detail.message.unwrap();
+        assert!(message.contains(what) && message.contains("longer than"), "{message}");
+    }
 }
 
 #[tokio::test]
