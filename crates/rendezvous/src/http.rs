@@ -14,8 +14,8 @@ use bytes::Bytes;
 use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
 use exedra_proto::ticket::{REJECTION_HEADER, Rejection};
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -46,7 +46,7 @@ pub struct Shared {
 
 /// The one route.
 pub fn router(shared: Arc<Shared>) -> Router {
-    Router::new().route("/rendezvous/{registration_id}", get(meet)).with_state(shared)
+    Router::new().route("/rendezvous/{registration_id}", get(meet).fallback(wrong_method)).with_state(shared)
 }
 
 /// Seconds since 1970.
@@ -137,6 +137,13 @@ fn upgrade_required() -> Response<Body> {
     response
 }
 
+async fn wrong_method() -> Response<Body> {
+    let mut response =
+        problem(StatusCode::METHOD_NOT_ALLOWED, code::METHOD_NOT_ALLOWED, "this is a websocket endpoint: GET alone");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    response
+}
+
 fn rejected(rejection: Rejection) -> Response<Body> {
     let (code, message) = match rejection {
         Rejection::ExecutorAway => (code::ENVIRONMENT_OFFLINE, "the executor is not connected at the moment"),
@@ -165,12 +172,25 @@ fn problem(status: StatusCode, code: &str, message: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use std::sync::RwLock;
+
+    use exedra_proto::ids::RegistrationId;
+    use exedra_proto::plane::Presence;
+    use exedra_proto::ticket::{KeyRing, SigningKey};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
     use tokio::task::JoinSet;
 
     use super::*;
+
+    struct Nobody;
+
+    impl Presence for Nobody {
+        fn online(&self, _: &RegistrationId, _: u64) {}
+        fn held(&self, _: &RegistrationId) {}
+        fn offline(&self, _: &RegistrationId, _: u64) {}
+    }
 
     #[tokio::test]
     async fn a_connection_accepted_over_tcp_is_taken_as_such_and_sends_at_once() {
@@ -195,5 +215,29 @@ mod tests {
         let head = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
         assert_eq!(finds.recv().await.unwrap(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn another_method_is_told_which_one_is_served() {
+        let ring = Arc::new(RwLock::new(KeyRing::new(vec![SigningKey::generate(0).unwrap()])));
+        let shared = Shared {
+            gate: Gate::new(ring, 0),
+            hub: Arc::new(Hub::new(1, Arc::new(Nobody))),
+            tasks: Tasks::new(),
+            times: Times::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(async move { axum::serve(listener, router(Arc::new(shared))).await.unwrap() });
+        stream.write_all(b"POST /rendezvous/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 405 "), "{answer}");
+        assert_eq!(head.lines().filter(|line| line.starts_with("allow: GET")).count(), 1, "{answer}");
+        let body: ErrorBody = serde_json::from_str(body).unwrap();
+        assert_eq!(body.error.code.as_deref(), Some(code::METHOD_NOT_ALLOWED));
+        assert!(body.error.message.is_some());
     }
 }
