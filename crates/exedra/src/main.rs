@@ -20,7 +20,12 @@ mod terminal;
 
 fn main() -> ExitCode {
     let done = match cli::parse() {
-        Ok(cli) => commands::run(cli.command),
+        Ok(cli) => {
+            if matches!(cli.command, cli::Command::Serve(_)) {
+                runtime::take_descriptors();
+            }
+            commands::run(cli.command)
+        }
         Err(exit) => return exit.into(),
     };
     match done {

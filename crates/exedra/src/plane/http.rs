@@ -3,6 +3,8 @@
 //! In flow a listener and a router, out flow answers and upgraded connections, which then belong to the router's owner.
 //! Knows no path and no body.
 
+mod descriptors;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,8 +23,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// Connections that speak HTTP at a time: 4,096. More wait in the kernel's queue until one ends; websockets do not count
-/// once they are upgraded, the rendezvous has a limit of its own.
+use descriptors::Acceptance;
+
+/// Connections that speak HTTP at a time: 4,096, or fewer if the system gives us few file descriptors. More wait in the
+/// kernel's queue until one ends; websockets do not count once they are upgraded, the rendezvous has a limit of its own.
 const MAX_CONNECTIONS: usize = 4_096;
 /// How long a client may take for the head of a request, and be idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,9 +42,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the system refused to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client may take; tests make it short.
+/// How many clients there may be, and how long they may take; tests make it short.
 #[derive(Clone, Copy, Debug)]
-struct Times {
+struct Limits {
+    /// [`MAX_CONNECTIONS`], or fewer.
+    connections: usize,
     /// [`HEAD_TIMEOUT`].
     head: Duration,
     /// [`TURN_TIMEOUT`].
@@ -70,14 +76,17 @@ impl HttpServer {
     /// # Errors
     /// The listener has no address.
     pub fn start(listener: TcpListener, router: Router) -> io::Result<Self> {
-        Self::start_with(Times { head: HEAD_TIMEOUT, turn: TURN_TIMEOUT }, listener, router)
+        let descriptors = descriptors::limit();
+        let connections = descriptors::connections(descriptors, MAX_CONNECTIONS);
+        tracing::debug!(descriptors, connections, "connections that may speak HTTP at a time");
+        Self::start_with(Limits { connections, head: HEAD_TIMEOUT, turn: TURN_TIMEOUT }, listener, router)
     }
 
-    fn start_with(times: Times, listener: TcpListener, router: Router) -> io::Result<Self> {
+    fn start_with(limits: Limits, listener: TcpListener, router: Router) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, router, times, stop.clone()));
+        tasks.spawn(accept(listener, router, limits, stop.clone()));
         Ok(Self { address, stop, tasks })
     }
 
@@ -93,9 +102,10 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, times: Times, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
+    let mut acceptance = Acceptance::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -108,14 +118,19 @@ async fn accept(listener: TcpListener, router: Router, times: Times, stop: Cance
         };
         match accepted {
             (Ok(place), Ok((stream, _))) => {
+                if acceptance.is_new(true) {
+                    tracing::info!("accepting again");
+                }
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve(stream, router, times, stop).await;
+                    serve(stream, router, limits, stop).await;
                     drop(place);
                 });
             }
             (_, Err(error)) => {
-                tracing::warn!(%error, "cannot accept");
+                if acceptance.is_new(false) {
+                    tracing::warn!(%error, "cannot accept; clients wait until that is over");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             (Err(_), Ok(_)) => break,
@@ -126,7 +141,7 @@ async fn accept(listener: TcpListener, router: Router, times: Times, stop: Cance
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve(stream: TcpStream, router: Router, times: Times, stop: CancellationToken) {
+async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection that is gone already");
         return;
@@ -135,7 +150,7 @@ async fn serve(stream: TcpStream, router: Router, times: Times, stop: Cancellati
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(times.head)
+        .header_read_timeout(limits.head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
     let turn = watch::Sender::new(Turn::Client(Instant::now()));
@@ -155,7 +170,7 @@ async fn serve(stream: TcpStream, router: Router, times: Times, stop: Cancellati
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = overdue(turn.subscribe(), times.turn) => {
+        () = overdue(turn.subscribe(), limits.turn) => {
             tracing::debug!("a client that takes no answer is cut");
             return;
         }
@@ -195,12 +210,13 @@ mod tests {
 
     use super::*;
 
-    const TIMES: Times = Times { head: Duration::from_millis(200), turn: Duration::from_millis(600) };
+    const LIMITS: Limits =
+        Limits { connections: 16, head: Duration::from_millis(200), turn: Duration::from_millis(600) };
     const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
 
     async fn server(router: Router) -> HttpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        HttpServer::start_with(TIMES, listener, router).unwrap()
+        HttpServer::start_with(LIMITS, listener, router).unwrap()
     }
 
     /// What comes back for `request` until the server closes.
