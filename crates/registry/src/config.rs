@@ -23,6 +23,7 @@ pub struct RegistryConfig {
     /// The signing key is replaced at this age.
     pub key_max_age: Duration,
     /// For how long an executor is kept for a client that was given a ticket and has not come yet.
+    /// A client that died on its way blocks the executor for so long.
     pub reservation: Duration,
     /// How long a registration waits for a store that is busy or full, before it is answered 503.
     pub write_patience: Duration,
@@ -41,7 +42,7 @@ impl RegistryConfig {
             purpose: "exedra serve".to_owned(),
             clock: Arc::new(SystemClock),
             key_max_age: Duration::from_secs(7 * 24 * 60 * 60),
-            reservation: Duration::from_secs(5),
+            reservation: Duration::from_secs(2),
             write_patience: Duration::from_secs(5),
             housekeeping: Duration::from_secs(60),
             token_watch: Duration::from_secs(2),

@@ -2,7 +2,7 @@
 //!
 //! In come the rendezvous' reports and the clients' wishes with the time as a parameter, out come [`Effect`]s in the
 //! order in which they have to be carried out. A client that an executor is granted keeps it for a while, the
-//! reservation, until the rendezvous reports it held. It knows no task and no clock.
+//! reservation, until the rendezvous reports it held, and also if the executor is away for a moment. It knows no task and no clock.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -92,6 +92,8 @@ struct Seat {
     /// The highest epoch that was ever online.
     fence: u64,
     present: Option<Present>,
+    /// The grant of a registration that went offline before the client came; good if it is back before that lapses.
+    promise: Option<Present>,
     line: VecDeque<WaiterId>,
     last_seen: Option<u64>,
     /// `last_seen` has to be saved.
@@ -164,7 +166,11 @@ impl Board {
         if !seat.present.as_ref().is_some_and(is_reserved) {
             seat.vacate();
             let slot = Slot { registration: registration.clone(), epoch };
-            seat.present = Some(Present { slot, hold: Hold::Free });
+            let promise = seat.promise.take().filter(|promise| promise.slot == slot && promise.hold.is_promised(now));
+            // The first in line has to watch the reservation.
+            let watcher = seat.line.front().filter(|_| promise.is_some());
+            effects.extend(watcher.map(|first| Effect::Wake(*first)));
+            seat.present = Some(promise.unwrap_or(Present { slot, hold: Hold::Free }));
         }
         seat.advance(now, &mut effects);
         effects
@@ -181,7 +187,7 @@ impl Board {
     /// The rendezvous says: no longer connected.
     pub fn offline(&mut self, registration: &RegistrationId, now: Now) {
         if let Some(seat) = self.seat_of(registration) {
-            seat.vacate();
+            seat.promise = seat.vacate().filter(|present| present.hold.is_promised(now));
             seat.see(now);
         }
     }
@@ -235,6 +241,7 @@ impl Board {
             Some(Present { hold: hold @ Hold::Reserved { .. }, .. }) if hold.is_for(waiter) => *hold = Hold::Free,
             _ => {}
         }
+        seat.promise.take_if(|promise| promise.hold.is_for(waiter));
         seat.advance(now, &mut effects);
         if was_first && effects.is_empty() {
             effects.extend(seat.line.front().map(|first| Effect::Wake(*first)));
@@ -292,6 +299,11 @@ impl Board {
 }
 
 impl Hold {
+    /// Whether a client took note of the grant, and may still come.
+    fn is_promised(&self, now: Now) -> bool {
+        matches!(self, Self::Reserved { until: Some(until), .. } if *until > now.instant)
+    }
+
     fn is_for(&self, client: WaiterId) -> bool {
         matches!(self, Self::Reserved { waiter, .. } if *waiter == client)
     }

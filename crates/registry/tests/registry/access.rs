@@ -63,8 +63,9 @@ async fn each_token_reaches_as_far_as_it_should() {
         for ((path, body), expected) in endpoints().into_iter().zip(expected) {
             assert_eq!(status(&site, path, &token, &body).await, expected, "{caller} at {path}");
             let registration = site.register("box", "instance").await.id;
-            site.presence().offline(&exedra_proto::ids::RegistrationId::new(registration.clone()), 0);
-            site.presence().online(&exedra_proto::ids::RegistrationId::new(registration), 1);
+            let registration = exedra_proto::ids::RegistrationId::new(registration);
+            site.presence().online(&registration, 1);
+            site.served(&registration);
         }
     }
 }

@@ -28,8 +28,7 @@ async fn the_ticket_is_good_for_one_websocket_within_a_minute() {
     assert_eq!((&claims.registration, &claims.token), (&registration, &new.record.id));
     assert_eq!((claims.issued_at, claims.expires_at), (START, START + 60));
     assert!(reply.url.expose().contains("role=harness"));
-    site.presence().offline(&registration, 0);
-    site.presence().online(&registration, 1);
+    site.served(&registration);
     let second = site.connect("box", 0).await;
     assert_ne!(site.verify(second.url.expose()).unwrap().ticket_id, claims.ticket_id);
 }
@@ -99,8 +98,7 @@ async fn the_line_is_served_in_its_order() {
         for done in 0..3 {
             site.waiting(3 - done).await;
             assert_eq!(served.lock().unwrap().len(), done, "one client at a time");
-            site.presence().offline(&registration, 0);
-            site.presence().online(&registration, 1);
+            site.served(&registration);
             crate::support::until(|| served.lock().unwrap().len() == done + 1).await;
             site.presence().held(&registration);
         }
@@ -123,8 +121,7 @@ async fn a_client_that_hangs_up_leaves_the_line() {
     };
     gone.await;
     site.waiting(0).await;
-    site.presence().offline(&registration, 0);
-    site.presence().online(&registration, 1);
+    site.served(&registration);
     site.connect("box", 0).await;
 }
 
@@ -167,8 +164,7 @@ async fn transports_that_we_have_not_are_refused() {
     let registration = site.executor("box").await;
     let post = async |transports: serde_json::Value| {
         let body = json!({ "transports": transports }).to_string();
-        site.presence().offline(&registration, 0);
-        site.presence().online(&registration, 1);
+        site.served(&registration);
         site.post("/v1/executors/box/connect", &site.admin, body).await
     };
     refusal(post(json!(["noise", "relay"])).await, 400, "transport_unsupported").await;

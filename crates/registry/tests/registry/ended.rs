@@ -121,8 +121,7 @@ async fn an_executor_whose_token_was_revoked_is_granted_to_nobody() {
     *rendezvous.open.lock().unwrap() = Some(open);
     site.presence().online(&registration, 1);
     site.connect("box", 0).await;
-    site.presence().offline(&registration, 0);
-    site.presence().online(&registration, 1);
+    site.served(&registration);
     revoke(&site, &token).await;
     refusal(site.connect_raw("box", 0).await, 409, "environment_offline").await;
     assert_eq!(rendezvous.told(), ids(&[&token]));

@@ -147,6 +147,13 @@ impl Site {
         registration
     }
 
+    /// A client came, and is gone; the executor is back.
+    pub fn served(&self, registration: &RegistrationId) {
+        self.presence().held(registration);
+        self.presence().offline(registration, 0);
+        self.presence().online(registration, 1);
+    }
+
     pub fn presence(&self) -> Arc<dyn Presence> {
         self.registry.presence()
     }

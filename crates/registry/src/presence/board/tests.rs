@@ -181,6 +181,57 @@ fn a_grant_that_nobody_knows_of_yet_is_not_lost() {
 }
 
 #[test]
+fn a_ticket_outlasts_a_moment_without_the_executor() {
+    let mut stage = Stage::known();
+    stage.online("r", 1);
+    let (a, b) = (stage.join(), stage.join());
+    assert_eq!(stage.ask(a), granted("r", 1));
+    stage.board.settle(a);
+    stage.ask(b);
+    for seconds in [1, 3] {
+        stage.seconds = seconds;
+        stage.offline("r");
+        assert_eq!(stage.ask(b), waiting(Wait::Away { last_seen: Some(1_000 + seconds) }));
+        assert_eq!(stage.online("r", 1), [Effect::Wake(b)], "to watch, and not for a ticket of its own");
+        let until = stage.start + Duration::from_secs(5);
+        assert_eq!(stage.ask(b), Answer::Waiting { why: Wait::Held { since: 1_000 }, until: Some(until) });
+    }
+    stage.seconds = 4;
+    stage.held("r");
+    stage.offline("r");
+    assert_eq!(stage.online("r", 1), [Effect::Wake(b)]);
+    assert_eq!(stage.ask(b), granted("r", 1), "the first came, and is gone");
+}
+
+#[test]
+fn a_ticket_does_not_outlast_its_time_its_client_or_the_instance() {
+    let mut stage = Stage::known();
+    let granted_and_away = |stage: &mut Stage| {
+        stage.online("r", 1);
+        let (a, b) = (stage.join(), stage.join());
+        assert_eq!(stage.ask(a), granted("r", 1));
+        stage.offline("r");
+        (a, b)
+    };
+    let (a, b) = granted_and_away(&mut stage);
+    stage.board.settle(a);
+    stage.seconds += 5;
+    assert_eq!(stage.online("r", 1), [Effect::Wake(b)]);
+    assert_eq!(stage.ask(b), granted("r", 1), "it lapsed");
+    stage.leave(b);
+    let (a, b) = granted_and_away(&mut stage);
+    assert_eq!(stage.leave(a), [], "nothing to wake for");
+    assert_eq!(stage.online("r", 1), [Effect::Wake(b)]);
+    assert_eq!(stage.ask(b), granted("r", 1), "it was given back");
+    stage.leave(b);
+    let (a, b) = granted_and_away(&mut stage);
+    stage.board.settle(a);
+    stage.learn("s", 2);
+    assert!(stage.online("s", 2).contains(&Effect::Wake(b)));
+    assert_eq!(stage.ask(b), granted("s", 2), "the ticket is for the older");
+}
+
+#[test]
 fn a_newer_instance_cuts_the_older_when_it_comes_online() {
     let mut stage = Stage::known();
     stage.online("r", 1);
