@@ -3,11 +3,14 @@
 //! In flow pieces of output, the exit and the close, and word of what has been delivered; out flow events in order of
 //! their number, answers to `process/read`, and whether the pipes may be read further. Pure: no tokio, no clock.
 //!
-//! Invariants: numbers have no gaps; output that nobody has been given is never dropped; an event still to be notified
+//! Delivered is what was handed to an attached peer, and what a reader confirms by asking for what comes after it: an
+//! answer may be lost on its way, so what it holds is not delivered by being in it.
+//!
+//! Invariants: numbers have no gaps; output that is not delivered is never dropped; an event still to be notified
 //! is never evicted; the memory held is bounded by the constants below plus one piece per stream.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use bytes::Bytes;
 use exedra_proto::process::OutputStream;
@@ -44,6 +47,8 @@ pub struct Log {
     in_flight: usize,
     attached: bool,
     cursor: u64,
+    /// Up to here everything has been confirmed by a reader.
+    confirmed: u64,
     exited: Option<Exit>,
     closed: Option<u64>,
 }
@@ -89,6 +94,7 @@ impl Log {
             in_flight: 0,
             attached,
             cursor: 1,
+            confirmed: 0,
             exited: None,
             closed: None,
         }
@@ -173,13 +179,11 @@ impl Log {
         self.evict();
     }
 
-    /// Answers a read of what comes after `after`. What it returns counts as delivered.
+    /// Answers a read of what comes after `after`, which confirms everything up to there. What it returns is confirmed
+    /// by a later one, so that an answer that was lost can be asked for again.
     pub fn read(&mut self, after: u64, max_bytes: Option<usize>) -> Reading {
+        self.confirm(after);
         let chunks = self.select(after, max_bytes);
-        for (seq, ..) in &chunks {
-            self.mark_delivered(*seq);
-        }
-        self.evict();
         let next_seq = chunks.last().map_or(self.next_seq, |(seq, ..)| seq + 1);
         let exit_is_news = self.exited.is_some_and(|exit| exit.seq > after);
         Reading {
@@ -234,6 +238,20 @@ impl Log {
             }
         }
         chunks
+    }
+
+    fn confirm(&mut self, after: u64) {
+        let last = after.min(self.next_seq - 1);
+        if last <= self.confirmed {
+            return;
+        }
+        let range = (Excluded(self.confirmed), Included(last));
+        let confirmed: Vec<u64> = self.chunks.range(range).map(|(seq, _)| *seq).collect();
+        for seq in confirmed {
+            self.mark_delivered(seq);
+        }
+        self.confirmed = last;
+        self.evict();
     }
 
     fn mark_delivered(&mut self, seq: u64) {

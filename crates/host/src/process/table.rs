@@ -92,7 +92,8 @@ impl Table {
         Ok(())
     }
 
-    /// Reads retained output, waiting for some if asked to. What is returned counts as delivered.
+    /// Reads retained output, waiting for some if asked to. What it asks to come after counts as delivered, what it
+    /// returns does not yet.
     ///
     /// # Errors
     /// There is no such process.
