@@ -27,10 +27,11 @@ pub struct RegistryConfig {
     pub reservation: Duration,
     /// How long a registration waits for a store that is busy or full, before it is answered 503.
     pub write_patience: Duration,
-    /// Time between two rounds of housekeeping: `last_seen` is saved, the signing key's age looked at. So much of
-    /// `last_seen` is lost at most.
+    /// Time between two rounds of housekeeping: `last_seen` is saved, the signing key's age looked at, a write
+    /// tried. So much of `last_seen` is lost at most.
     pub housekeeping: Duration,
-    /// Time between two looks for tokens that were revoked or have expired, whose connections then have to go.
+    /// Time between two looks for tokens that were revoked or have expired, whose connections then have to go; and between
+    /// two tries at a store that cannot be written.
     pub token_watch: Duration,
 }
 

@@ -145,7 +145,8 @@ async fn open_store(dir: &DataDir, check: Check) -> Result<Arc<dyn Store>, Regis
     }
 }
 
-/// Saves when executors were seen, and looks at the age of the signing key, every so often.
+/// Saves when executors were seen, tries whether the store can be written, and looks at the age of the signing key,
+/// every so often.
 async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
     let mut ticks = ticks(every);
     loop {
@@ -155,6 +156,7 @@ async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Durat
             _ = ticks.tick() => {}
         }
         save_seen(&service).await;
+        service.try_write().await;
         let (keys, now) = (Arc::clone(&service.keys), clock.now());
         match tokio::task::spawn_blocking(move || keys.rotate_if_due(now)).await {
             Ok(Ok(_)) => {}
@@ -164,7 +166,8 @@ async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Durat
     }
 }
 
-/// Has cut what was opened with tokens that ended, every so often and when there is somebody new to tell.
+/// Has cut what was opened with tokens that ended, every so often and when there is somebody new to tell; and tries again
+/// whether a store that could not be written can be.
 async fn token_watch(service: Arc<Service>, every: Duration, stop: CancellationToken) {
     let mut ticks = ticks(every);
     let mut is_failing = false;
@@ -174,6 +177,9 @@ async fn token_watch(service: Arc<Service>, every: Duration, stop: CancellationT
             () = stop.cancelled() => return,
             () = service.cutoff_was_set() => {}
             _ = ticks.tick() => {}
+        }
+        if service.writes_are_failing() {
+            service.try_write().await;
         }
         match service.cut_ended().await {
             Ok(_) => is_failing = false,

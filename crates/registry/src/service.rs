@@ -6,6 +6,7 @@
 mod connect;
 mod ended;
 mod near;
+mod ready;
 mod refusal;
 mod register;
 pub mod tokens;
@@ -27,12 +28,10 @@ use crate::store::Store;
 use crate::token::Role;
 
 use ended::Ended;
+use ready::Writes;
 
 pub use crate::auth::Denied;
 pub use refusal::Refusal;
-
-/// How long the store may take to say that it is well.
-const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The registry's calls.
 pub struct Service {
@@ -40,6 +39,7 @@ pub struct Service {
     pub(crate) presence: Arc<Tracker>,
     pub(crate) keys: Arc<SigningKeys>,
     ended: Ended,
+    writes: Writes,
     auth: Auth,
     clock: Arc<dyn Clock>,
     write_patience: Duration,
@@ -64,8 +64,8 @@ impl Service {
     ) -> Self {
         let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
         let started_at = clock.now();
-        let (ended, public_url) = (Ended::default(), RwLock::new(None));
-        Self { store, presence, keys, ended, auth, clock, write_patience, started_at, public_url }
+        let (ended, writes, public_url) = (Ended::default(), Writes::default(), RwLock::new(None));
+        Self { store, presence, keys, ended, writes, auth, clock, write_patience, started_at, public_url }
     }
 
     /// From now on tickets name this URL; before, none are given out.
@@ -76,17 +76,6 @@ impl Service {
     /// Permits the bearer to be a client of `executor`.
     pub async fn permit_client(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
         Ok(self.auth.permit(bearer, Role::Client, executor).await?)
-    }
-
-    /// Whether new work may come.
-    pub async fn check(&self) -> Result<(), Refusal> {
-        if self.presence.is_draining() {
-            return Err(Refusal::Draining);
-        }
-        match tokio::time::timeout(CHECK_DEADLINE, self.store.check()).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Refusal::Unavailable),
-        }
     }
 
     /// A ticket of `life` seconds, or as long as its token is good.

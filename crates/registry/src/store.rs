@@ -131,6 +131,9 @@ pub trait Store: Send + Sync + 'static {
     /// Whether it answers.
     fn check(&self) -> Pending<'_, ()>;
 
+    /// Whether it can be written: writes something that changes nothing.
+    fn try_write(&self) -> Pending<'_, ()>;
+
     /// Ends all use of it; what comes later fails with [`StoreError::Closed`].
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

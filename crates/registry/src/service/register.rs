@@ -79,8 +79,10 @@ impl Service {
             token: permit.token.clone(),
             take_over,
         };
-        let registration = patiently(self.write_patience, passes, || self.store.register(&new)).await?;
+        let outcome = patiently(self.write_patience, passes, || self.store.register(&new)).await;
+        let registration = outcome.inspect_err(|error| self.note_write(Some(error)))?;
         if registration.id == new.registration.id {
+            self.note_write(None);
             let Registration { id, executor, epoch, .. } = &registration;
             tracing::info!(%executor, registration = %id, epoch, token = %permit.token, "an executor registered");
         }

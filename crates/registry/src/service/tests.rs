@@ -86,6 +86,30 @@ async fn a_client_waits_as_long_as_it_asked_and_at_most_a_minute() {
 }
 
 #[tokio::test]
+async fn a_server_whose_store_cannot_be_written_is_not_ready() {
+    let stage = Stage::new(Duration::ZERO).await;
+    stage.store.fail(Some(StoreError::Full));
+    assert_eq!(stage.service.check().await, Ok(()), "nobody has tried");
+    stage.register("i").await.unwrap_err();
+    assert_eq!(stage.service.check().await, Err(Refusal::Unavailable));
+    stage.service.try_write().await;
+    assert_eq!(stage.service.check().await, Err(Refusal::Unavailable));
+    stage.store.fail(None);
+    stage.register("i").await.unwrap();
+    assert_eq!(stage.service.check().await, Ok(()));
+    for (failure, answer) in [
+        (Some(StoreError::ReadOnly), Err(Refusal::Unavailable)),
+        (Some(StoreError::Busy), Err(Refusal::Unavailable)),
+        (None, Ok(())),
+        (Some(StoreError::Busy), Ok(())),
+    ] {
+        stage.store.fail(failure);
+        stage.service.try_write().await;
+        assert_eq!(stage.service.check().await, answer);
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_is_closed_is_not_ready() {
     let stage = Stage::new(Duration::ZERO).await;
     assert_eq!(stage.service.check().await, Ok(()));

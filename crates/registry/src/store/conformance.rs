@@ -232,8 +232,10 @@ async fn instances_at_once_get_epochs_of_their_own(store: &impl Store) {
 async fn a_closed_store_says_so(store: &impl Store) {
     let store = with_token(store).await;
     store.check().await.unwrap();
+    store.try_write().await.unwrap();
     store.close().await;
     assert_eq!(store.check().await, Err(StoreError::Closed));
+    assert_eq!(store.try_write().await, Err(StoreError::Closed));
     assert_eq!(store.tokens().await, Err(StoreError::Closed));
     assert_eq!(store.register(&new("box", "i1", "reg-1")).await, Err(StoreError::Closed));
 }

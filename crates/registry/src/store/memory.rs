@@ -155,6 +155,10 @@ impl Store for MemoryStore {
         self.read(|_| ())
     }
 
+    fn try_write(&self) -> Pending<'_, ()> {
+        self.write(|_| Ok(()))
+    }
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async { self.records.lock().unwrap().closed = true })
     }

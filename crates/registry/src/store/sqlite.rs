@@ -192,6 +192,14 @@ impl Store for SqliteStore {
         })
     }
 
+    fn try_write(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            schema::rewrite_header(&mut tx).await?;
+            tx.commit().await.map_err(failure)
+        })
+    }
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             self.readers.close().await;

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use exedra_registry::{NewToken, Registry, RegistryConfig, RegistryError, open_tokens, token::Role};
 
-use crate::support::{Site, refusal, site};
+use crate::support::{Site, StandingClock, config, refusal, site};
 
 /// Where the inner tests find their file system.
 const DIR: &str = "EXEDRA_TEST_MOUNT";
@@ -117,6 +118,14 @@ fn fill() -> PathBuf {
     path
 }
 
+/// Waits until `/readyz` has this answer, without a request that writes.
+async fn ready(site: &Site, status: u16) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while site.get("/readyz").await.status() != status {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to {status}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "run inside a mount of its own by on_a_full_file_system"]
 async fn inside_full() {
@@ -135,14 +144,22 @@ async fn inside_full() {
     assert_eq!(site.register("box", "i1").await.id, first.id, "what needs no write goes on");
     refusal(site.connect_raw("box", 0).await, 409, "environment_offline").await;
     refusal(site.connect_raw("bix", 0).await, 404, "executor_unknown").await;
-    for path in ["/healthz", "/readyz"] {
-        assert_eq!(site.get(path).await.status(), 200);
-    }
+    assert_eq!(site.get("/healthz").await.status(), 200);
+    refusal(site.get("/readyz").await, 503, "unavailable").await;
     std::fs::remove_file(&filler).unwrap();
     let second = site.register("box", "i2").await;
     assert_eq!(site.verify(second.url.expose()).unwrap().epoch, 2, "and the rest does, once there is space");
+    assert_eq!(site.get("/readyz").await.status(), 200);
     site.registry.rotate_keys().await.unwrap();
 
+    site.stop().await;
+    let mut config = config(&data, &StandingClock::new());
+    (config.housekeeping, config.token_watch) = (Duration::from_millis(10), Duration::from_millis(10));
+    let site = Site::start(config).await.unwrap();
+    fill();
+    ready(&site, 503).await;
+    std::fs::remove_file(&filler).unwrap();
+    ready(&site, 200).await;
     site.stop().await;
     fill();
     for dir in [mount_point().join("new"), data.clone()] {

@@ -55,6 +55,13 @@ pub async fn open(path: &Path, check: Check) -> Result<(SqlitePool, SqlitePool),
     Ok((writer, readers))
 }
 
+/// Writes the file's first page as it is.
+pub async fn rewrite_header(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let sql = format!("PRAGMA application_id = {APPLICATION_ID}");
+    sqlx::query(AssertSqlSafe(sql)).execute(connection).await.map_err(failure)?;
+    Ok(())
+}
+
 /// Makes an empty file that only its owner can read; SQLite gives the files beside it the same mode.
 fn create(path: &Path) -> Result<(), StoreError> {
     let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
