@@ -22,6 +22,8 @@ pub const PATH_PREFIX: &str = "/rendezvous/";
 pub const EXECUTOR_TICKET_SECS: u64 = 24 * 60 * 60;
 /// Life of a client's ticket, in seconds.
 pub const HARNESS_TICKET_SECS: u64 = 60;
+/// How far the clock may have been set back since a ticket was issued, in seconds.
+pub const CLOCK_LEEWAY_SECS: u64 = 60;
 /// Response header with the reason of a refused websocket handshake.
 pub const REJECTION_HEADER: &str = "x-codex-rendezvous-rejection-reason";
 
@@ -239,7 +241,8 @@ impl KeyRing {
         let signature = URL_SAFE_NO_PAD.decode(&signature).map_err(|_| Rejection::InvalidSignature)?;
         key.mac(&parts.canonical()).verify_slice(&signature).map_err(|_| Rejection::InvalidSignature)?;
         let claims = parts.claims()?;
-        if claims.expires_at <= claims.issued_at {
+        let life = claims.expires_at.saturating_sub(claims.issued_at);
+        if life == 0 || life > EXECUTOR_TICKET_SECS || claims.issued_at > now.saturating_add(CLOCK_LEEWAY_SECS) {
             return Err(Rejection::InvalidExpiry);
         }
         if now >= claims.expires_at {
@@ -415,6 +418,30 @@ mod tests {
         assert_eq!(verify(&format!("{query}&x=1")), Rejection::ExtraQueryParam);
         assert_eq!(verify(&format!("{query}&role=executor")), Rejection::MalformedQuery);
         assert_eq!(verify(""), Rejection::MissingRole);
+    }
+
+    #[test]
+    fn a_ticket_from_the_future_or_with_an_impossible_life_is_refused() {
+        let ring = ring();
+        let verdict = |issued_at: u64, expires_at: u64, now: u64| {
+            let claims = Claims { issued_at, expires_at, ..claims() };
+            ring.verify("reg-1", &query(&ring, &claims), now).map(|claims| claims.issued_at)
+        };
+        assert_eq!(verdict(1_060, 1_100, 1_000), Ok(1_060), "clocks are set");
+        assert_eq!(verdict(1_061, 1_100, 1_000), Err(Rejection::InvalidExpiry));
+        let longest = 1_000 + EXECUTOR_TICKET_SECS;
+        assert_eq!(verdict(1_000, longest, longest - 1), Ok(1_000));
+        assert_eq!(verdict(1_000, longest, longest), Err(Rejection::Expired));
+        for (issued_at, expires_at) in [(1_000, longest + 1), (1_000, 1_000), (1_001, 1_000), (0, u64::MAX)] {
+            assert_eq!(
+                verdict(issued_at, expires_at, 1_000),
+                Err(Rejection::InvalidExpiry),
+                "{issued_at} {expires_at}"
+            );
+        }
+        assert_eq!(verdict(u64::MAX - 1, u64::MAX, u64::MAX - 30), Ok(u64::MAX - 1), "no sum wraps around");
+        let forged = query(&ring, &Claims { expires_at: longest + 1, ..claims() }).replace("jti=j1", "jti=j2");
+        assert_eq!(ring.verify("reg-1", &forged, 1_000), Err(Rejection::InvalidSignature), "the signature comes first");
     }
 
     #[test]
