@@ -4,9 +4,9 @@
 //! pair the frames of either side to the other, as they arrive. It holds the signing keys and nothing else of the
 //! registry's: no store, no token, no cipher; and it reads no message.
 //!
-//! How it hangs together: [`http`] asks the [`gate`] about the ticket and the [`router`] (pure; driven by [`hub`]) about the
-//! place, upgrades, and gives the connection to [`meeting`], one task for each executor, which [`pump`]s [`frames`] between
-//! two [`socket`]s and parts from them by [`farewell`]. TCP_NODELAY is set here on every TCP connection that is upgraded;
+//! How it hangs together: `http` asks the `gate` about the ticket and the `router` (pure; driven by `hub`) about the
+//! place, upgrades, and gives the connection to `meeting`, one task for each executor, which `pump`s `frames` between
+//! two `socket`s and parts from them by `farewell`. TCP_NODELAY is set here on every TCP connection that is upgraded;
 //! the server does so for those it accepts (axum's `ListenerExt::tap_io`), for the answers before an upgrade.
 
 mod config;

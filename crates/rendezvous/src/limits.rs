@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-/// Connections in all, waiting, joined and closing ones. One more is refused with 503 and may come back.
+/// Connections in all, from the check of the ticket to the end; one that ended by itself counts no more while it
+/// parts, within the close deadline. One more is refused with 503 and may come back.
 pub const MAX_CONNECTIONS: usize = 16_384;
 /// Largest message, counted over its frames, in bytes. Its sender is closed with 1009.
 pub const MAX_MESSAGE: u64 = 64 * 1024 * 1024;

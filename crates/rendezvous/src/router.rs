@@ -84,7 +84,7 @@ pub enum End {
     Lost,
     /// The peer was silent for too long.
     Silent,
-    /// The peer broke the rules; it is told this reason, and so is the other side.
+    /// The peer broke the rules; it is told this reason.
     Broke(CloseReason),
     /// It was told to go.
     Ordered(CloseReason),

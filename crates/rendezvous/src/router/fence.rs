@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Rejection};
 
+/// How long an entry is kept: as long as the longest ticket lives, and a while for clocks that are set.
+const KEPT_SECS: u64 = EXECUTOR_TICKET_SECS + 5 * 60;
 /// No sweep below this number of entries.
 const SWEEP_FROM: usize = 1_024;
 
@@ -43,7 +45,7 @@ impl Fences {
         if self.tokens.contains_key(token) {
             return Err(Rejection::Fenced);
         }
-        let until = now.saturating_add(EXECUTOR_TICKET_SECS);
+        let until = now.saturating_add(KEPT_SECS);
         match self.registrations.get_mut(registration) {
             Some(fence) if fence.epoch.is_none_or(|lowest| epoch < lowest) => return Err(Rejection::Fenced),
             Some(fence) => *fence = Fence { epoch: Some(epoch), until },
@@ -61,14 +63,14 @@ impl Fences {
 
     /// No ticket of the registration passes any more.
     pub fn shut_registration(&mut self, registration: &RegistrationId, now: u64) {
-        let until = now.saturating_add(EXECUTOR_TICKET_SECS);
+        let until = now.saturating_add(KEPT_SECS);
         self.registrations.insert(registration.clone(), Fence { epoch: None, until });
         self.sweep(now);
     }
 
     /// No ticket of the token passes any more.
     pub fn shut_token(&mut self, token: &TokenId, now: u64) {
-        self.tokens.insert(token.clone(), now.saturating_add(EXECUTOR_TICKET_SECS));
+        self.tokens.insert(token.clone(), now.saturating_add(KEPT_SECS));
         self.sweep(now);
     }
 
@@ -95,7 +97,7 @@ mod tests {
             fences.pass(&id(i), &token, 5, i * 100).unwrap();
             fences.shut_token(&TokenId::new(format!("t{i}")), i * 100);
         }
-        let alive = usize::try_from(EXECUTOR_TICKET_SECS / 100).unwrap();
+        let alive = usize::try_from(KEPT_SECS / 100).unwrap();
         assert!(fences.registrations.len() <= 2 * alive + SWEEP_FROM, "{}", fences.registrations.len());
         for i in 10_000 - alive as u64 + 1..10_000 {
             assert_eq!(fences.pass(&id(i), &token, 4, 999_900), Err(Rejection::Fenced));
