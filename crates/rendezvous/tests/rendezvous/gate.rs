@@ -62,7 +62,7 @@ async fn a_clients_ticket_opens_one_websocket_and_one_from_before_the_start_none
 #[tokio::test]
 async fn an_executors_ticket_opens_websockets_until_its_registration_is_fenced() {
     let stage = Stage::start().await;
-    let url = stage.sign(&Claims { issued_at: now() - 5, ..claims(Role::Executor) });
+    let url = stage.sign(&Claims { issued_at: now() - 5, expires_at: now() + 60, ..claims(Role::Executor) });
     for told in [1, 3] {
         let executor = stage.dial(&url).await.unwrap();
         stage.presence.told(told).await;

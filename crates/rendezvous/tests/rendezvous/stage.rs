@@ -150,14 +150,15 @@ pub fn claims(role: Role) -> Claims {
         Role::Executor => ("tok-e", 86_400),
         Role::Harness => ("tok-c", 60),
     };
+    let issued_at = now();
     Claims {
         registration: RegistrationId::new("r"),
         role,
         shape: Shape::Pair,
         epoch: 1,
         token: TokenId::new(token),
-        issued_at: now(),
-        expires_at: now() + life,
+        issued_at,
+        expires_at: issued_at + life,
         ticket_id: format!("j{}", NEXT.fetch_add(1, Ordering::Relaxed)),
     }
 }
