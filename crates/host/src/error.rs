@@ -56,6 +56,9 @@ pub enum StartError {
         /// Whether a PTY was asked for.
         pty: bool,
     },
+    /// That many processes have ended whose results nobody has read: a failure.
+    #[error("{0} processes have ended and their results were not read yet: read them with process/read first")]
+    TooManyUnread(usize),
     /// The system refused: a failure. The text is its own, or that of stock for a PTY.
     #[error("{0}")]
     Spawn(String),
@@ -118,6 +121,7 @@ impl HostError {
         match self {
             Self::Thread(_) => Some("look at this user's limits on threads and memory"),
             Self::Start(StartError::AlreadyExists(_)) => Some("choose another process id"),
+            Self::Start(StartError::TooManyUnread(_)) => Some("read what ended, up to where the answer says closed"),
             Self::Start(StartError::ShuttingDown) => Some("connect again and start it there"),
             Self::UnknownProcess(_) => Some("a process is forgotten a while after it has closed"),
             _ => None,

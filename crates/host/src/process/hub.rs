@@ -40,7 +40,8 @@ pub struct Hub {
     roster: Mutex<Roster<Arc<Process>>>,
     events: Notify,
     exits: Notify,
-    closings: Notify,
+    /// The time of the next purge may be another.
+    untidy: Notify,
     /// Forgotten processes that left a process group behind.
     left_behind: Mutex<Vec<Root>>,
 }
@@ -64,7 +65,7 @@ impl Hub {
             roster: Mutex::new(Roster::new(retention)),
             events: Notify::new(),
             exits: Notify::new(),
-            closings: Notify::new(),
+            untidy: Notify::new(),
             left_behind: Mutex::new(Vec::new()),
         }
     }
@@ -103,15 +104,14 @@ impl Hub {
 
     /// Appends the end.
     pub fn closed(&self, id: &ProcessId) {
-        let changed = self.roster().close(id, Instant::now());
+        let changed = self.roster().close(id);
         if let Some(changed) = changed {
             changed.handle.changed.notify_waiters();
             if changed.pending {
                 self.events.notify_one();
             }
         }
-        self.purge();
-        self.closings.notify_one();
+        self.tidy();
     }
 
     /// Whether more output of `id` is wanted.
@@ -145,6 +145,7 @@ impl Hub {
     /// From now on events are to be notified.
     pub fn attach(&self) {
         self.roster().attach();
+        self.tidy();
         self.wake_drivers();
     }
 
@@ -167,12 +168,18 @@ impl Hub {
 
     /// These were handed to a peer.
     pub fn delivered(&self, events: &[EventRef]) {
+        let mut settled = false;
         let mut roster = self.roster();
         for event in events {
-            let changed = roster.change(&event.process, |log| log.delivered(event.seq));
-            if let Some(changed) = changed.filter(|changed| changed.wants_output) {
+            let Some(changed) = roster.change(&event.process, |log| log.delivered(event.seq)) else { continue };
+            settled |= changed.settled;
+            if changed.wants_output {
                 changed.handle.room.notify_one();
             }
+        }
+        drop(roster);
+        if settled {
+            self.tidy();
         }
     }
 
@@ -183,7 +190,7 @@ impl Hub {
             let next = self.roster().next_purge();
             match next {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => self.closings.notified().await,
+                None => self.untidy.notified().await,
             }
         }
     }
@@ -218,6 +225,9 @@ impl Hub {
         if changed.wants_output {
             changed.handle.room.notify_one();
         }
+        if changed.settled {
+            self.tidy();
+        }
         Ok(changed.value)
     }
 
@@ -234,6 +244,11 @@ impl Hub {
         for process in self.roster().handles() {
             process.room.notify_one();
         }
+    }
+
+    fn tidy(&self) {
+        self.purge();
+        self.untidy.notify_one();
     }
 
     fn purge(&self) {

@@ -51,6 +51,11 @@ pub struct Log {
     confirmed: u64,
     exited: Option<Exit>,
     closed: Option<u64>,
+    /// Pieces that were neither delivered nor in an answer.
+    unseen: usize,
+    /// Whether somebody was given the exit, and the end.
+    exit_seen: bool,
+    end_seen: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,8 @@ struct Chunk {
     bytes: Bytes,
     delivered: bool,
     in_flight: bool,
+    /// In an answer, which may have been lost.
+    returned: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,12 +104,16 @@ impl Log {
             confirmed: 0,
             exited: None,
             closed: None,
+            unseen: 0,
+            exit_seen: false,
+            end_seen: false,
         }
     }
 
     /// Appends output.
     pub fn output(&mut self, stream: OutputStream, bytes: Bytes) {
-        let chunk = Chunk { stream, bytes, delivered: false, in_flight: self.attached };
+        let chunk = Chunk { stream, bytes, delivered: false, in_flight: self.attached, returned: false };
+        self.unseen += 1;
         self.backlog += chunk.json_len();
         if chunk.in_flight {
             self.in_flight += chunk.memory();
@@ -130,6 +141,11 @@ impl Log {
     /// Whether the end is in the log.
     pub fn is_closed(&self) -> bool {
         self.closed.is_some()
+    }
+
+    /// Whether it is closed, and all of it, the exit and the end included, has been delivered or was in an answer.
+    pub fn is_settled(&self) -> bool {
+        self.closed.is_some() && self.unseen == 0 && self.exit_seen && self.end_seen
     }
 
     /// Whether the pipes may be read further.
@@ -174,6 +190,8 @@ impl Log {
 
     /// Event `seq` has been handed to a peer.
     pub fn delivered(&mut self, seq: u64) {
+        self.exit_seen |= self.exited.is_some_and(|exit| exit.seq == seq);
+        self.end_seen |= self.closed == Some(seq);
         self.mark_delivered(seq);
         self.land(seq);
         self.evict();
@@ -184,6 +202,11 @@ impl Log {
     pub fn read(&mut self, after: u64, max_bytes: Option<usize>) -> Reading {
         self.confirm(after);
         let chunks = self.select(after, max_bytes);
+        for (seq, ..) in &chunks {
+            self.mark_returned(*seq);
+        }
+        self.exit_seen |= self.exited.is_some();
+        self.end_seen |= self.closed.is_some();
         let next_seq = chunks.last().map_or(self.next_seq, |(seq, ..)| seq + 1);
         let exit_is_news = self.exited.is_some_and(|exit| exit.seq > after);
         Reading {
@@ -258,10 +281,18 @@ impl Log {
         let Some(chunk) = self.chunks.get_mut(&seq) else { return };
         if !std::mem::replace(&mut chunk.delivered, true) {
             self.backlog -= chunk.json_len();
+            self.unseen -= usize::from(!chunk.returned);
             if !chunk.in_flight {
                 self.retained += chunk.bytes.len();
                 self.evictable.insert(seq);
             }
+        }
+    }
+
+    fn mark_returned(&mut self, seq: u64) {
+        let Some(chunk) = self.chunks.get_mut(&seq) else { return };
+        if !std::mem::replace(&mut chunk.returned, true) {
+            self.unseen -= usize::from(!chunk.delivered);
         }
     }
 

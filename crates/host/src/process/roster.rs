@@ -13,7 +13,8 @@ use super::event::Event;
 use super::output::Log;
 use crate::error::StartError;
 
-/// Closed processes that stay known. When full, the oldest is forgotten before its time.
+/// Closed processes that stay known: so many that somebody was given all of, and so many that nobody was. When the
+/// former are full, the oldest is forgotten before its time; when the latter are, nothing starts any more.
 pub const CLOSED_MAX: usize = 1024;
 /// Delivered output of all closed processes together, in bytes. When full, that of the oldest goes; exit codes stay.
 pub const CLOSED_BYTES: usize = 64 * 1024 * 1024;
@@ -30,7 +31,10 @@ pub struct Roster<H> {
     attached: bool,
     shutting_down: bool,
     retention: Duration,
-    closed: VecDeque<Closed>,
+    /// The closed ones that somebody was given all of.
+    settled: VecDeque<Settled>,
+    /// How many closed ones are not among them.
+    owed: usize,
     closed_bytes: usize,
 }
 
@@ -45,12 +49,14 @@ struct Entry<H> {
     handle: H,
     log: Log,
     in_ring: bool,
+    settled: bool,
 }
 
 #[derive(Debug)]
-struct Closed {
+struct Settled {
     id: ProcessId,
-    forget_at: Instant,
+    /// Counted from the first [`Roster::purge`] that sees it.
+    forget_at: Option<Instant>,
 }
 
 /// What an id stands for.
@@ -75,6 +81,8 @@ pub struct Changed<H, R> {
     pub pending: bool,
     /// Whether the pipes may be read.
     pub wants_output: bool,
+    /// Whether it has just come to the point from which its days are counted.
+    pub settled: bool,
 }
 
 impl<H: Clone> Roster<H> {
@@ -86,7 +94,8 @@ impl<H: Clone> Roster<H> {
             attached: false,
             shutting_down: false,
             retention,
-            closed: VecDeque::new(),
+            settled: VecDeque::new(),
+            owed: 0,
             closed_bytes: 0,
         }
     }
@@ -94,13 +103,16 @@ impl<H: Clone> Roster<H> {
     /// Takes an id for a process to be started.
     ///
     /// # Errors
-    /// It is taken, or nothing may start any more.
+    /// It is taken, nothing may start any more, or too many results are still to be read.
     pub fn reserve(&mut self, id: &ProcessId) -> Result<(), StartError> {
         if self.shutting_down {
             return Err(StartError::ShuttingDown);
         }
         if self.slots.contains_key(id) {
             return Err(StartError::AlreadyExists(id.clone()));
+        }
+        if self.owed >= CLOSED_MAX {
+            return Err(StartError::TooManyUnread(self.owed));
         }
         self.slots.insert(id.clone(), Slot::Starting { cancelled: false });
         Ok(())
@@ -123,7 +135,7 @@ impl<H: Clone> Roster<H> {
             self.release(id);
             return Err(if cancelled { StartError::Cancelled(id.clone()) } else { StartError::ShuttingDown });
         }
-        let entry = Entry { handle, log: Log::new(self.attached), in_ring: false };
+        let entry = Entry { handle, log: Log::new(self.attached), in_ring: false, settled: false };
         self.slots.insert(id.clone(), Slot::Live(entry));
         Ok(())
     }
@@ -156,29 +168,37 @@ impl<H: Clone> Roster<H> {
     /// Changes the log of `id` and keeps everything else in step with it.
     pub fn change<R>(&mut self, id: &ProcessId, change: impl FnOnce(&mut Log) -> R) -> Option<Changed<H, R>> {
         let Some(Slot::Live(entry)) = self.slots.get_mut(id) else { return None };
-        let before = if entry.log.is_closed() { entry.log.retained() } else { 0 };
+        let was_closed = entry.log.is_closed();
+        let before = if was_closed { entry.log.retained() } else { 0 };
         let value = change(&mut entry.log);
         let after = if entry.log.is_closed() { entry.log.retained() } else { 0 };
         self.closed_bytes = self.closed_bytes + after - before;
+        self.owed += usize::from(entry.log.is_closed() && !was_closed);
+        let settled = entry.log.is_settled() && !std::mem::replace(&mut entry.settled, true);
+        if settled {
+            self.owed -= 1;
+            self.settled.push_back(Settled { id: id.clone(), forget_at: None });
+        }
         let pending = entry.log.has_pending();
         if pending && !std::mem::replace(&mut entry.in_ring, true) {
             self.ring.push_back(id.clone());
         }
         let handle = entry.handle.clone();
-        Some(Changed { handle, value, pending, wants_output: entry.log.wants_output() })
+        Some(Changed { handle, value, pending, wants_output: entry.log.wants_output(), settled })
     }
 
-    /// Appends the last event of `id`; from now on its days are counted.
-    pub fn close(&mut self, id: &ProcessId, now: Instant) -> Option<Changed<H, ()>> {
+    /// Appends the last event of `id`. Its days are counted from when somebody was given all of it.
+    pub fn close(&mut self, id: &ProcessId) -> Option<Changed<H, ()>> {
         let changed = self.change(id, Log::closed)?;
-        self.closed.push_back(Closed { id: id.clone(), forget_at: now + self.retention });
         self.trim();
         Some(changed)
     }
 
-    /// From now on events are to be notified.
+    /// From now on events are to be notified. The days of the closed ones are counted anew: an answer that was given
+    /// before may have been lost.
     pub fn attach(&mut self) {
         self.attached = true;
+        self.settled.iter_mut().for_each(|settled| settled.forget_at = None);
         self.entries().for_each(|entry| entry.log.attach());
     }
 
@@ -214,16 +234,21 @@ impl<H: Clone> Roster<H> {
         events
     }
 
-    /// Forgets the closed ones whose time is over, or for whom there is no room. They are returned. One whose end a
-    /// slow peer has not taken yet stays as long again.
+    /// Forgets the closed ones that somebody was given all of and whose time is over, or for whom there is no room. They
+    /// are returned. One whose end a slow peer has not taken yet stays as long again. While nobody is attached, no time
+    /// is over.
     pub fn purge(&mut self, now: Instant) -> Vec<H> {
+        let forget_at = Some(now + self.retention);
+        let fresh = self.settled.iter_mut().rev().take_while(|settled| settled.forget_at.is_none());
+        fresh.for_each(|settled| settled.forget_at = forget_at);
         let mut forgotten = Vec::new();
-        for _ in 0..self.closed.len() {
-            let over = self.closed.len() > CLOSED_MAX;
-            let Some(front) = self.closed.pop_front_if(|front| over || front.forget_at <= now) else { break };
+        for _ in 0..self.settled.len() {
+            let over = self.settled.len() > CLOSED_MAX;
+            let due = |front: &mut Settled| over || (self.attached && front.forget_at.is_some_and(|at| at <= now));
+            let Some(front) = self.settled.pop_front_if(due) else { break };
             match self.slots.get(&front.id) {
                 Some(Slot::Live(entry)) if entry.log.has_pending() => {
-                    self.closed.push_back(Closed { forget_at: now + self.retention, ..front });
+                    self.settled.push_back(Settled { forget_at, ..front });
                 }
                 Some(Slot::Live(entry)) => {
                     self.closed_bytes -= entry.log.retained();
@@ -236,9 +261,9 @@ impl<H: Clone> Roster<H> {
         forgotten
     }
 
-    /// When to purge next.
+    /// When to purge next, unless something changes before.
     pub fn next_purge(&self) -> Option<Instant> {
-        self.closed.front().map(|closed| closed.forget_at)
+        self.settled.front().filter(|_| self.attached)?.forget_at
     }
 
     /// Nothing starts any more.
@@ -263,16 +288,32 @@ impl<H: Clone> Roster<H> {
     }
 
     fn trim(&mut self) {
-        for closed in &self.closed {
+        for settled in &self.settled {
             if self.closed_bytes <= CLOSED_BYTES {
-                break;
+                return;
             }
-            if let Some(Slot::Live(entry)) = self.slots.get_mut(&closed.id) {
-                let before = entry.log.retained();
-                entry.log.trim();
-                self.closed_bytes -= before - entry.log.retained();
+            if let Some(Slot::Live(entry)) = self.slots.get_mut(&settled.id) {
+                self.closed_bytes -= entry.trim();
             }
         }
+        for slot in self.slots.values_mut() {
+            if self.closed_bytes <= CLOSED_BYTES {
+                return;
+            }
+            match slot {
+                Slot::Live(entry) if entry.log.is_closed() => self.closed_bytes -= entry.trim(),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<H> Entry<H> {
+    /// How much went.
+    fn trim(&mut self) -> usize {
+        let before = self.log.retained();
+        self.log.trim();
+        before - self.log.retained()
     }
 }
 
@@ -311,6 +352,7 @@ mod tests {
     #[test]
     fn an_id_is_taken_from_the_reservation_until_it_is_forgotten() {
         let mut roster = roster(&[]);
+        roster.attach();
         let now = Instant::now();
         roster.reserve(&id("p")).unwrap();
         assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
@@ -319,8 +361,11 @@ mod tests {
         roster.reserve(&id("p")).unwrap();
         roster.admit(&id("p"), "h").unwrap();
         roster.change(&id("p"), |log| log.exited(0)).unwrap();
-        roster.close(&id("p"), now).unwrap();
+        roster.close(&id("p")).unwrap();
+        let events = roster.take(9);
+        deliver(&mut roster, &events);
         assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
+        assert!(roster.purge(now).is_empty());
         assert!(roster.purge(now + Duration::from_secs(79)).is_empty());
         assert_eq!(roster.next_purge(), Some(now + Duration::from_secs(80)));
         assert_eq!(roster.purge(now + Duration::from_secs(80)), ["h"]);
@@ -385,12 +430,74 @@ mod tests {
         roster.attach();
         let now = Instant::now();
         roster.change(&id("a"), |log| log.exited(0)).unwrap();
-        roster.close(&id("a"), now).unwrap();
+        roster.close(&id("a")).unwrap();
+        roster.change(&id("a"), |log| log.read(0, None)).unwrap();
+        assert!(roster.purge(now).is_empty());
         let late = now + Duration::from_secs(100);
         assert!(roster.purge(late).is_empty());
         let kinds: Vec<_> = roster.take(9).into_iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [EventKind::Exited { code: 0 }, EventKind::Closed]);
         assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
+    }
+
+    fn end(roster: &mut Roster<&'static str>, name: &str) {
+        roster.change(&id(name), |log| log.exited(0)).unwrap();
+        roster.close(&id(name)).unwrap();
+    }
+
+    #[test]
+    fn what_ended_unseen_stays_until_it_was_read() {
+        let mut roster = roster(&["a"]);
+        write(&mut roster, "a", 1);
+        end(&mut roster, "a");
+        let now = Instant::now();
+        let week = Duration::from_secs(7 * 24 * 60 * 60);
+        assert!(roster.purge(now).is_empty() && roster.purge(now + week).is_empty());
+        roster.attach();
+        assert!(roster.purge(now + week).is_empty() && roster.purge(now + week + week).is_empty());
+        assert!(roster.change(&id("a"), |log| log.read(0, None)).unwrap().settled);
+        let read = now + week + week;
+        assert!(roster.purge(read).is_empty());
+        assert_eq!(roster.next_purge(), Some(read + Duration::from_secs(80)));
+        assert_eq!(roster.purge(read + Duration::from_secs(80)), ["a"]);
+        assert_eq!(roster.owed, 0);
+    }
+
+    #[test]
+    fn while_nobody_is_attached_no_time_is_over() {
+        let mut roster = roster(&["a"]);
+        roster.attach();
+        end(&mut roster, "a");
+        let events = roster.take(9);
+        deliver(&mut roster, &events);
+        let now = Instant::now();
+        assert!(roster.purge(now).is_empty());
+        roster.detach();
+        let late = now + Duration::from_secs(500);
+        assert!(roster.purge(late).is_empty());
+        assert_eq!(roster.next_purge(), None);
+        roster.attach();
+        assert!(roster.purge(late).is_empty(), "the last answer may have been lost: as long again");
+        assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
+    }
+
+    #[test]
+    fn too_many_unread_results_refuse_a_start_and_lose_nothing() {
+        let mut roster = roster(&[]);
+        let now = Instant::now();
+        for i in 0..CLOSED_MAX {
+            let id = id(&i.to_string());
+            roster.reserve(&id).unwrap();
+            roster.admit(&id, "h").unwrap();
+            end(&mut roster, id.as_str());
+        }
+        assert_eq!(roster.reserve(&id("more")), Err(StartError::TooManyUnread(CLOSED_MAX)));
+        assert!(roster.purge(now).is_empty());
+        roster.attach();
+        roster.change(&id("7"), |log| log.read(0, None)).unwrap();
+        assert!(roster.reserve(&id("more")).is_ok());
+        assert!(roster.purge(now).is_empty());
+        assert_eq!(roster.find(&id("0")), Found::Live("h"));
     }
 
     #[test]
@@ -407,7 +514,7 @@ mod tests {
                 roster.change(&id, |log| log.output(OutputStream::Stdout, bytes)).unwrap();
             }
             roster.change(&id, |log| log.exited(0)).unwrap();
-            roster.close(&id, now).unwrap();
+            roster.close(&id).unwrap();
             let events = roster.take(usize::MAX);
             deliver(&mut roster, &events);
         }

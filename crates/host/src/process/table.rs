@@ -37,7 +37,8 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How long a closed process, and with it its id, stays known.
+    /// How long a closed process, and with it its id, stays known after somebody was given all of it, the end included;
+    /// time when nobody is attached does not count. One that nobody was given all of stays.
     pub retention: Duration,
 }
 

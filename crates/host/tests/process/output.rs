@@ -203,6 +203,37 @@ async fn a_closed_process_is_forgotten_after_its_time() {
 }
 
 #[tokio::test]
+async fn what_ended_while_nobody_was_there_stays_until_it_was_read() {
+    let mut limits = Limits::default();
+    limits.retention = Duration::from_millis(50);
+    let rig = Rig::with(HostConfig::default(), limits);
+    rig.start("p", sh("read x; printf late; exit 5").merge("pipeStdin")).await;
+    rig.start("q", json!({"argv": ["cat"], "pipeStdin": true})).await;
+    rig.table.detach();
+    rig.table.write(&id("p"), b"\n".to_vec(), None).await.unwrap();
+    eventually("p has ended", || !rig.table.terminate(&id("p"))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    rig.table.attach();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut after = 0;
+    let mut got = Vec::new();
+    let last = loop {
+        let result = read(&rig, after, 20_000).await;
+        got.extend(bytes(&result));
+        after = result.next_seq - 1;
+        if result.closed {
+            break result;
+        }
+    };
+    assert_eq!((got, last.exit_code), (b"late".to_vec(), Some(5)));
+    let began = Instant::now();
+    while rig.table.read(read_params("p")).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(began.elapsed() < crate::rig::PATIENCE);
+    }
+}
+
+#[tokio::test]
 async fn unknown_processes() {
     let rig = Rig::new();
     let mut params = read_params("none");

@@ -196,6 +196,48 @@ fn trimming_leaves_what_nobody_has_seen() {
     assert_eq!(seqs(&log.read(0, None)), [2]);
 }
 
+#[test]
+fn a_log_is_settled_by_delivery_of_every_event() {
+    let mut log = Log::new(true);
+    log.output(OUT, piece(1));
+    log.exited(0);
+    log.closed();
+    for seq in 1..=3 {
+        assert!(!log.is_settled());
+        log.delivered(seq);
+    }
+    assert!(log.is_settled());
+}
+
+#[test]
+fn a_log_is_settled_by_reading_to_its_end() {
+    let mut log = Log::new(false);
+    log.output(OUT, piece(10));
+    log.output(OUT, piece(10));
+    log.read(0, Some(10));
+    log.exited(0);
+    log.closed();
+    assert!(!log.is_settled());
+    assert!(log.read(0, Some(10)).closed);
+    assert!(!log.is_settled(), "the second piece was in no answer yet");
+    log.read(1, None);
+    assert!(log.is_settled());
+    assert_eq!(seqs(&log.read(1, None)), [2]);
+}
+
+#[test]
+fn a_gap_that_was_never_read_keeps_a_log_from_being_settled() {
+    let mut log = Log::new(false);
+    log.output(OUT, piece(1));
+    log.attach();
+    log.exited(0);
+    log.closed();
+    (2..=3).for_each(|seq| log.delivered(seq));
+    assert!(!log.is_settled());
+    log.read(1, None);
+    assert!(log.is_settled());
+}
+
 /// The plainest thing that could work: everything ever written, with what is known about it.
 #[derive(Default)]
 struct Model {
@@ -209,11 +251,18 @@ struct Fact {
     delivered: bool,
     flying: bool,
     gone: bool,
+    returned: bool,
 }
 
 impl Model {
     fn push(&mut self, len: Option<usize>) {
-        self.events.push(Fact { len, delivered: false, flying: self.attached && len.is_some(), gone: false });
+        self.events.push(Fact {
+            len,
+            delivered: false,
+            flying: self.attached && len.is_some(),
+            gone: false,
+            returned: false,
+        });
     }
 
     fn evict(&mut self) {
@@ -312,6 +361,7 @@ fn run_model(mut state: u64) {
                 assert_eq!(seqs(&reading), model.read(after, max));
                 let next = reading.chunks.last().map_or(model.events.len() as u64 + 1, |(seq, ..)| seq + 1);
                 assert_eq!(reading.next_seq, next);
+                reading.chunks.iter().for_each(|(seq, ..)| model.events[*seq as usize - 1].returned = true);
             }
         }
         compare(&log, &model);
@@ -328,5 +378,6 @@ fn compare(log: &Log, model: &Model) {
     assert_eq!(log.retained, total(|f| f.delivered && !f.flying, |len| len));
     assert_eq!(log.in_flight, total(|f| f.flying, |len| len + CHUNK_OVERHEAD));
     assert_eq!(log.backlog, total(|f| !f.delivered, |len| len.div_ceil(3) * 4 + JSON_OVERHEAD));
+    assert_eq!(log.unseen, total(|f| !f.delivered && !f.returned, |_| 1));
     assert!(log.retained() <= RETAINED_BYTES);
 }
