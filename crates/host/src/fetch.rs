@@ -16,6 +16,7 @@ use reqwest::{Client, ClientBuilder, Response};
 use tokio::sync::OnceCell;
 use tracing::warn;
 
+use crate::encoding;
 pub use crate::error::FetchError;
 
 /// A body that is returned whole, in bytes: what base64 and the rest of a reply leave of a message of 64 MiB.
@@ -48,7 +49,8 @@ impl Fetcher {
     /// Why it failed; also a body that no message could carry.
     pub async fn request(&self, params: RequestParams) -> Result<RequestResult, FetchError> {
         let (mut head, mut body) = self.open(params).await?;
-        head.body_base64 = Base64Text::encode(&body.whole().await?);
+        let whole = body.whole().await?.freeze();
+        head.body_base64 = encoding::run(whole.len(), move || Base64Text::encode(&whole)).await;
         Ok(head)
     }
 

@@ -3,6 +3,7 @@
 //! In flow the params of the protocol's methods, out flow their results, the events of processes and typed errors.
 //! Nothing here knows a connection, a session, JSON-RPC codes or an HTTP server: the executor does.
 
+mod encoding;
 pub mod error;
 pub mod fetch;
 pub mod fs;

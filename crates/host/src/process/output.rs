@@ -75,7 +75,7 @@ struct Exit {
 }
 
 /// An answer to `process/read`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reading {
     /// Retained output in order.
     pub chunks: Vec<(u64, OutputStream, Bytes)>,
@@ -87,6 +87,13 @@ pub struct Reading {
     pub closed: bool,
     /// Whether this answers a long poll.
     pub is_news: bool,
+}
+
+impl Reading {
+    /// Bytes of output in it.
+    pub fn output_len(&self) -> usize {
+        self.chunks.iter().map(|(.., bytes)| bytes.len()).sum()
+    }
 }
 
 impl Log {

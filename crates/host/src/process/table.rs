@@ -7,9 +7,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::ids::ProcessId;
-use exedra_proto::process::{ReadChunk, ReadParams, ReadResult, StartParams, WriteStatus};
+use exedra_proto::process::{OutputStream, ReadChunk, ReadParams, ReadResult, StartParams, WriteStatus};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
@@ -24,6 +25,7 @@ use super::source::Sources;
 use super::spawn::{self, Spawned};
 use super::stdin::Stdin;
 use super::{signal, stdin};
+use crate::encoding;
 use crate::error::{StartError, UnknownProcess, WriteFailed};
 
 /// The longest that a read waits, whatever it asks for.
@@ -102,7 +104,7 @@ impl Table {
         let wait = Duration::from_millis(params.wait_ms.unwrap_or(0)).min(LONGEST_POLL);
         let after = params.after_seq.unwrap_or(0);
         let reading = self.hub.read(&params.process_id, after, params.max_bytes, Instant::now() + wait).await?;
-        Ok(result(reading))
+        Ok(encoding::run(reading.output_len(), move || result(&reading)).await)
     }
 
     /// Queues `bytes` for stdin; waits only while the queue is full. Writes take their turn in the order in which they
@@ -244,11 +246,14 @@ impl fmt::Debug for Table {
     }
 }
 
-fn result(reading: Reading) -> ReadResult {
-    let chunk =
-        |(seq, stream, bytes): (u64, _, bytes::Bytes)| ReadChunk { seq, stream, chunk: Base64Text::encode(&bytes) };
+fn result(reading: &Reading) -> ReadResult {
+    let chunk = |(seq, stream, bytes): &(u64, OutputStream, Bytes)| ReadChunk {
+        seq: *seq,
+        stream: *stream,
+        chunk: Base64Text::encode(bytes),
+    };
     ReadResult {
-        chunks: reading.chunks.into_iter().map(chunk).collect(),
+        chunks: reading.chunks.iter().map(chunk).collect(),
         next_seq: reading.next_seq,
         exited: reading.exit_code.is_some(),
         exit_code: reading.exit_code,
