@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ExecutorConfig;
+use crate::dispatch::budget::Pool;
 use crate::error::ExecutorError;
 use crate::peer::Peer;
 use crate::serve::{self, Served};
@@ -22,6 +23,7 @@ use crate::session::{Sessions, reaper};
 pub struct Executor {
     sessions: Arc<Sessions>,
     fetcher: Arc<Fetcher>,
+    pool: Pool,
     cancel: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -37,7 +39,13 @@ impl Executor {
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(reaper::run(Arc::clone(&sessions), config.grace, cancel.clone()));
-        Ok(Self { sessions, fetcher: Arc::new(Fetcher::new()), cancel, tasks: Mutex::new(tasks) })
+        Ok(Self {
+            sessions,
+            fetcher: Arc::new(Fetcher::new()),
+            pool: Pool::default(),
+            cancel,
+            tasks: Mutex::new(tasks),
+        })
     }
 
     /// Serves one connection to its end, or until `cancel`. Its session is detached then.
@@ -49,7 +57,7 @@ impl Executor {
                 () = self.cancel.cancelled() => {}
             }
         };
-        serve::run(connection, peer, sessions, fetcher, stop).await
+        serve::run(connection, peer, sessions, fetcher, self.pool.clone(), stop).await
     }
 
     /// How many sessions there are, attached or not.

@@ -14,6 +14,7 @@ use exedra_link::{Connection, Disconnect};
 use exedra_proto::close::CloseReason;
 
 use self::service::Service;
+use crate::dispatch::budget::Pool;
 use crate::peer::Peer;
 use crate::session::Sessions;
 
@@ -54,10 +55,11 @@ pub(crate) async fn run(
     peer: Peer,
     sessions: Arc<Sessions>,
     fetcher: Arc<Fetcher>,
+    pool: Pool,
     stop: impl Future<Output = ()>,
 ) -> Served {
     let started = Instant::now();
-    let mut service = Service::new(connection, peer, sessions, fetcher);
+    let mut service = Service::new(connection, peer, sessions, fetcher, pool);
     tracing::info!(%peer, "connected");
     let end = tokio::select! {
         biased;

@@ -11,6 +11,7 @@ use exedra_proto::fs::{
 };
 use exedra_proto::path::AbsolutePath;
 
+use super::budget::{Budget, Share};
 use super::errors;
 use super::order::Class;
 
@@ -24,9 +25,13 @@ pub fn changes(path: &AbsolutePath) -> Class {
     Class::FileChange(path.as_path().to_owned())
 }
 
-/// `fs/readFile`
-pub async fn read_file(params: PathParams) -> Result<ReadFileResult, RpcError> {
-    fs::read_file(params).await.map_err(errors::from_fs)
+/// `fs/readFile`, and the room that its answer takes.
+pub async fn read_file(params: PathParams, budget: &Budget) -> Result<(ReadFileResult, Share), RpcError> {
+    // What cannot be looked at cannot be read either, and reading says why.
+    let size = fs::get_metadata(params.clone()).await.ok().and_then(|metadata| metadata.size).unwrap_or(0);
+    let share = budget.share(size).await;
+    let result = fs::read_file(params).await.map_err(errors::from_fs)?;
+    Ok((result, share))
 }
 
 /// `fs/writeFile`

@@ -6,13 +6,15 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use exedra_host::fetch::{BodyStream, Fetcher};
+use bytes::BytesMut;
+use exedra_host::fetch::{BodyStream, FetchError, Fetcher, WHOLE_BODY_LIMIT};
 use exedra_link::{Message, Sender};
 use exedra_proto::base64::Base64Text;
 use exedra_proto::envelope::{RpcError, notification};
 use exedra_proto::http::{BodyDeltaParams, RequestParams, RequestResult};
 use exedra_proto::method::{HttpBodyDelta, Notification as _};
 
+use super::budget::{Budget, SMALL, Share};
 use super::errors;
 
 /// Bodies that one connection may have streamed at a time. A request for one more is refused.
@@ -36,19 +38,72 @@ pub struct Body {
     stream: BodyStream,
 }
 
+/// What came of a request.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The answer.
+    pub head: RequestResult,
+    /// What is to be sent after it.
+    pub body: Option<Body>,
+    /// The room that the answer takes.
+    pub share: Share,
+}
+
 /// `http/request`
 pub async fn request(
     fetcher: &Fetcher,
     streams: &Streams,
+    budget: &Budget,
     params: RequestParams,
-) -> Result<(RequestResult, Option<Body>), RpcError> {
+) -> Result<Exchange, RpcError> {
     if !params.stream_response {
-        let result = fetcher.request(params).await.map_err(|error| errors::from_fetch(&error))?;
-        return Ok((result, None));
+        return whole(fetcher, budget, params).await.map_err(|error| errors::from_fetch(&error));
     }
     let name = streams.take(&params.request_id)?;
     let (head, stream) = fetcher.open(params).await.map_err(|error| errors::from_fetch(&error))?;
-    Ok((head, Some(Body { name, stream })))
+    Ok(Exchange { head, body: Some(Body { name, stream }), share: Share::default() })
+}
+
+/// The body is not taken from the network before there is room for it: as much as is announced, and the largest that
+/// may be where that is not known and the body turns out not to be small.
+async fn whole(fetcher: &Fetcher, budget: &Budget, params: RequestParams) -> Result<Exchange, FetchError> {
+    // The length in an answer to HEAD is not that of its body, which is empty.
+    let bodiless = params.method == "HEAD";
+    let (mut head, mut stream) = fetcher.open(params).await?;
+    let announced = announced(&head).filter(|_| !bodiless && head.status != 304);
+    if announced.is_some_and(|length| length > WHOLE_BODY_LIMIT as u64) {
+        return Err(too_large());
+    }
+    let mut share = budget.share(announced.unwrap_or(0)).await;
+    let mut free = announced.is_none();
+    let mut body = BytesMut::with_capacity(announced.and_then(|length| length.try_into().ok()).unwrap_or(0));
+    while let Some(piece) = stream.next().await {
+        body.extend_from_slice(&piece.map_err(unread)?);
+        if body.len() > WHOLE_BODY_LIMIT {
+            return Err(too_large());
+        }
+        if free && body.len() >= SMALL / 2 {
+            free = false;
+            share = budget.share(WHOLE_BODY_LIMIT as u64).await;
+        }
+    }
+    share.shrink(body.len());
+    head.body_base64 = Base64Text::encode(&body);
+    Ok(Exchange { head, body: None, share })
+}
+
+fn announced(head: &RequestResult) -> Option<u64> {
+    let header = head.headers.iter().find(|header| header.name == "content-length")?;
+    header.value.parse().ok()
+}
+
+fn unread(cause: FetchError) -> FetchError {
+    FetchError::Failed(format!("failed to read http/request response body: {cause}"))
+}
+
+fn too_large() -> FetchError {
+    let text = format!("it has more than {WHOLE_BODY_LIMIT} bytes, ask for it with streamResponse");
+    unread(FetchError::Failed(text))
 }
 
 impl Streams {

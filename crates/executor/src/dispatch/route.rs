@@ -15,16 +15,13 @@ use exedra_proto::method::Request;
 use exedra_proto::process::ReadResult;
 use futures_util::FutureExt as _;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
-use super::http::{Body, Streams};
+use super::budget::{Budget, Pool, Share};
+use super::http::{Body, Exchange, Streams};
 use super::order::Class;
 use super::reply::{encode, refusal};
 use super::{errors, fs, http, process};
 use crate::session::Session;
-
-/// Files that one connection may have read at a time: each may take three times 48 MiB of memory. Further reads wait.
-const MAX_FILE_READS: usize = 16;
 
 /// What the requests of one connection work on.
 #[derive(Clone, Debug)]
@@ -32,7 +29,7 @@ pub struct Context {
     session: Arc<Session>,
     fetcher: Arc<Fetcher>,
     streams: Streams,
-    file_reads: Arc<Semaphore>,
+    budget: Budget,
 }
 
 /// A request that is ready to be served.
@@ -52,13 +49,20 @@ pub struct Served {
     pub text: String,
     /// What is to be sent after it.
     pub body: Option<Body>,
+    /// The room that the answer takes, to be kept until it is sent.
+    pub share: Share,
+}
+
+impl Served {
+    fn small(text: String) -> Self {
+        Self { text, body: None, share: Share::default() }
+    }
 }
 
 impl Context {
-    /// For a connection that holds `session`.
-    pub fn new(session: Arc<Session>, fetcher: Arc<Fetcher>) -> Self {
-        let file_reads = Arc::new(Semaphore::new(MAX_FILE_READS));
-        Self { session, fetcher, streams: Streams::default(), file_reads }
+    /// For a connection that holds `session`; large answers take their room from `pool`.
+    pub fn new(session: Arc<Session>, fetcher: Arc<Fetcher>, pool: Pool) -> Self {
+        Self { session, fetcher, streams: Streams::default(), budget: Budget::new(pool) }
     }
 }
 
@@ -99,13 +103,17 @@ pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
             job(id, class, async move { Ok(process::terminate(&session.processes, &params)) })
         }
         Request::FsReadFile(params) => {
-            let permits = Arc::clone(&context.file_reads);
-            let class = fs::reads(&params.path);
+            let (class, budget) = (fs::reads(&params.path), context.budget.clone());
             let work = async move {
-                let _permit = permits.acquire().await;
-                fs::read_file(params).await
+                match guarded(fs::read_file(params, &budget)).await {
+                    Ok((result, share)) => {
+                        let size = result.data_base64.0.len() + 64;
+                        Served { text: encode(id, Ok(result), size).await, body: None, share }
+                    }
+                    Err(error) => Served::small(refusal(&id, &error)),
+                }
             };
-            sized(id, class, work, |result| result.data_base64.0.len() + 64)
+            Job { class, starts: None, work: Box::pin(work) }
         }
         Request::FsWriteFile(params) => job(id, fs::changes(&params.path), fs::write_file(params)),
         Request::FsCreateDirectory(params) => job(id, fs::changes(&params.path), fs::create_directory(params)),
@@ -114,14 +122,14 @@ pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
         Request::FsRemove(params) => job(id, fs::changes(&params.path), fs::remove(params)),
         Request::FsCopy(params) => job(id, fs::changes(&params.destination_path), fs::copy(params)),
         Request::HttpRequest(params) => {
-            let (fetcher, streams) = (Arc::clone(&context.fetcher), context.streams.clone());
+            let Context { fetcher, streams, budget, .. } = context.clone();
             let work = async move {
-                match guarded(http::request(&fetcher, &streams, params)).await {
-                    Ok((head, body)) => {
+                match guarded(http::request(&fetcher, &streams, &budget, params)).await {
+                    Ok(Exchange { head, body, share }) => {
                         let size = head.body_base64.0.len() + 64;
-                        Served { text: encode(id, Ok(head), size).await, body }
+                        Served { text: encode(id, Ok(head), size).await, body, share }
                     }
-                    Err(error) => Served { text: refusal(&id, &error), body: None },
+                    Err(error) => Served::small(refusal(&id, &error)),
                 }
             };
             Job { class: Class::Aside, starts: None, work: Box::pin(work) }
@@ -136,7 +144,7 @@ pub fn refuse(id: RequestId, error: RpcError) -> Job {
 
 /// A job whose answer is there.
 pub fn answer(text: String) -> Job {
-    let work = Box::pin(std::future::ready(Served { text, body: None }));
+    let work = Box::pin(std::future::ready(Served::small(text)));
     Job { class: Class::Aside, starts: None, work }
 }
 
@@ -157,7 +165,7 @@ where
     let work = async move {
         let result = guarded(work).await;
         let size = result.as_ref().map_or(0, size);
-        Served { text: encode(id, result, size).await, body: None }
+        Served::small(encode(id, result, size).await)
     };
     Job { class, starts: None, work: Box::pin(work) }
 }

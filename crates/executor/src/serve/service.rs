@@ -2,7 +2,7 @@
 //!
 //! Requests run inside this one task, side by side; what a method does is not known here, only when it may run and where
 //! its answer goes. Two bounds hold the memory of a connection; where one is reached its socket is not read until there
-//! is room again.
+//! is room again. Answers that are still being made are bounded by `dispatch::budget`.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,6 +19,7 @@ use exedra_proto::session::{ExedraOne, Extensions, InitializeParams, InitializeR
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+use crate::dispatch::budget::{Pool, Share};
 use crate::dispatch::errors;
 use crate::dispatch::gate::Gate;
 use crate::dispatch::http::Body;
@@ -56,6 +57,7 @@ pub struct Service {
     attachment: Option<Attachment>,
     sessions: Arc<Sessions>,
     fetcher: Arc<Fetcher>,
+    pool: Pool,
     number: ConnectionId,
     peer: Peer,
     spoke: bool,
@@ -83,6 +85,15 @@ struct Sent {
     after: After,
 }
 
+/// What is given back when an answer is in the connection's queue, or nobody wants it any more.
+#[derive(Default)]
+struct Kept {
+    #[expect(dead_code, reason = "holds until it is dropped")]
+    hold: Option<Hold>,
+    #[expect(dead_code, reason = "holds until it is dropped")]
+    share: Share,
+}
+
 /// What follows an answer.
 enum After {
     Nothing,
@@ -99,7 +110,7 @@ enum Step {
 
 impl Service {
     /// For a connection on which nothing has happened yet.
-    pub fn new(connection: Connection, peer: Peer, sessions: Arc<Sessions>, fetcher: Arc<Fetcher>) -> Self {
+    pub fn new(connection: Connection, peer: Peer, sessions: Arc<Sessions>, fetcher: Arc<Fetcher>, pool: Pool) -> Self {
         Self {
             running: FuturesUnordered::new(),
             sending: FuturesUnordered::new(),
@@ -116,6 +127,7 @@ impl Service {
             number: sessions.number_connection(),
             sessions,
             fetcher,
+            pool,
             peer,
             spoke: false,
             sender: connection.sender,
@@ -199,7 +211,7 @@ impl Service {
     async fn initialize(&mut self, id: RequestId, params: InitializeParams) {
         let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
         match self.attach(params.resume_session_id).await {
-            Err(error) => self.send(refusal(&id, &error), None, After::Nothing).await,
+            Err(error) => self.send(refusal(&id, &error), Kept::default(), After::Nothing).await,
             Ok(attachment) => {
                 let session = Arc::clone(attachment.session());
                 tracing::info!(peer = %self.peer, session = %session.id, client = ?params.client_name, "initialized");
@@ -208,10 +220,10 @@ impl Service {
                 let result = InitializeResult { session_id: session.id.clone(), extensions };
                 self.gate.open();
                 self.agreed = agreed.unwrap_or_default();
-                self.context = Some(Context::new(Arc::clone(&session), Arc::clone(&self.fetcher)));
+                self.context = Some(Context::new(Arc::clone(&session), Arc::clone(&self.fetcher), self.pool.clone()));
                 self.attachment = Some(attachment);
                 let text = encode(id, Ok(result), 0).await;
-                self.send(text, None, After::Events(session)).await;
+                self.send(text, Kept::default(), After::Events(session)).await;
             }
         }
     }
@@ -279,22 +291,23 @@ impl Service {
     async fn done(&mut self, done: Done) -> Vec<(Ticket, Request)> {
         self.held -= done.bytes;
         let after = done.served.body.map_or(After::Nothing, After::Body);
-        self.send(done.served.text, done.hold, after).await;
+        let kept = Kept { hold: done.hold, share: done.served.share };
+        self.send(done.served.text, kept, after).await;
         let released = self.order.finish(done.ticket);
         released.into_iter().filter_map(|ticket| Some((ticket, self.waiting.remove(&ticket)?))).collect()
     }
 
-    async fn send(&mut self, text: String, hold: Option<Hold>, after: After) {
+    async fn send(&mut self, text: String, kept: Kept, after: After) {
         let message = Message::text(text);
         if self.sending.is_empty() && self.sender.try_send(message.clone()) {
-            drop(hold);
+            drop(kept);
             return self.follow(after);
         }
         let (sender, bytes) = (self.sender.clone(), message.len());
         let mut send: Pinned<Sent> = Box::pin(async move {
             // The receiver learns why there is nobody to send to.
             let _ = sender.send(message).await;
-            drop(hold);
+            drop(kept);
             Sent { bytes, after }
         });
         self.held += bytes;

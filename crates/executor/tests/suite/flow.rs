@@ -6,7 +6,7 @@ use exedra_link::Message;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::bench::{Bench, PATIENCE, within};
+use crate::bench::{Bench, PATIENCE, until, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_tiny_requests_is_answered_completely() {
@@ -115,4 +115,35 @@ async fn a_file_that_no_message_can_carry_is_refused() {
     std::fs::File::create(&path).unwrap().set_len(5 << 20).unwrap();
     let answer = client.call("fs/readFile", json!({"path": path})).await;
     assert_eq!(answer["result"]["dataBase64"].as_str().unwrap().len(), (5_usize << 20).div_ceil(3) * 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_for_a_client_that_does_not_read_stay_on_the_disk() {
+    const COUNT: usize = 24;
+    const SIZE: u64 = 9 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large");
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(SIZE).unwrap();
+    let mut bench = Bench::new();
+    let (mut deaf, mut other) = (bench.open().await, bench.open().await);
+    for _ in 0..COUNT {
+        deaf.post("fs/readFile", json!({"path": path})).await;
+    }
+    // What is small on the same connection is served meanwhile, and what is large on another.
+    let mark = dir.path().join("mark");
+    deaf.post("process/start", crate::bench::start("p", &["touch", mark.to_str().unwrap()])).await;
+    until("the command", || mark.exists()).await;
+    let read = other.call("fs/readFile", json!({"path": path})).await;
+    assert!(read["result"]["dataBase64"].as_str().unwrap().len() > SIZE as usize);
+    // What was not read from the disk by now finds the file empty.
+    file.set_len(0).unwrap();
+    let (mut answered, mut large) = (0, 0);
+    while answered < COUNT {
+        let message = deaf.message().await.unwrap();
+        answered += usize::from(message.as_text().unwrap().contains("dataBase64"));
+        large += usize::from(message.len() > SIZE as usize);
+    }
+    // Five are what one connection may have; a few more are in the queues of both ends and on the wire.
+    assert!((1..=12).contains(&large), "{large} files were read for a client that does not read");
 }
