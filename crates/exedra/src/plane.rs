@@ -75,6 +75,8 @@ impl Plane {
         registry.set_public_url(url.clone());
         let mut rendezvous_config = RendezvousConfig::new(registry.key_ring(), registry.presence());
         rendezvous_config.times.drain_window = config.drain_window;
+        rendezvous_config.max_connections =
+            http::descriptors::websockets(http::descriptors::limit(), rendezvous_config.max_connections);
         let rendezvous = Arc::new(Rendezvous::new(rendezvous_config)?);
         registry.set_cutoff(Arc::clone(&rendezvous) as _);
         let http = HttpServer::start(listener, registry.router().merge(rendezvous.router()))?;

@@ -3,7 +3,7 @@
 //! In flow a listener and a router, out flow answers and upgraded connections, which then belong to the router's owner.
 //! Knows no path and no body.
 
-mod descriptors;
+pub(super) mod descriptors;
 
 use std::io;
 use std::net::SocketAddr;

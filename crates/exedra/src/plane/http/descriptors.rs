@@ -10,6 +10,8 @@ const RESERVE: u64 = 64;
 /// The part of the rest that connections speaking HTTP may take. The others are left to upgraded ones, which stay, and
 /// in `exedra up` also to the executor's commands.
 const HTTP_SHARE: u64 = 4;
+/// The part that websockets may take.
+const WEBSOCKET_SHARE: u64 = 2;
 
 /// The descriptors that this process may have open now; `None` if there is no limit.
 pub fn limit() -> Option<u64> {
@@ -21,6 +23,13 @@ pub fn connections(descriptors: Option<u64>, wanted: usize) -> usize {
     let Some(descriptors) = descriptors else { return wanted };
     let share = descriptors.saturating_sub(RESERVE) / HTTP_SHARE;
     usize::try_from(share).unwrap_or(usize::MAX).min(wanted).max(1)
+}
+
+/// How many websockets there may be with that many descriptors: at most `wanted`, at least two, which make a pair.
+pub fn websockets(descriptors: Option<u64>, wanted: usize) -> usize {
+    let Some(descriptors) = descriptors else { return wanted };
+    let share = descriptors.saturating_sub(RESERVE) / WEBSOCKET_SHARE;
+    usize::try_from(share).unwrap_or(usize::MAX).min(wanted).max(2)
 }
 
 /// Whether the system lets us accept. It starts out doing so.
@@ -39,6 +48,14 @@ impl Acceptance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn websockets_and_http_together_leave_a_quarter() {
+        assert_eq!(websockets(None, 16_384), 16_384);
+        assert_eq!(websockets(Some(1_024), 16_384), 480);
+        assert_eq!(websockets(Some(10), 16_384), 2);
+        assert!(websockets(Some(4_096), 16_384) + connections(Some(4_096), 4_096) <= 3 * 4_096 / 4);
+    }
 
     #[test]
     fn connections_leave_descriptors_for_the_rest() {
