@@ -1,6 +1,6 @@
 //! The product's own binary, built by the cargo that runs this.
 //!
-//! In flows a profile, out flows the path of `exedra`. For figures this crate itself is needed in a release build, too.
+//! In flows a profile, out flows the path of `exedra`. For figures this crate itself is needed optimised, too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::Value;
 /// Which profile to build with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// That of the tests.
+    /// That of the tests, and of what they have built already.
     Dev,
     /// That of a release.
     Release,
@@ -24,11 +24,12 @@ pub enum Profile {
 /// It does not build.
 pub fn exedra(root: &Path, profile: Profile) -> Result<PathBuf> {
     let mut cargo = cargo(root);
-    cargo.args(["build", "--package", "exedra", "--bin", "exedra"]);
-    cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
+    cargo.args(["build", "--bin", "exedra", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
+    // The features of a dependency depend on who else is built.
+    cargo.args(match profile {
+        Profile::Dev => ["--workspace", "--profile=dev"],
+        Profile::Release => ["--package=exedra", "--release"],
+    });
     let output = cargo.output().context("cannot run cargo")?;
     ensure!(output.status.success(), "exedra does not build");
     let messages = output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
@@ -37,14 +38,17 @@ pub fn exedra(root: &Path, profile: Profile) -> Result<PathBuf> {
     program.map(PathBuf::from).context("cargo built no executable")
 }
 
-/// Runs a release build of this crate with `args`; tells whether it ended well.
+/// Runs an optimised build of this crate with `args`; tells whether it ended well.
 ///
 /// # Errors
 /// Cargo cannot be run.
-pub fn xtask_released(root: &Path, args: impl IntoIterator<Item = OsString>) -> Result<bool> {
+pub fn xtask_optimised(root: &Path, args: impl IntoIterator<Item = OsString>) -> Result<bool> {
     let mut cargo = cargo(root);
     // Where we are stays where we are: arguments may be relative paths.
-    cargo.current_dir(".").args(["run", "--quiet", "--release", "--manifest-path"]).arg(root.join("Cargo.toml"));
+    cargo
+        .current_dir(".")
+        .args(["run", "--quiet", "--profile=figures", "--manifest-path"])
+        .arg(root.join("Cargo.toml"));
     cargo.args(["--package", "xtask", "--"]).args(args);
     Ok(cargo.status().context("cannot run cargo")?.success())
 }

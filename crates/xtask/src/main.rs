@@ -103,7 +103,7 @@ fn interop(exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
 fn bench(check: bool, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     if cfg!(debug_assertions) {
         // The measuring client must not be what is measured.
-        return Ok(exit(build::xtask_released(&root(), std::env::args_os().skip(1))?));
+        return Ok(exit(build::xtask_optimised(&root(), std::env::args_os().skip(1))?));
     }
     let stock = Stock::fetch()?;
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?;
