@@ -106,9 +106,13 @@ impl Daemon {
     /// Runs until `cancel`, or until it gives up; then ends all sessions. `watch` is called between awaits and must not
     /// block.
     pub async fn run(mut self, cancel: CancellationToken, mut watch: impl FnMut(Event) + Send) -> Exit {
-        let exit = self.attempts(&cancel, &mut watch).await;
-        self.executor.shutdown().await;
-        tracing::info!(?exit, "daemon stopped");
+        let executor = Arc::clone(&self.executor);
+        let exit = executor.shut_down_beside(&cancel, self.attempts(&cancel, &mut watch)).await;
+        executor.shutdown().await;
+        match &exit {
+            Exit::Cancelled => tracing::info!("daemon stopped: cancelled"),
+            Exit::GaveUp { reason, .. } => tracing::info!(?reason, "daemon stopped: gave up"),
+        }
         exit
     }
 

@@ -60,12 +60,25 @@ impl Executor {
         serve::run(connection, peer, sessions, fetcher, self.pool.clone(), stop).await
     }
 
+    /// Does `serving`; on `cancel` it shuts down meanwhile, so that no goodbye delays the word to the processes.
+    pub(crate) async fn shut_down_beside<T>(&self, cancel: &CancellationToken, serving: impl Future<Output = T>) -> T {
+        tokio::pin!(serving);
+        tokio::select! {
+            biased;
+            done = &mut serving => return done,
+            () = cancel.cancelled() => {}
+        }
+        let (done, ()) = tokio::join!(serving, self.shutdown());
+        done
+    }
+
     /// How many sessions there are, attached or not.
     pub fn sessions(&self) -> usize {
         self.sessions.count()
     }
 
-    /// Tells all connections to close, and ends all sessions: SIGTERM to their processes, the grace, SIGKILL.
+    /// Tells all connections to close, and ends all sessions: SIGTERM to their processes, the grace, SIGKILL. Once it was
+    /// called, calling it again does nothing.
     pub async fn shutdown(&self) {
         self.cancel.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));

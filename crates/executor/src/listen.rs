@@ -103,11 +103,13 @@ impl Listener {
         &self.url
     }
 
-    /// Accepts clients and serves them until `cancel`, then closes all connections. Sessions live on in `executor`.
+    /// Accepts clients and serves them until `cancel`; then closes all connections and, at the same time, shuts `executor`
+    /// down: no client's goodbye delays the word to the processes.
     pub async fn run(self, executor: Arc<Executor>, cancel: CancellationToken) -> ListenEnd {
         if matches!(self.socket, Socket::Stdio) {
             let connection = stdio::connect(tokio::io::stdin(), tokio::io::stdout());
-            return ListenEnd::StdioEnded(executor.serve(connection, Peer::Stdio, &cancel).await);
+            let served = executor.shut_down_beside(&cancel, executor.serve(connection, Peer::Stdio, &cancel)).await;
+            return ListenEnd::StdioEnded(served);
         }
         let mut clients = JoinSet::new();
         loop {
@@ -131,7 +133,7 @@ impl Listener {
             }
         }
         drop(self);
-        while clients.join_next().await.is_some() {}
+        tokio::join!(executor.shutdown(), async { while clients.join_next().await.is_some() {} });
         ListenEnd::Cancelled
     }
 
