@@ -4,7 +4,7 @@
 //! [`Table`] says when somebody is attached, and what has been delivered.
 //!
 //! From the bottom: `launch` starts a child, on the thread of `spawner`; `spawn` makes its streams; `reap` and `signal`
-//! end it. `output` and `roster` (pure) keep what it wrote, `hub` puts them behind a lock with wake-ups, `source`,
+//! end it. `output`, `roster` and `ledger` (pure) keep what it wrote, `hub` puts them behind a lock with wake-ups, `source`,
 //! `stdin` and `driver` move the bytes, and `table` has the calls.
 
 mod driver;
@@ -13,6 +13,7 @@ mod event;
 mod host;
 mod hub;
 mod launch;
+mod ledger;
 mod output;
 mod program;
 mod pty;

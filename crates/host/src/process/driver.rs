@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::hub::{Hub, Process};
+use super::output::Demand;
 use super::reap::ExitWatch;
 use super::source::Sources;
 
@@ -32,7 +33,7 @@ impl Driver {
     /// Runs until the process has closed.
     pub async fn run(mut self) {
         let mut exited = false;
-        let mut wanted = self.hub.wants_output(&self.process.id);
+        let mut demand = self.hub.demand(&self.process.id);
         while !exited || self.sources.any_open() {
             tokio::select! {
                 biased;
@@ -40,11 +41,13 @@ impl Driver {
                     exited = true;
                     self.exited(code);
                 }
-                (stream, bytes) = std::future::poll_fn(|cx| self.sources.poll_read(cx)), if wanted => {
-                    wanted = bytes.is_empty() || self.hub.output(&self.process.id, stream, bytes);
+                (stream, bytes) = std::future::poll_fn(|cx| self.sources.poll_read(cx)), if demand == Demand::More => {
+                    if !bytes.is_empty() {
+                        demand = self.hub.output(&self.process.id, stream, bytes);
+                    }
                 }
-                () = self.process.room(), if !wanted => {
-                    wanted = self.hub.wants_output(&self.process.id);
+                () = self.process.room(demand), if demand != Demand::More => {
+                    demand = self.hub.demand(&self.process.id);
                 }
                 () = tokio::time::sleep(LOOK), if self.sources.any_deserted() => self.sources.look_again(),
             }

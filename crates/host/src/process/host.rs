@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
+use super::ledger::Ledger;
 use super::spawner::Spawner;
 use crate::error::HostError;
 
@@ -18,17 +19,25 @@ pub struct HostConfig {
     pub environment: BTreeMap<OsString, OsString>,
     /// Watch exits through process descriptors; without, as on old kernels, a thread per process does.
     pub pidfd: bool,
+    /// Undelivered output that all tables together keep, in bytes as JSON. When it is used up, the pipes of detached
+    /// processes that have some already are not read and the commands wait, until a reader confirms what it read or a
+    /// table goes. Each may keep one piece in any case, and output to attached peers has windows of its own.
+    pub backlog: usize,
 }
+
+/// The default of [`HostConfig::backlog`]: six processes with all that one may keep.
+pub const BACKLOG: usize = 256 * 1024 * 1024;
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { environment: std::env::vars_os().collect(), pidfd: true }
+        Self { environment: std::env::vars_os().collect(), pidfd: true, backlog: BACKLOG }
     }
 }
 
 /// A machine to run processes on. It owns the one thread that starts them.
 pub struct Host {
     spawner: Spawner,
+    ledger: Arc<Ledger>,
     environment: BTreeMap<OsString, OsString>,
     shell: String,
 }
@@ -40,12 +49,18 @@ impl Host {
     /// [`HostError::Thread`] if the system refuses it.
     pub fn start(config: HostConfig) -> Result<Arc<Self>, HostError> {
         let spawner = Spawner::start(config.pidfd).map_err(HostError::Thread)?;
-        Ok(Arc::new(Self { spawner, environment: config.environment, shell: login_shell() }))
+        let ledger = Arc::new(Ledger::new(config.backlog));
+        Ok(Arc::new(Self { spawner, ledger, environment: config.environment, shell: login_shell() }))
     }
 
     /// The thread.
     pub(super) fn spawner(&self) -> &Spawner {
         &self.spawner
+    }
+
+    /// Where all tables account for what they keep.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// What children may inherit.
@@ -61,7 +76,7 @@ impl Host {
 
 impl fmt::Debug for HostConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostConfig").field("pidfd", &self.pidfd).finish_non_exhaustive()
+        f.debug_struct("HostConfig").field("pidfd", &self.pidfd).field("backlog", &self.backlog).finish_non_exhaustive()
     }
 }
 

@@ -12,12 +12,16 @@ use exedra_proto::process::OutputStream;
 use tokio::sync::Notify;
 
 use super::event::{Event, EventRef};
-use super::output::{Log, Reading};
+use super::ledger::Ledger;
+use super::output::{Demand, Log, Reading};
 use super::reap::Leader;
 use super::roster::{Found, Roster};
 use super::signal::{self, Root};
 use super::stdin::Stdin;
 use crate::error::{StartError, UnknownProcess};
+
+/// Between two looks for room that others have made.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One process, shared by its driver and the table.
 #[derive(Debug)]
@@ -52,17 +56,21 @@ impl Process {
         Self { id, leader, stdin, changed: Notify::new(), room: Notify::new() }
     }
 
-    /// Waits for word that output may be wanted again.
-    pub async fn room(&self) {
-        self.room.notified().await;
+    /// Waits until it is worth asking again, after a `demand` that was not for more. Others that make room say so to
+    /// nobody: it is looked for.
+    pub async fn room(&self, demand: Demand) {
+        match demand {
+            Demand::Short => _ = tokio::time::timeout(LOOK, self.room.notified()).await,
+            Demand::More | Demand::Full => self.room.notified().await,
+        }
     }
 }
 
 impl Hub {
     /// An empty one.
-    pub fn new(retention: Duration) -> Self {
+    pub fn new(retention: Duration, ledger: Arc<Ledger>) -> Self {
         Self {
-            roster: Mutex::new(Roster::new(retention)),
+            roster: Mutex::new(Roster::new(retention, ledger)),
             events: Notify::new(),
             exits: Notify::new(),
             untidy: Notify::new(),
@@ -92,7 +100,7 @@ impl Hub {
     }
 
     /// Appends output; whether more is wanted.
-    pub fn output(&self, id: &ProcessId, stream: OutputStream, bytes: Bytes) -> bool {
+    pub fn output(&self, id: &ProcessId, stream: OutputStream, bytes: Bytes) -> Demand {
         self.append(id, |log| log.output(stream, bytes))
     }
 
@@ -115,8 +123,8 @@ impl Hub {
     }
 
     /// Whether more output of `id` is wanted.
-    pub fn wants_output(&self, id: &ProcessId) -> bool {
-        self.roster().change(id, |_| ()).is_some_and(|changed| changed.wants_output)
+    pub fn demand(&self, id: &ProcessId) -> Demand {
+        self.roster().change(id, |_| ()).map_or(Demand::Full, |changed| changed.demand)
     }
 
     /// Answers a read, waiting until `deadline` for something to answer with.
@@ -173,7 +181,7 @@ impl Hub {
         for event in events {
             let Some(changed) = roster.change(&event.process, |log| log.delivered(event.seq)) else { continue };
             settled |= changed.settled;
-            if changed.wants_output {
+            if changed.demand == Demand::More {
                 changed.handle.room.notify_one();
             }
         }
@@ -222,7 +230,7 @@ impl Hub {
     fn read_now(&self, id: &ProcessId, after: u64, max_bytes: Option<usize>) -> Result<Reading, UnknownProcess> {
         let changed = self.roster().change(id, |log| log.read(after, max_bytes));
         let changed = changed.ok_or_else(|| UnknownProcess(id.clone()))?;
-        if changed.wants_output {
+        if changed.demand == Demand::More {
             changed.handle.room.notify_one();
         }
         if changed.settled {
@@ -231,13 +239,13 @@ impl Hub {
         Ok(changed.value)
     }
 
-    fn append(&self, id: &ProcessId, append: impl FnOnce(&mut Log)) -> bool {
-        let Some(changed) = self.roster().change(id, append) else { return false };
+    fn append(&self, id: &ProcessId, append: impl FnOnce(&mut Log)) -> Demand {
+        let Some(changed) = self.roster().change(id, append) else { return Demand::Full };
         changed.handle.changed.notify_waiters();
         if changed.pending {
             self.events.notify_one();
         }
-        changed.wants_output
+        changed.demand
     }
 
     fn wake_drivers(&self) {

@@ -74,6 +74,17 @@ struct Exit {
     code: i32,
 }
 
+/// Whether more output is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Yes.
+    More,
+    /// Not until this log has room again.
+    Full,
+    /// Not until others have made room.
+    Short,
+}
+
 /// An answer to `process/read`.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -155,9 +166,19 @@ impl Log {
         self.closed.is_some() && self.unseen == 0 && self.exit_seen && self.end_seen
     }
 
-    /// Whether the pipes may be read further.
-    pub fn wants_output(&self) -> bool {
-        if self.attached { self.in_flight < WINDOW } else { self.backlog < BACKLOG_JSON }
+    /// How the pipes may be read further; `room` says whether all logs together may hold more.
+    pub fn demand(&self, room: bool) -> Demand {
+        let full = if self.attached { self.in_flight >= WINDOW } else { self.backlog >= BACKLOG_JSON };
+        match (full, self.attached || room || self.backlog == 0) {
+            (true, _) => Demand::Full,
+            (false, true) => Demand::More,
+            (false, false) => Demand::Short,
+        }
+    }
+
+    /// Undelivered output, in bytes as JSON.
+    pub fn backlog(&self) -> usize {
+        self.backlog
     }
 
     /// From now on events are to be notified.

@@ -5,12 +5,14 @@
 //! been forgotten. Pure: no tokio, no clock; the handle `H` that it keeps per process is nothing to it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exedra_proto::ids::ProcessId;
 
 use super::event::Event;
-use super::output::Log;
+use super::ledger::Ledger;
+use super::output::{Demand, Log};
 use crate::error::StartError;
 
 /// Closed processes that stay known: so many that somebody was given all of, and so many that nobody was. When the
@@ -36,6 +38,9 @@ pub struct Roster<H> {
     /// How many closed ones are not among them.
     owed: usize,
     closed_bytes: usize,
+    ledger: Arc<Ledger>,
+    /// What of it is ours.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -80,14 +85,14 @@ pub struct Changed<H, R> {
     /// Whether there are events to notify.
     pub pending: bool,
     /// Whether the pipes may be read.
-    pub wants_output: bool,
+    pub demand: Demand,
     /// Whether it has just come to the point from which its days are counted.
     pub settled: bool,
 }
 
 impl<H: Clone> Roster<H> {
     /// Nobody, and nobody attached.
-    pub fn new(retention: Duration) -> Self {
+    pub fn new(retention: Duration, ledger: Arc<Ledger>) -> Self {
         Self {
             slots: HashMap::new(),
             ring: VecDeque::new(),
@@ -97,6 +102,8 @@ impl<H: Clone> Roster<H> {
             settled: VecDeque::new(),
             owed: 0,
             closed_bytes: 0,
+            ledger,
+            held: 0,
         }
     }
 
@@ -170,7 +177,10 @@ impl<H: Clone> Roster<H> {
         let Some(Slot::Live(entry)) = self.slots.get_mut(id) else { return None };
         let was_closed = entry.log.is_closed();
         let before = if was_closed { entry.log.retained() } else { 0 };
+        let backlog = entry.log.backlog();
         let value = change(&mut entry.log);
+        self.ledger.change(backlog, entry.log.backlog());
+        self.held = self.held + entry.log.backlog() - backlog;
         let after = if entry.log.is_closed() { entry.log.retained() } else { 0 };
         self.closed_bytes = self.closed_bytes + after - before;
         self.owed += usize::from(entry.log.is_closed() && !was_closed);
@@ -183,8 +193,9 @@ impl<H: Clone> Roster<H> {
         if pending && !std::mem::replace(&mut entry.in_ring, true) {
             self.ring.push_back(id.clone());
         }
+        let demand = entry.log.demand(self.ledger.has_room());
         let handle = entry.handle.clone();
-        Some(Changed { handle, value, pending, wants_output: entry.log.wants_output(), settled })
+        Some(Changed { handle, value, pending, demand, settled })
     }
 
     /// Appends the last event of `id`. Its days are counted from when somebody was given all of it.
@@ -252,6 +263,8 @@ impl<H: Clone> Roster<H> {
                 }
                 Some(Slot::Live(entry)) => {
                     self.closed_bytes -= entry.log.retained();
+                    self.ledger.change(entry.log.backlog(), 0);
+                    self.held -= entry.log.backlog();
                     forgotten.push(entry.handle.clone());
                     self.slots.remove(&front.id);
                 }
@@ -308,6 +321,12 @@ impl<H: Clone> Roster<H> {
     }
 }
 
+impl<H> Drop for Roster<H> {
+    fn drop(&mut self) {
+        self.ledger.change(self.held, 0);
+    }
+}
+
 impl<H> Entry<H> {
     /// How much went.
     fn trim(&mut self) -> usize {
@@ -318,214 +337,4 @@ impl<H> Entry<H> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use exedra_proto::process::OutputStream;
-
-    use super::*;
-    use crate::process::event::EventKind;
-
-    fn id(name: &str) -> ProcessId {
-        ProcessId::new(name)
-    }
-
-    fn roster(names: &[&'static str]) -> Roster<&'static str> {
-        let mut roster = Roster::new(Duration::from_secs(80));
-        for name in names {
-            roster.reserve(&id(name)).unwrap();
-            roster.admit(&id(name), *name).unwrap();
-        }
-        roster
-    }
-
-    fn write(roster: &mut Roster<&'static str>, name: &str, len: usize) -> bool {
-        let bytes = Bytes::from(vec![0; len]);
-        roster.change(&id(name), |log| log.output(OutputStream::Stdout, bytes)).unwrap().pending
-    }
-
-    fn deliver(roster: &mut Roster<&'static str>, events: &[Event]) {
-        for event in events {
-            roster.change(&event.process, |log| log.delivered(event.seq));
-        }
-    }
-
-    #[test]
-    fn an_id_is_taken_from_the_reservation_until_it_is_forgotten() {
-        let mut roster = roster(&[]);
-        roster.attach();
-        let now = Instant::now();
-        roster.reserve(&id("p")).unwrap();
-        assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
-        assert_eq!(roster.find(&id("p")), Found::Starting);
-        roster.release(&id("p"));
-        roster.reserve(&id("p")).unwrap();
-        roster.admit(&id("p"), "h").unwrap();
-        roster.change(&id("p"), |log| log.exited(0)).unwrap();
-        roster.close(&id("p")).unwrap();
-        let events = roster.take(9);
-        deliver(&mut roster, &events);
-        assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
-        assert!(roster.purge(now).is_empty());
-        assert!(roster.purge(now + Duration::from_secs(79)).is_empty());
-        assert_eq!(roster.next_purge(), Some(now + Duration::from_secs(80)));
-        assert_eq!(roster.purge(now + Duration::from_secs(80)), ["h"]);
-        assert_eq!(roster.find(&id("p")), Found::Unknown);
-        assert!(roster.reserve(&id("p")).is_ok());
-    }
-
-    #[test]
-    fn a_start_can_be_cancelled_and_refused() {
-        let mut roster = roster(&[]);
-        roster.reserve(&id("p")).unwrap();
-        roster.cancel(&id("p"));
-        assert_eq!(roster.admit(&id("p"), "h"), Err(StartError::Cancelled(id("p"))));
-        roster.reserve(&id("q")).unwrap();
-        roster.shut_down();
-        assert_eq!(roster.admit(&id("q"), "h"), Err(StartError::ShuttingDown));
-        assert_eq!(roster.reserve(&id("r")), Err(StartError::ShuttingDown));
-        assert_eq!(roster.find(&id("q")), Found::Unknown);
-    }
-
-    #[test]
-    fn turns_are_fair_and_in_order() {
-        let mut roster = roster(&["a", "b"]);
-        roster.attach();
-        for _ in 0..8 {
-            write(&mut roster, "a", 64 * 1024);
-        }
-        write(&mut roster, "b", 1);
-        let first = roster.take(200 * 1024);
-        let order: Vec<_> = first.iter().map(|event| (event.process.as_str(), event.seq)).collect();
-        assert_eq!(order, [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("a", 4)]);
-        let rest = roster.take(usize::MAX);
-        assert_eq!(rest.iter().map(|event| event.seq).collect::<Vec<_>>(), [5, 6, 7, 8]);
-        assert!(roster.take(usize::MAX).is_empty());
-    }
-
-    #[test]
-    fn one_event_is_taken_however_small_the_limit() {
-        let mut roster = roster(&["a"]);
-        roster.attach();
-        write(&mut roster, "a", 10);
-        write(&mut roster, "a", 10);
-        assert_eq!(roster.take(0).len(), 1);
-    }
-
-    #[test]
-    fn detached_nothing_is_taken_and_what_was_not_taken_never_is() {
-        let mut roster = roster(&["a"]);
-        assert!(!write(&mut roster, "a", 1));
-        roster.attach();
-        assert!(write(&mut roster, "a", 1));
-        roster.detach();
-        roster.attach();
-        assert!(roster.take(9).is_empty());
-        write(&mut roster, "a", 1);
-        assert_eq!(roster.take(9)[0].seq, 3);
-    }
-
-    #[test]
-    fn a_closed_process_is_not_forgotten_before_its_end_was_taken() {
-        let mut roster = roster(&["a"]);
-        roster.attach();
-        let now = Instant::now();
-        roster.change(&id("a"), |log| log.exited(0)).unwrap();
-        roster.close(&id("a")).unwrap();
-        roster.change(&id("a"), |log| log.read(0, None)).unwrap();
-        assert!(roster.purge(now).is_empty());
-        let late = now + Duration::from_secs(100);
-        assert!(roster.purge(late).is_empty());
-        let kinds: Vec<_> = roster.take(9).into_iter().map(|event| event.kind).collect();
-        assert_eq!(kinds, [EventKind::Exited { code: 0 }, EventKind::Closed]);
-        assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
-    }
-
-    fn end(roster: &mut Roster<&'static str>, name: &str) {
-        roster.change(&id(name), |log| log.exited(0)).unwrap();
-        roster.close(&id(name)).unwrap();
-    }
-
-    #[test]
-    fn what_ended_unseen_stays_until_it_was_read() {
-        let mut roster = roster(&["a"]);
-        write(&mut roster, "a", 1);
-        end(&mut roster, "a");
-        let now = Instant::now();
-        let week = Duration::from_secs(7 * 24 * 60 * 60);
-        assert!(roster.purge(now).is_empty() && roster.purge(now + week).is_empty());
-        roster.attach();
-        assert!(roster.purge(now + week).is_empty() && roster.purge(now + week + week).is_empty());
-        assert!(roster.change(&id("a"), |log| log.read(0, None)).unwrap().settled);
-        let read = now + week + week;
-        assert!(roster.purge(read).is_empty());
-        assert_eq!(roster.next_purge(), Some(read + Duration::from_secs(80)));
-        assert_eq!(roster.purge(read + Duration::from_secs(80)), ["a"]);
-        assert_eq!(roster.owed, 0);
-    }
-
-    #[test]
-    fn while_nobody_is_attached_no_time_is_over() {
-        let mut roster = roster(&["a"]);
-        roster.attach();
-        end(&mut roster, "a");
-        let events = roster.take(9);
-        deliver(&mut roster, &events);
-        let now = Instant::now();
-        assert!(roster.purge(now).is_empty());
-        roster.detach();
-        let late = now + Duration::from_secs(500);
-        assert!(roster.purge(late).is_empty());
-        assert_eq!(roster.next_purge(), None);
-        roster.attach();
-        assert!(roster.purge(late).is_empty(), "the last answer may have been lost: as long again");
-        assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
-    }
-
-    #[test]
-    fn too_many_unread_results_refuse_a_start_and_lose_nothing() {
-        let mut roster = roster(&[]);
-        let now = Instant::now();
-        for i in 0..CLOSED_MAX {
-            let id = id(&i.to_string());
-            roster.reserve(&id).unwrap();
-            roster.admit(&id, "h").unwrap();
-            end(&mut roster, id.as_str());
-        }
-        assert_eq!(roster.reserve(&id("more")), Err(StartError::TooManyUnread(CLOSED_MAX)));
-        assert!(roster.purge(now).is_empty());
-        roster.attach();
-        roster.change(&id("7"), |log| log.read(0, None)).unwrap();
-        assert!(roster.reserve(&id("more")).is_ok());
-        assert!(roster.purge(now).is_empty());
-        assert_eq!(roster.find(&id("0")), Found::Live("h"));
-    }
-
-    #[test]
-    fn closed_processes_are_bounded_in_number_and_in_bytes() {
-        let mut roster = roster(&[]);
-        roster.attach();
-        let now = Instant::now();
-        for i in 0..CLOSED_MAX + 5 {
-            let id = id(&i.to_string());
-            roster.reserve(&id).unwrap();
-            roster.admit(&id, "h").unwrap();
-            if i < 70 {
-                let bytes = Bytes::from(vec![0; 1024 * 1024]);
-                roster.change(&id, |log| log.output(OutputStream::Stdout, bytes)).unwrap();
-            }
-            roster.change(&id, |log| log.exited(0)).unwrap();
-            roster.close(&id).unwrap();
-            let events = roster.take(usize::MAX);
-            deliver(&mut roster, &events);
-        }
-        roster.trim();
-        assert!(roster.closed_bytes <= CLOSED_BYTES);
-        let read = |roster: &mut Roster<_>, i: &str| roster.change(&id(i), |log| log.read(0, None)).unwrap().value;
-        assert!(read(&mut roster, "0").chunks.is_empty());
-        assert_eq!(read(&mut roster, "0").exit_code, Some(0));
-        assert_eq!(read(&mut roster, "69").chunks.len(), 1);
-        assert_eq!(roster.purge(now).len(), 5);
-        assert_eq!(roster.find(&id("4")), Found::Unknown);
-        assert_eq!(roster.find(&id("5")), Found::Live("h"));
-    }
-}
+mod tests;

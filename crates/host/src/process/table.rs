@@ -67,7 +67,8 @@ struct Tasks {
 impl Table {
     /// An empty table, detached.
     pub fn new(host: Arc<Host>, limits: Limits) -> Self {
-        Self { host, hub: Arc::new(Hub::new(limits.retention)), tasks: Mutex::default() }
+        let hub = Arc::new(Hub::new(limits.retention, host.ledger().clone()));
+        Self { host, hub, tasks: Mutex::default() }
     }
 
     /// Starts a process. If the future is dropped before it is done, the process does not run on.

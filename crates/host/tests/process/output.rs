@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use exedra_host::HostConfig;
-use exedra_host::process::{Event, EventKind, Limits};
+use exedra_host::process::{Event, EventKind, Limits, Table};
 use exedra_proto::process::ReadResult;
 use serde_json::json;
 
@@ -230,6 +230,35 @@ async fn what_ended_while_nobody_was_there_stays_until_it_was_read() {
     while rig.table.read(read_params("p")).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(began.elapsed() < crate::rig::PATIENCE);
+    }
+}
+
+/// Two tables, and room for little: both commands wait, and go on as what they wrote is read.
+#[tokio::test]
+async fn what_all_keep_together_is_bounded() {
+    const TOTAL: usize = 2 * 1024 * 1024;
+    let mut config = HostConfig::default();
+    config.backlog = 512 * 1024;
+    let rig = Rig::with(config, Limits::default());
+    let other = Table::new(rig.host.clone(), Limits::default());
+    rig.table.detach();
+    let params = |name: &str| rig.params(name, json!({"argv": ["head", "-c", TOTAL.to_string(), "/dev/zero"]}));
+    rig.table.start(params("p")).await.unwrap();
+    other.start(params("p")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for table in [&other, &rig.table] {
+        let mut ask = read_params("p");
+        let first = table.read(ask.clone()).await.unwrap();
+        assert!(bytes(&first).len() < 512 * 1024 + 64 * 1024 && !first.exited);
+        let (mut got, mut closed) = (0, false);
+        while !closed {
+            ask.wait_ms = Some(20_000);
+            let result = table.read(ask.clone()).await.unwrap();
+            got += bytes(&result).len();
+            ask.after_seq = Some(result.next_seq - 1);
+            closed = result.closed;
+        }
+        assert_eq!(got, TOTAL);
     }
 }
 

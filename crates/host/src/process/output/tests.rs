@@ -6,6 +6,10 @@ fn piece(len: usize) -> Bytes {
     Bytes::from(vec![b'x'; len])
 }
 
+fn wants(log: &Log) -> bool {
+    log.demand(true) == Demand::More
+}
+
 fn seqs(reading: &Reading) -> Vec<u64> {
     reading.chunks.iter().map(|(seq, ..)| *seq).collect()
 }
@@ -75,24 +79,24 @@ fn tiny_pieces_are_bounded_by_number() {
 fn attached_the_window_stops_the_reading_and_delivery_resumes_it() {
     let mut log = Log::new(true);
     let mut written = 0;
-    while log.wants_output() {
+    while wants(&log) {
         log.output(OUT, piece(64 * 1024));
         written += 64 * 1024;
     }
     assert_eq!(written, WINDOW);
     let first = log.take(usize::MAX, 2);
-    assert!(!log.wants_output(), "taken is not yet delivered");
+    assert!(!wants(&log), "taken is not yet delivered");
     for (seq, _) in first {
         log.delivered(seq);
     }
-    assert!(log.wants_output());
+    assert!(wants(&log));
 }
 
 #[test]
 fn detached_the_backlog_is_kept_whole_and_fits_one_message() {
     let mut log = Log::new(false);
     let mut count = 0;
-    while log.wants_output() {
+    while wants(&log) {
         log.output(OUT, piece(64 * 1024));
         count += 1;
     }
@@ -101,9 +105,9 @@ fn detached_the_backlog_is_kept_whole_and_fits_one_message() {
     assert_eq!(reading.chunks.len(), count);
     let json: usize = reading.chunks.iter().map(|(.., bytes)| bytes.len().div_ceil(3) * 4 + JSON_OVERHEAD).sum();
     assert!(json <= READ_JSON);
-    assert!(!log.wants_output(), "the answer may be lost");
+    assert!(!wants(&log), "the answer may be lost");
     log.read(count as u64, None);
-    assert!(log.wants_output(), "asked for what comes after, all of it was received");
+    assert!(wants(&log), "asked for what comes after, all of it was received");
     assert_eq!(log.retained(), RETAINED_BYTES);
 }
 
@@ -135,11 +139,11 @@ fn a_reader_confirms_nothing_that_was_not_there_yet() {
 #[test]
 fn a_backlog_does_not_stop_an_attached_command() {
     let mut log = Log::new(false);
-    while log.wants_output() {
+    while wants(&log) {
         log.output(OUT, piece(64 * 1024));
     }
     log.attach();
-    assert!(log.wants_output() && !log.has_pending());
+    assert!(wants(&log) && !log.has_pending());
 }
 
 #[test]
@@ -236,6 +240,19 @@ fn a_gap_that_was_never_read_keeps_a_log_from_being_settled() {
     assert!(!log.is_settled());
     log.read(1, None);
     assert!(log.is_settled());
+}
+
+#[test]
+fn without_common_room_a_detached_log_holds_one_piece_and_an_attached_one_its_window() {
+    let mut log = Log::new(false);
+    assert_eq!(log.demand(false), Demand::More);
+    log.output(OUT, piece(1));
+    assert_eq!((log.demand(false), log.demand(true)), (Demand::Short, Demand::More));
+    log.attach();
+    assert_eq!(log.demand(false), Demand::More);
+    log.detach();
+    log.read(1, None);
+    assert_eq!(log.demand(false), Demand::More);
 }
 
 /// The plainest thing that could work: everything ever written, with what is known about it.
