@@ -7,6 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use exedra_proto::process::{OutputStream, StartParams};
@@ -71,6 +72,7 @@ pub async fn spawn(host: &Host, params: &StartParams) -> Result<Spawned, StartEr
         return Err(StartError::MissingProgram { pty: params.tty });
     }
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
+    look_at(params.cwd.as_path().to_owned()).await;
     let (launch, ends) = prepare(host, params)?;
     let spawner = host.spawner();
     let launched = spawner.launch(launch).await.map_err(failed)?;
@@ -78,6 +80,12 @@ pub async fn spawn(host: &Host, params: &StartParams) -> Result<Spawned, StartEr
     let exit = ExitWatch::new(launched.pid, launched.pidfd).map_err(failed)?;
     let (stdin, sources) = register(ends, params.tty).map_err(failed)?;
     Ok(Spawned { leader, exit, stdin, sources })
+}
+
+/// Looks at the directory and comes to no verdict, which is the child's. A file system that hangs then hangs the start
+/// that wants it, and not the one thread that makes all of them.
+async fn look_at(cwd: PathBuf) {
+    let _ = tokio::task::spawn_blocking(move || std::fs::metadata(cwd).is_ok()).await;
 }
 
 fn prepare(host: &Host, params: &StartParams) -> Result<(Launch, Ends), StartError> {
