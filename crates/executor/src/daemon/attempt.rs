@@ -94,10 +94,22 @@ impl Attempt<'_> {
         };
         result.await.map_err(|error| Ended {
             outcome: Outcome::Unregistered { class: error.class(), retry_after: error.retry_after() },
-            text: error.to_string(),
+            text: chain(&error),
             hint: error.hint(),
         })
     }
+}
+
+/// An error and what is behind it, down to the first cause; what a text has said already is left out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn ended(served: &Served) -> Option<Ended> {
