@@ -29,15 +29,19 @@ impl Sshd {
         let client_key = key(dir, "ssh-client-key").await?;
         // The server wants a number; between this and its own bind the port is free for anybody.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // What this machine's user has in the start-up files of his shell is not what is measured.
+        let home = dir.join("ssh-home");
+        std::fs::create_dir_all(&home)?;
         let config = dir.join("sshd_config");
         std::fs::write(
             &config,
             format!(
                 "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}.pub\nPidFile none\n\
                  StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 PermitRootLogin yes\n",
+                 PermitRootLogin yes\nSetEnv HOME={}\n",
                 host_key.display(),
-                client_key.display()
+                client_key.display(),
+                home.display()
             ),
         )?;
         if rustix::process::geteuid().is_root() {
