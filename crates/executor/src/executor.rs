@@ -16,7 +16,8 @@ use crate::dispatch::budget::Pool;
 use crate::error::ExecutorError;
 use crate::peer::Peer;
 use crate::serve::{self, Served};
-use crate::session::{Sessions, reaper};
+use crate::session::Sessions;
+use crate::session::reaper::{self, Ending};
 
 /// Sessions over a host, to be served over any number of connections at a time.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct Executor {
     fetcher: Arc<Fetcher>,
     pool: Pool,
     cancel: CancellationToken,
+    hurry: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -36,14 +38,16 @@ impl Executor {
     pub fn new(config: ExecutorConfig) -> Result<Self, ExecutorError> {
         let host = Host::start(config.host.clone())?;
         let sessions = Arc::new(Sessions::new(host, &config));
-        let cancel = CancellationToken::new();
+        let (cancel, hurry) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(reaper::run(Arc::clone(&sessions), config.grace, cancel.clone()));
+        let how = Ending { grace: config.grace, hurry: hurry.clone() };
+        tasks.spawn(reaper::run(Arc::clone(&sessions), how, cancel.clone()));
         Ok(Self {
             sessions,
             fetcher: Arc::new(Fetcher::new()),
             pool: Pool::default(),
             cancel,
+            hurry,
             tasks: Mutex::new(tasks),
         })
     }
@@ -75,6 +79,12 @@ impl Executor {
     /// How many sessions there are, attached or not.
     pub fn sessions(&self) -> usize {
         self.sessions.count()
+    }
+
+    /// Ends the grace of processes that a shutdown has told to end: SIGKILL now. Whoever waits for the shutdown goes on
+    /// waiting, not for long.
+    pub fn hurry(&self) {
+        self.hurry.cancel();
     }
 
     /// Tells all connections to close, and ends all sessions: SIGTERM to their processes, the grace, SIGKILL. Once it was

@@ -5,11 +5,15 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failure};
+
+/// How long a second signal waits for what must not be left undone.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,13 +74,14 @@ impl Signals {
         }
     }
 
-    /// Runs `work`; a signal cancels it and waits for its end, a second one does not wait.
+    /// Runs `work`; a signal cancels it and waits for its end. A second one calls `hurry` and waits [`LAST_WAIT`] at most.
     ///
     /// # Errors
     /// What `work` fails with, or the second signal.
     pub async fn cancelling<T>(
         &mut self,
         cancel: &CancellationToken,
+        hurry: impl FnOnce(),
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         tokio::pin!(work);
@@ -85,10 +90,26 @@ impl Signals {
             stop = self.next() => tracing::info!(?stop, "stopping"),
         }
         cancel.cancel();
-        self.unless_again(work).await.unwrap_or_else(|stop| {
+        self.hurrying(hurry, work).await.unwrap_or_else(|stop| {
             let cut = Failure::from(anyhow::anyhow!("stopped at once by a second signal"));
             Err(cut.with_exit(Exit::Signal(stop.number())))
         })
+    }
+
+    /// Waits for `work`; the next signal calls `hurry` and waits [`LAST_WAIT`] at most.
+    ///
+    /// # Errors
+    /// That signal.
+    pub async fn hurrying<T>(&mut self, hurry: impl FnOnce(), work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::pin!(work);
+        match self.unless_again(&mut work).await {
+            Ok(done) => Ok(done),
+            Err(stop) => {
+                hurry();
+                let _ = tokio::time::timeout(LAST_WAIT, work).await;
+                Err(stop)
+            }
+        }
     }
 
     /// Waits for `work`, which is cut short by the next signal.

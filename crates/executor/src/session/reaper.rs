@@ -10,14 +10,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::store::{Session, Sessions};
 
+/// How sessions are ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// How long processes have between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Cuts that short.
+    pub hurry: CancellationToken,
+}
+
 /// Runs until `cancel`, and then until all sessions are ended.
-pub async fn run(sessions: Arc<Sessions>, grace: Duration, cancel: CancellationToken) {
+pub async fn run(sessions: Arc<Sessions>, how: Ending, cancel: CancellationToken) {
     let mut ending = JoinSet::new();
     loop {
         let (expired, next) = sessions.expire(Instant::now());
         for session in expired {
             tracing::info!(session = %session.id, "session expired");
-            ending.spawn(end(session, grace));
+            ending.spawn(end(session, how.clone()));
         }
         tokio::select! {
             biased;
@@ -28,13 +37,17 @@ pub async fn run(sessions: Arc<Sessions>, grace: Duration, cancel: CancellationT
         }
     }
     for session in sessions.close() {
-        ending.spawn(end(session, grace));
+        ending.spawn(end(session, how.clone()));
     }
     while ending.join_next().await.is_some() {}
 }
 
-async fn end(session: Arc<Session>, grace: Duration) {
-    session.processes.shutdown(grace).await;
+async fn end(session: Arc<Session>, how: Ending) {
+    tokio::select! {
+        biased;
+        () = how.hurry.cancelled() => session.processes.shutdown(Duration::ZERO).await,
+        () = session.processes.shutdown(how.grace) => {}
+    }
     tracing::info!(session = %session.id, "session ended");
 }
 

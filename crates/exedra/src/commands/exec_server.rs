@@ -46,7 +46,7 @@ async fn listen(url: &str, mut signals: Signals) -> Result<Exit, Failure> {
         executor.shutdown().await;
         Ok(Exit::Success)
     };
-    signals.cancelling(&cancel, run).await
+    signals.cancelling(&cancel, || executor.hurry(), run).await
 }
 
 async fn remote(url: &str, args: &ExecServerArgs, mut signals: Signals) -> Result<Exit, Failure> {
@@ -55,10 +55,11 @@ async fn remote(url: &str, args: &ExecServerArgs, mut signals: Signals) -> Resul
     daemon.token = token_source(args);
     daemon.http.insecure_http = args.insecure_http;
     let executor = Arc::new(Executor::new(config())?);
-    let daemon = Daemon::new(daemon, executor).map_err(|error| Failure::from(error).with_exit(Exit::Refused))?;
+    let daemon =
+        Daemon::new(daemon, Arc::clone(&executor)).map_err(|error| Failure::from(error).with_exit(Exit::Refused))?;
     let cancel = CancellationToken::new();
     let run = async { Ok(daemon.run(cancel.clone(), tell).await) };
-    match signals.cancelling(&cancel, run).await? {
+    match signals.cancelling(&cancel, || executor.hurry(), run).await? {
         daemon::Exit::Cancelled => Ok(Exit::Success),
         daemon::Exit::GaveUp { text, hint, .. } => {
             let failure = Failure::from(anyhow::Error::msg(text)).with_exit(Exit::Refused);

@@ -84,7 +84,8 @@ fn once(args: UpArgs) -> Result<Exit, Failure> {
         let up = Up::start(listen, &data_dir).await?;
         let done = up.run(run, &mut signals).await;
         // Whatever the command came to, a second signal does not wait.
-        let _ = signals.unless_again(up.stop()).await;
+        let executor = Arc::clone(&up.executor);
+        let _ = signals.hurrying(|| executor.hurry(), up.stop()).await;
         done
     });
     remove(temporary);
@@ -109,7 +110,8 @@ fn stay(args: UpArgs) -> Result<Exit, Failure> {
             },
             Err(failure) => Err(failure),
         };
-        match signals.unless_again(up.stop()).await {
+        let executor = Arc::clone(&up.executor);
+        match signals.hurrying(|| executor.hurry(), up.stop()).await {
             Ok(()) => ended,
             Err(stop) => Ok(Exit::Signal(stop.number())),
         }

@@ -75,3 +75,22 @@ fn an_executor_that_stops_takes_its_commands_along() {
     assert_eq!(done.code, 255);
     assert!(done.stderr.contains("the connection was lost while the command was running"), "{}", done.stderr);
 }
+
+#[test]
+fn a_second_signal_ends_the_grace_of_an_executor_and_leaves_nothing_behind() {
+    let listener = Listener::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pids");
+    let script =
+        format!("trap '' TERM; sleep 1000 & echo $$ $! > {}; echo started; while :; do wait; done", file.display());
+    let client = Running::start(&mut listener.exec(&["--", "sh", "-c", &script]));
+    assert_eq!(client.line(), "started");
+    let pids: Vec<i32> = line_in(&file).split(' ').map(|pid| pid.parse().unwrap()).collect();
+    listener.running.signal("TERM");
+    listener.running.stderr_line("stopping");
+    listener.running.signal("TERM");
+    assert_eq!(listener.running.finish().code, 143);
+    for pid in pids {
+        until("what ignores SIGTERM is killed", || !is_alive(pid));
+    }
+}

@@ -60,9 +60,8 @@ async fn terminate_loses_no_output() {
 #[tokio::test]
 async fn terminate_after_the_exit_touches_nothing() {
     let rig = Rig::new();
-    rig.start("p", sh("sleep 60 >/dev/null 2>&1 & echo $! end1")).await;
-    let child = pids(&rig, 1).await.remove(0);
-    rig.story().await;
+    rig.start("p", sh("sleep 60 >/dev/null 2>&1 & echo $!")).await;
+    let child = String::from_utf8(rig.story().await.stdout).unwrap().trim().to_owned();
     assert!(!rig.table.terminate(&id("p")));
     assert!(is_alive(&child), "what it left behind lives on");
     rig.table.shutdown(Duration::from_secs(5)).await;
