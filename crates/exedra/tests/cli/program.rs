@@ -26,9 +26,11 @@ impl Finished {
     }
 }
 
-/// The binary with `args`, and nothing of the environment that could change what it does.
+/// The binary with `args`, and nothing of the environment that could change what it does; signals that the tests were
+/// started to ignore (`nohup`, a job in the background) included.
 pub fn exedra(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_exedra"));
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,TERM,HUP", env!("CARGO_BIN_EXE_exedra")]);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for name in [
         "EXEDRA_SERVER",
