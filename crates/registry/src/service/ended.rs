@@ -1,4 +1,5 @@
-//! Tokens that ended: what was opened with them is cut, once for each.
+//! Tokens that ended: what was opened with them is cut, once for each; a rendezvous that arrives during a look may be told
+//! twice, which cuts nothing more.
 //!
 //! The store is asked who was revoked or has expired, by whatever process; presence passes on who has to go. A ticket may
 //! outlive its token by a ticket's life, so a rendezvous that is new is told of all that ended within that time.

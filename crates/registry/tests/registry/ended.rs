@@ -104,7 +104,10 @@ async fn a_new_rendezvous_is_told_of_all_whose_tickets_may_live() {
     for _ in 0..2 {
         let rendezvous = rendezvous(&site);
         until(|| !rendezvous.told().is_empty()).await;
-        assert_eq!(rendezvous.told(), ids(&[&recent]));
+        // A look that is under way while it arrives may tell it before the look that it causes.
+        let mut told = rendezvous.told();
+        told.dedup();
+        assert_eq!(told, ids(&[&recent]));
     }
 }
 
