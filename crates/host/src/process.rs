@@ -3,10 +3,12 @@
 //! In flow the params of `process/*`, out flow results and [`Event`]s. Knows no session and no connection: who owns a
 //! [`Table`] says when somebody is attached, and what has been delivered.
 //!
-//! From the bottom: `launch` starts a child, on the thread of `spawner`; `spawn` makes its streams; `reap` and `signal`
-//! end it. `output`, `roster` and `ledger` (pure) keep what it wrote, `hub` puts them behind a lock with wake-ups, `source`,
-//! `stdin` and `driver` move the bytes, and `table` has the calls.
+//! From the bottom: `launch` starts a child, on a thread of `spawner`, with a `mark` by which `census` and `signal` find its
+//! descendants; `spawn` makes its streams; `reap`, `wait` and `undertaker` take its end. `output`, `roster` and `ledger`
+//! (pure) keep what it wrote, `hub` puts them behind a lock with wake-ups, `source`, `stdin` and `driver` move the bytes, and
+//! `table` has the calls.
 
+mod census;
 mod driver;
 mod environment;
 mod event;
@@ -14,6 +16,7 @@ mod host;
 mod hub;
 mod launch;
 mod ledger;
+mod mark;
 mod output;
 mod program;
 mod pty;
@@ -25,6 +28,8 @@ mod spawn;
 mod spawner;
 mod stdin;
 mod table;
+mod undertaker;
+mod wait;
 
 pub use crate::error::{StartError, UnknownProcess, WriteFailed};
 pub use event::{Event, EventKind, EventRef};

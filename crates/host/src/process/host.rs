@@ -1,4 +1,4 @@
-//! The host as such: the thread that starts every process, and what children inherit.
+//! The host as such: the threads that start and reap processes, and what children inherit.
 //!
 //! In flows a [`HostConfig`], out flows one [`Host`] that any number of tables share. Knows no process.
 
@@ -7,8 +7,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
+use super::census;
 use super::ledger::Ledger;
+use super::mark::Maker;
 use super::spawner::Spawner;
+use super::undertaker::Undertaker;
 use crate::error::HostError;
 
 /// What a [`Host`] is made of.
@@ -34,28 +37,36 @@ impl Default for HostConfig {
     }
 }
 
-/// A machine to run processes on. It owns the one thread that starts them.
+/// A machine to run processes on. It owns the threads that start them.
 pub struct Host {
     spawner: Spawner,
+    maker: Option<Maker>,
     ledger: Arc<Ledger>,
     environment: BTreeMap<OsString, OsString>,
     shell: String,
 }
 
 impl Host {
-    /// Makes the thread.
+    /// Makes the threads.
     ///
     /// # Errors
     /// [`HostError::Thread`] if the system refuses it.
     pub fn start(config: HostConfig) -> Result<Arc<Self>, HostError> {
-        let spawner = Spawner::start(config.pidfd).map_err(HostError::Thread)?;
+        let maker = census::maker();
+        let undertaker = Undertaker::start(maker).map_err(HostError::Thread)?;
+        let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
         let ledger = Arc::new(Ledger::new(config.backlog));
-        Ok(Arc::new(Self { spawner, ledger, environment: config.environment, shell: login_shell() }))
+        Ok(Arc::new(Self { spawner, maker, ledger, environment: config.environment, shell: login_shell() }))
     }
 
-    /// The thread.
+    /// The threads.
     pub(super) fn spawner(&self) -> &Spawner {
         &self.spawner
+    }
+
+    /// Whose marks children carry.
+    pub(super) fn maker(&self) -> Option<Maker> {
+        self.maker
     }
 
     /// Where all tables account for what they keep.

@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 
 use super::event::{Event, EventRef};
 use super::ledger::Ledger;
+use super::mark::{Given, Maker, Mark};
 use super::output::{Demand, Log, Reading};
 use super::reap::Leader;
 use super::roster::{Found, Roster};
-use super::signal::{self, Root};
+use super::signal::{self, Kin, Root};
 use super::stdin::Stdin;
 use crate::error::{StartError, UnknownProcess};
 
@@ -48,6 +49,8 @@ pub struct Hub {
     untidy: Notify,
     /// Forgotten processes that left a process group behind.
     left_behind: Mutex<Vec<Root>>,
+    /// What all processes and their descendants carry.
+    marks: Mutex<Given>,
 }
 
 impl Process {
@@ -68,8 +71,9 @@ impl Process {
 
 impl Hub {
     /// An empty one.
-    pub fn new(retention: Duration, ledger: Arc<Ledger>) -> Self {
+    pub fn new(retention: Duration, ledger: Arc<Ledger>, maker: Option<Maker>) -> Self {
         Self {
+            marks: Mutex::new(Given::new(maker)),
             roster: Mutex::new(Roster::new(retention, ledger)),
             events: Notify::new(),
             exits: Notify::new(),
@@ -208,12 +212,22 @@ impl Hub {
         self.roster().shut_down();
     }
 
-    /// Every child of ours that may have left something: all that are known, and the forgotten that did.
-    pub fn roots(&self) -> Vec<Root> {
-        let known = self.roster().handles();
-        let mut roots: Vec<Root> = known.iter().map(|process| process.leader.root()).collect();
+    /// What the next process is to carry.
+    pub fn mark(&self) -> Option<Mark> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).give()
+    }
+
+    /// Every child of ours that may have left something: all that are known, and the forgotten that did; and what all
+    /// that were ever ours carry.
+    pub fn kin(&self) -> Kin {
+        let mut roots = self.roots();
         roots.extend(self.left_behind().iter());
-        roots
+        Kin { roots, marks: self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+    }
+
+    /// Every child of ours that is known.
+    pub fn roots(&self) -> Vec<Root> {
+        self.roster().handles().iter().map(|process| process.leader.root()).collect()
     }
 
     /// Waits until every child has been reaped.

@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::process::Resource;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -45,6 +46,23 @@ pub struct Launch {
     pub stdio: [OwnedFd; 3],
     /// Whether standard input is to be the controlling terminal.
     pub terminal: bool,
+    /// Limits that the child sets on itself; one that it must not set fails the launch.
+    pub rlimits: Vec<Rlimit>,
+    /// Files named `cgroup.procs`, open for writing: the child enters the groups of all of them first of all.
+    pub cgroups: Vec<OwnedFd>,
+    /// What the child finds as descriptor 3. Whatever else is open above 2 is closed for it.
+    pub inherit: Option<OwnedFd>,
+}
+
+/// A limit of the child's, as the kernel has them: `u64::MAX` is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Of what.
+    pub resource: Resource,
+    /// What counts.
+    pub soft: u64,
+    /// Up to where the child may raise it.
+    pub hard: u64,
 }
 
 /// A running child, not yet reaped.
@@ -74,6 +92,9 @@ struct Plan {
     cwd: *const c_char,
     stdio: [RawFd; 3],
     terminal: bool,
+    rlimits: Vec<(c_long, [u64; 2])>,
+    cgroups: Vec<RawFd>,
+    inherit: Option<RawFd>,
     parent: libc::pid_t,
     error: AtomicI32,
 }
@@ -131,6 +152,9 @@ impl Launcher {
             cwd: launch.cwd.as_ptr(),
             stdio: [0, 1, 2].map(|i: usize| launch.stdio[i].as_fd().as_raw_fd()),
             terminal: launch.terminal,
+            rlimits: launch.rlimits.iter().map(|limit| limit.raw()).collect(),
+            cgroups: launch.cgroups.iter().map(AsRawFd::as_raw_fd).collect(),
+            inherit: launch.inherit.as_ref().map(AsRawFd::as_raw_fd),
             // SAFETY: no preconditions.
             parent: unsafe { libc::getpid() },
             error: AtomicI32::new(0),
@@ -181,10 +205,19 @@ impl Launcher {
     }
 }
 
+// SAFETY: the stack belongs to the launcher alone, whichever thread uses it.
+unsafe impl Send for Launcher {}
+
 impl Drop for Launcher {
     fn drop(&mut self) {
         // SAFETY: mapped by `new`, and no child runs on it: launching borrows self mutably.
         unsafe { libc::munmap(self.stack, STACK) };
+    }
+}
+
+impl Rlimit {
+    fn raw(&self) -> (c_long, [u64; 2]) {
+        (self.resource as c_long, [self.soft, self.hard])
     }
 }
 
@@ -231,6 +264,11 @@ unsafe fn prepare(plan: &Plan) -> c_int {
         if libc::getppid() != plan.parent {
             libc::_exit(127);
         }
+        for procs in &plan.cgroups {
+            if libc::write(*procs, c"0".as_ptr().cast(), 1) < 0 {
+                return errno();
+            }
+        }
         let [stdin, stdout, stderr] = plan.stdio;
         if libc::dup2(stdin, 0) < 0 || libc::dup2(stdout, 1) < 0 || libc::dup2(stderr, 2) < 0 {
             return errno();
@@ -238,8 +276,16 @@ unsafe fn prepare(plan: &Plan) -> c_int {
         if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
             return errno();
         }
+        let mut first: c_long = 3;
+        if let Some(inherit) = plan.inherit {
+            // Copying a descriptor onto itself leaves its flag as it was.
+            if libc::dup2(inherit, 3) < 0 || libc::fcntl(3, libc::F_SETFD, 0) < 0 {
+                return errno();
+            }
+            first = 4;
+        }
         // Descriptors that we were born with, not opened, may lack the flag.
-        let (first, last, flags) = (3 as c_long, c_long::from(u32::MAX), c_long::from(libc::CLOSE_RANGE_CLOEXEC));
+        let (last, flags) = (c_long::from(u32::MAX), c_long::from(libc::CLOSE_RANGE_CLOEXEC));
         libc::syscall(libc::SYS_close_range, first, last, flags);
         if libc::chdir(plan.cwd) < 0 {
             return errno();
@@ -254,6 +300,11 @@ unsafe fn prepare(plan: &Plan) -> c_int {
         let mut none = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+        for (resource, limit) in &plan.rlimits {
+            if libc::syscall(libc::SYS_prlimit64, 0, *resource, limit.as_ptr(), ptr::null_mut::<u64>()) < 0 {
+                return errno();
+            }
+        }
     }
     0
 }
@@ -281,3 +332,6 @@ unsafe fn execute(plan: &Plan) -> c_int {
     }
     if refused { libc::EACCES } else { last }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,21 @@
 //! The exit of a child: learning of it, taking it, and never signalling a number that is no longer ours.
 //!
 //! In flows a child that was started, out flow its exit code and whether it has been reaped. A child whose [`Leader`] is
-//! dropped is killed and handed back to the spawner, so that no zombie stays. Knows no output and no table.
+//! dropped is killed and handed to the undertaker, so that no zombie stays. Knows no output and no table.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::launch::Watched;
-use super::signal::{self, Root};
-use super::spawner::{self, Spawner};
+use super::mark::{Given, Mark};
+use super::signal::{self, Kin, Root};
+use super::spawner::Spawner;
+use super::wait;
 
 /// Between two looks at a child that has ended and cannot be reaped yet, as under a debugger.
 const LOOK: Duration = Duration::from_millis(10);
@@ -24,6 +24,7 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Leader {
     pid: i32,
+    mark: Option<Mark>,
     reaped: Mutex<bool>,
     spawner: Spawner,
 }
@@ -41,13 +42,19 @@ pub enum ExitWatch {
 
 impl Leader {
     /// Takes charge of a child.
-    pub fn new(pid: i32, spawner: Spawner) -> Self {
-        Self { pid, reaped: Mutex::new(false), spawner }
+    pub fn new(pid: i32, mark: Option<Mark>, spawner: Spawner) -> Self {
+        spawner.undertaker().started();
+        Self { pid, mark, reaped: Mutex::new(false), spawner }
     }
 
     /// As the root of its tree.
     pub fn root(&self) -> Root {
         Root { pid: self.pid, reaped: *self.lock() }
+    }
+
+    /// Its tree alone.
+    pub fn kin(&self) -> Kin {
+        Kin { roots: vec![self.root()], marks: Given::only(self.mark) }
     }
 
     /// Kills its process group unless it has been reaped.
@@ -71,8 +78,9 @@ impl Leader {
 
     fn reap(&self) -> Option<i32> {
         let mut reaped = self.lock();
-        let code = spawner::reap(self.pid)?;
+        let code = wait::reap(self.pid)?;
         *reaped = true;
+        self.spawner.undertaker().ended();
         Some(code)
     }
 
@@ -85,7 +93,8 @@ impl Drop for Leader {
     fn drop(&mut self) {
         if !self.root().reaped {
             self.kill_group();
-            self.spawner.bury(self.pid);
+            self.spawner.undertaker().ended();
+            self.spawner.undertaker().bury(self.pid);
         }
     }
 }
@@ -101,7 +110,7 @@ impl ExitWatch {
         }
         let (tell, told) = oneshot::channel();
         std::thread::Builder::new().name("exit-watch".into()).stack_size(128 * 1024).spawn(move || {
-            wait_unreaped(pid);
+            wait::ended(pid);
             let _ = tell.send(());
         })?;
         Ok(Self::Thread(told))
@@ -119,10 +128,4 @@ impl ExitWatch {
         }
         *self = Self::Over;
     }
-}
-
-fn wait_unreaped(pid: i32) {
-    let Some(pid) = Pid::from_raw(pid) else { return };
-    let wait = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-    while matches!(wait(), Err(Errno::INTR)) {}
 }

@@ -1,9 +1,10 @@
-//! Signals to whole trees: who belongs to a child, by ancestry and by session, as `/proc` shows it.
+//! Signals to whole trees: who belongs to a child, by mark, ancestry, session and group.
 //!
-//! In flow the numbers of children, out flow the processes that were signalled. Choosing is pure, over a snapshot; a
-//! process is signalled only if it still is the one of the snapshot. Knows no table and no exit.
+//! In flow the numbers of children and the marks they carry, out flow the processes that were signalled. Choosing is pure,
+//! over a snapshot; a process is signalled only if it still is the one of the snapshot. Knows no table and no exit.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -11,8 +12,12 @@ use rustix::process::{
     test_kill_process_group,
 };
 
-/// How often to look again for those that were forked while we signalled.
-const ROUNDS: usize = 4;
+use super::census::{self, Stat};
+use super::mark::Given;
+
+/// How long to look again for those that were forked while we killed. Whoever has been killed forks no more, so that it is
+/// over when a look finds nobody new.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// A child that we started, as the root of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,30 +28,29 @@ pub struct Root {
     pub reaped: bool,
 }
 
-/// One line of the snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stat {
-    pid: i32,
-    parent: i32,
-    group: i32,
-    session: i32,
-    zombie: bool,
-    /// In clock ticks since boot; tells two holders of a number apart.
-    started: u64,
+/// Whose trees are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// The children that we started.
+    pub roots: Vec<Root>,
+    /// What they and their descendants carry.
+    pub marks: Given,
 }
 
 /// Sends `signal` to each tree, once to each process. Blocks on `/proc`.
-pub fn signal_trees(roots: impl Fn() -> Vec<Root>, signal: Signal) {
-    for member in members(roots) {
+pub fn signal_trees(kin: impl Fn() -> Kin, signal: Signal) {
+    for member in members(kin) {
         send(member, signal);
     }
 }
 
 /// Kills each tree, and those that are forked meanwhile. Blocks on `/proc`.
-pub fn kill_trees(roots: impl Fn() -> Vec<Root>) {
+pub fn kill_trees(kin: impl Fn() -> Kin) {
     let mut seen = HashSet::new();
-    for _ in 0..ROUNDS {
-        let mut found = members(&roots);
+    let began = Instant::now();
+    while began.elapsed() < LONGEST {
+        kill_marked(&kin().marks);
+        let mut found = members(&kin);
         found.retain(|member| !member.zombie && seen.insert((member.pid, member.started)));
         if found.is_empty() {
             return;
@@ -57,9 +61,25 @@ pub fn kill_trees(roots: impl Fn() -> Vec<Root>) {
     }
 }
 
+/// Kills whoever has one of `marks`, each as soon as it is seen: where many fork fast, those that are seen last are children
+/// of those seen first, and a look at all of them before the first signal would always come too late.
+fn kill_marked(marks: &Given) {
+    if marks.is_empty() {
+        return;
+    }
+    for pid in census::numbers() {
+        let Some(number) = Pid::from_raw(pid) else { continue };
+        // Held before the look, it means whom we look at.
+        let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty()) else { continue };
+        if matches!(census::mark_of(pid), Ok(Some(mark)) if marks.contains(mark)) {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
+}
+
 /// Whether anything of the trees lives. Blocks on `/proc`.
-pub fn any_alive(roots: impl Fn() -> Vec<Root>) -> bool {
-    members(roots).iter().any(|member| !member.zombie)
+pub fn any_alive(kin: impl Fn() -> Kin) -> bool {
+    members(kin).iter().any(|member| !member.zombie)
 }
 
 /// Kills the process group of a child that has not been reaped.
@@ -76,11 +96,11 @@ pub fn group_exists(pid: i32) -> bool {
 
 /// What belongs to the roots now. None of them is reaped between the two looks, or the snapshot could show a number in
 /// the hands of its next holder.
-fn members(roots: impl Fn() -> Vec<Root>) -> Vec<Stat> {
-    let mut before = roots();
+fn members(kin: impl Fn() -> Kin) -> Vec<Stat> {
+    let mut before = kin();
     loop {
-        let snapshot = snapshot();
-        let after = roots();
+        let snapshot = census::snapshot(!before.marks.is_empty());
+        let after = kin();
         if before == after {
             return trees(&snapshot, &after);
         }
@@ -88,15 +108,19 @@ fn members(roots: impl Fn() -> Vec<Root>) -> Vec<Stat> {
     }
 }
 
-/// The members of the trees: each root that is still ours, all of its session and group, and their descendants.
+/// The members of the trees: whoever has a mark, each root that is still ours, all of its session and group, and their
+/// descendants.
 ///
 /// While a session or group lives, no new process gets its number. So if a root was reaped and its number is in use by
 /// a process, then nothing of ours is left, and the session of that number is somebody else's.
-fn trees(snapshot: &[Stat], roots: &[Root]) -> Vec<Stat> {
+fn trees(snapshot: &[Stat], kin: &Kin) -> Vec<Stat> {
     let taken: HashSet<i32> = snapshot.iter().map(|stat| stat.pid).collect();
     let ours: HashSet<i32> =
-        roots.iter().filter(|root| !(root.reaped && taken.contains(&root.pid))).map(|root| root.pid).collect();
-    let belongs = |stat: &Stat| ours.contains(&stat.pid) || ours.contains(&stat.session) || ours.contains(&stat.group);
+        kin.roots.iter().filter(|root| !(root.reaped && taken.contains(&root.pid))).map(|root| root.pid).collect();
+    let belongs = |stat: &Stat| {
+        stat.mark.is_some_and(|mark| kin.marks.contains(mark))
+            || [stat.pid, stat.session, stat.group].iter().any(|number| ours.contains(number))
+    };
     let mut members: HashSet<i32> = snapshot.iter().filter(|stat| belongs(stat)).map(|stat| stat.pid).collect();
     loop {
         let before = members.len();
@@ -116,7 +140,7 @@ fn send(member: Stat, signal: Signal) {
     let own = getpid().as_raw_nonzero().get();
     let Some(pid) = Pid::from_raw(member.pid).filter(|_| member.pid > 1 && member.pid != own) else { return };
     let pidfd = pidfd_open(pid, PidfdFlags::empty());
-    let same = stat(member.pid).is_some_and(|now| now.started == member.started);
+    let same = census::stat(member.pid).is_some_and(|now| now.started == member.started);
     if !same {
         return;
     }
@@ -126,41 +150,17 @@ fn send(member: Stat, signal: Signal) {
     };
 }
 
-fn snapshot() -> Vec<Stat> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    entries.filter_map(|entry| entry.ok().and_then(pid)).filter_map(stat).collect()
-}
-
-fn stat(pid: i32) -> Option<Stat> {
-    parse(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// `pid (name) state ppid pgrp session … starttime …`; the name may hold anything, parentheses included.
-fn parse(pid: i32, line: &[u8]) -> Option<Stat> {
-    let after_name = line.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields: Vec<&str> = std::str::from_utf8(&line[after_name..]).ok()?.split_ascii_whitespace().collect();
-    let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
-    Some(Stat {
-        pid,
-        parent: number(1)?,
-        group: number(2)?,
-        session: number(3)?,
-        zombie: matches!(*fields.first()?, "Z" | "X"),
-        started: fields.get(19)?.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn stat(pid: i32, parent: i32, group: i32, session: i32) -> Stat {
-        Stat { pid, parent, group, session, zombie: false, started: 0 }
+        Stat { pid, parent, group, session, zombie: false, started: 0, mark: None }
     }
 
     fn pids(snapshot: &[Stat], roots: &[Root]) -> Vec<i32> {
-        trees(snapshot, roots).iter().map(|member| member.pid).collect()
+        let kin = Kin { roots: roots.to_vec(), marks: Given::default() };
+        trees(snapshot, &kin).iter().map(|member| member.pid).collect()
     }
 
     #[test]
@@ -188,17 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn names_may_hold_anything() {
-        let line = b"7 (a) b (c) S 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 2 3";
-        let want = Stat { pid: 7, parent: 3, group: 4, session: 5, zombie: false, started: 4242 };
-        assert_eq!(parse(7, line), Some(want));
-        assert_eq!(parse(7, b"7 (x) Z 3"), None);
-        assert_eq!(parse(7, b""), None);
-    }
-
-    #[test]
-    fn we_find_ourselves() {
-        let own = getpid().as_raw_nonzero().get();
-        assert!(snapshot().iter().any(|stat| stat.pid == own && stat.started > 0));
+    fn a_mark_outlives_session_parent_and_root() {
+        let mut given = Given::new(census::maker());
+        let (ours, other) = (given.give(), given.give());
+        let marked = |pid, mark| Stat { mark, ..stat(pid, 1, pid, pid) };
+        let snapshot = [marked(300, ours), stat(301, 300, 301, 301), marked(302, other), stat(303, 1, 303, 303)];
+        let kin = Kin { roots: vec![Root { pid: 100, reaped: true }], marks: Given::only(ours) };
+        assert_eq!(trees(&snapshot, &kin).iter().map(|member| member.pid).collect::<Vec<_>>(), [300, 301]);
+        assert_eq!(trees(&snapshot, &Kin { roots: vec![], marks: given }).len(), 3);
     }
 }

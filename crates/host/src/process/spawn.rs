@@ -19,6 +19,7 @@ use tokio::io::Interest;
 use super::environment;
 use super::host::Host;
 use super::launch::{Launch, Watched};
+use super::mark::Mark;
 use super::program;
 use super::pty::Pty;
 use super::reap::{ExitWatch, Leader};
@@ -63,20 +64,20 @@ pub fn check(params: &StartParams) -> Result<(), StartError> {
     }
 }
 
-/// Starts the child.
+/// Starts the child, which carries `mark`.
 ///
 /// # Errors
 /// Why it does not run.
-pub async fn spawn(host: &Host, params: &StartParams) -> Result<Spawned, StartError> {
+pub async fn spawn(host: &Host, params: &StartParams, mark: Option<Mark>) -> Result<Spawned, StartError> {
     if params.argv[0].is_empty() {
         return Err(StartError::MissingProgram { pty: params.tty });
     }
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
     look_at(params.cwd.as_path().to_owned()).await;
-    let (launch, ends) = prepare(host, params)?;
+    let (launch, ends) = prepare(host, params, mark)?;
     let spawner = host.spawner();
     let launched = spawner.launch(launch).await.map_err(failed)?;
-    let leader = Leader::new(launched.pid, spawner.clone());
+    let leader = Leader::new(launched.pid, mark, spawner.clone());
     let exit = ExitWatch::new(launched.pid, launched.pidfd).map_err(failed)?;
     let (stdin, sources) = register(ends, params.tty).map_err(failed)?;
     Ok(Spawned { leader, exit, stdin, sources })
@@ -88,7 +89,7 @@ async fn look_at(cwd: PathBuf) {
     let _ = tokio::task::spawn_blocking(move || std::fs::metadata(cwd).is_ok()).await;
 }
 
-fn prepare(host: &Host, params: &StartParams) -> Result<(Launch, Ends), StartError> {
+fn prepare(host: &Host, params: &StartParams, mark: Option<Mark>) -> Result<(Launch, Ends), StartError> {
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
     let mut env = environment::build(host.environment(), params.env_policy.as_ref(), &params.env);
     if params.tty {
@@ -109,7 +110,18 @@ fn prepare(host: &Host, params: &StartParams) -> Result<(Launch, Ends), StartErr
         string(params.cwd.as_path().as_os_str().as_bytes().to_vec())?,
     );
     let (stdio, ends) = if params.tty { pty_stdio() } else { pipe_stdio(params.pipe_stdin) }.map_err(failed)?;
-    Ok((Launch { candidates, argv, env, cwd, stdio, terminal: params.tty }, ends))
+    let launch = Launch {
+        candidates,
+        argv,
+        env,
+        cwd,
+        stdio,
+        terminal: params.tty,
+        rlimits: mark.map(Mark::limit).into_iter().collect(),
+        cgroups: Vec::new(),
+        inherit: None,
+    };
+    Ok((launch, ends))
 }
 
 /// What to execute. For a PTY directory and program are looked at first, for the texts of stock.

@@ -21,6 +21,7 @@ use super::host::Host;
 use super::hub::{Hub, Process};
 use super::output::Reading;
 use super::roster::Found;
+use super::signal::Kin;
 use super::source::Sources;
 use super::spawn::{self, Spawned};
 use super::stdin::Stdin;
@@ -67,7 +68,7 @@ struct Tasks {
 impl Table {
     /// An empty table, detached.
     pub fn new(host: Arc<Host>, limits: Limits) -> Self {
-        let hub = Arc::new(Hub::new(limits.retention, host.ledger().clone()));
+        let hub = Arc::new(Hub::new(limits.retention, host.ledger().clone(), host.maker()));
         Self { host, hub, tasks: Mutex::default() }
     }
 
@@ -78,7 +79,7 @@ impl Table {
     pub async fn start(&self, params: StartParams) -> Result<(), StartError> {
         spawn::check(&params)?;
         let reservation = self.hub.reserve(&params.process_id)?;
-        let Spawned { leader, exit, stdin, sources } = spawn::spawn(&self.host, &params).await?;
+        let Spawned { leader, exit, stdin, sources } = spawn::spawn(&self.host, &params, self.hub.mark()).await?;
         let (stdin, queue) = stdin.map(Stdin::new).unzip();
         let process = Arc::new(Process::new(params.process_id, leader, stdin));
         let mut tasks = self.tasks();
@@ -151,7 +152,7 @@ impl Table {
             Found::Starting => true,
             Found::Live(process) => {
                 self.tasks().set.spawn_blocking(move || {
-                    signal::kill_trees(|| vec![process.leader.root()]);
+                    signal::kill_trees(|| process.leader.kin());
                     process.leader.kill_group();
                     // Not before: a child that sees the end of its input ends well, and was not killed.
                     if let Some(stdin) = &process.stdin {
@@ -195,10 +196,10 @@ impl Table {
         self.hub.shut_down();
         if self.tasks().busy {
             let began = Instant::now();
-            self.on_roots(|roots| signal::signal_trees(roots, Signal::TERM)).await;
+            self.on_kin(|kin| signal::signal_trees(kin, Signal::TERM)).await;
             let clean = tokio::time::timeout(grace, self.all_gone()).await.is_ok();
             if !clean {
-                self.on_roots(|roots| signal::kill_trees(roots)).await;
+                self.on_kin(|kin| signal::kill_trees(kin)).await;
                 let _ = tokio::time::timeout(LAST_WAIT, self.hub.all_reaped()).await;
             }
             info!(clean, took = ?began.elapsed(), "processes ended");
@@ -213,17 +214,14 @@ impl Table {
 
     async fn all_gone(&self) {
         self.hub.all_reaped().await;
-        while self.on_roots(|roots| signal::any_alive(roots)).await {
+        while self.on_kin(|kin| signal::any_alive(kin)).await {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn on_roots<R: Send + 'static + Default>(
-        &self,
-        act: impl FnOnce(&dyn Fn() -> Vec<signal::Root>) -> R + Send + 'static,
-    ) -> R {
+    async fn on_kin<R: Send + 'static + Default>(&self, act: impl FnOnce(&dyn Fn() -> Kin) -> R + Send + 'static) -> R {
         let hub = self.hub.clone();
-        tokio::task::spawn_blocking(move || act(&|| hub.roots())).await.unwrap_or_default()
+        tokio::task::spawn_blocking(move || act(&|| hub.kin())).await.unwrap_or_default()
     }
 
     fn tasks(&self) -> MutexGuard<'_, Tasks> {
@@ -236,7 +234,7 @@ impl Drop for Table {
         self.hub.shut_down();
         let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
         if tasks.busy {
-            signal::kill_trees(|| self.hub.roots());
+            signal::kill_trees(|| self.hub.kin());
         }
     }
 }

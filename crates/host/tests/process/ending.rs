@@ -157,3 +157,61 @@ async fn a_child_dies_with_the_executor() {
     victim.wait().unwrap();
     eventually("the child is gone", || !is_alive(&pid)).await;
 }
+
+/// Leaves its session and loses its parent before the shell goes on: nothing but a mark or a group tells whose it is.
+const RUNAWAY: &str = "setsid sh -c 'sleep 60 >/dev/null 2>&1 & echo $! > runaway.new; mv runaway.new runaway'; \
+    while [ ! -e runaway ]; do sleep 0.01; done; ";
+
+async fn runaway(rig: &Rig) -> String {
+    let file = rig.path().join("runaway");
+    eventually("it ran away", || file.exists()).await;
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+fn parent(pid: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(1).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn terminate_reaches_the_runaway_and_nobody_elses() {
+    let (rig, other) = (Rig::new(), Rig::new());
+    rig.start("p", sh(&format!("{RUNAWAY} echo end1; sleep 60"))).await;
+    other.start("p", sh(&format!("{RUNAWAY} echo end1; sleep 60"))).await;
+    let (ours, theirs) = (runaway(&rig).await, runaway(&other).await);
+    let own = std::process::id().to_string();
+    eventually("orphans come to us", || parent(&ours).as_ref() == Some(&own)).await;
+    assert!(rig.table.terminate(&id("p")));
+    assert_eq!(rig.story().await.code, Some(137));
+    eventually("it is gone, and reaped", || parent(&ours).is_none()).await;
+    assert!(is_alive(&theirs));
+    other.table.shutdown(Duration::ZERO).await;
+    eventually("the other too", || parent(&theirs).is_none()).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_reaches_what_runaways_of_the_exited_left() {
+    let rig = Rig::new();
+    rig.start("p", sh(RUNAWAY)).await;
+    assert_eq!(rig.story().await.code, Some(0));
+    let runaway = runaway(&rig).await;
+    assert!(!rig.table.terminate(&id("p")));
+    assert!(is_alive(&runaway), "what it left behind lives on");
+    let began = Instant::now();
+    rig.table.shutdown(Duration::from_secs(25)).await;
+    assert!(!is_alive(&runaway), "it was waited for");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    eventually("it is reaped", || parent(&runaway).is_none()).await;
+}
+
+#[tokio::test]
+async fn an_orphan_that_ends_by_itself_leaves_no_zombie() {
+    let rig = Rig::new();
+    let orphan = "while [ ! -e go ]; do sleep 0.01; done";
+    rig.start("p", sh(&format!("setsid sh -c '({orphan}) >/dev/null 2>&1 & echo $! > who'"))).await;
+    rig.story().await;
+    let who = std::fs::read_to_string(rig.path().join("who")).unwrap().trim().to_owned();
+    assert!(is_alive(&who));
+    std::fs::write(rig.path().join("go"), "").unwrap();
+    eventually("it is reaped", || parent(&who).is_none()).await;
+}
