@@ -3,13 +3,16 @@
 //! In flows an address (a websocket URL, a pair of pipes, nothing at all for [`memory`]), out flows a
 //! [`connection::Connection`]: a [`connection::Sender`] and a [`connection::Receiver`] with bounded queues between them
 //! and the socket. [`peer`] makes calls and events out of one. [`dial`] finds out where to connect and when to try
-//! again. Nothing here knows what a method means, or what a process or a file is.
+//! again; [`carrier`] how many connections a websocket carries. Nothing here knows what a method means, or what a
+//! process or a file is.
 
+pub mod carrier;
 pub mod connection;
 pub mod dial;
 pub mod error;
 pub mod memory;
 pub mod message;
+mod mux;
 pub mod peer;
 mod queue;
 mod retry_after;

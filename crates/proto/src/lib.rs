@@ -6,6 +6,7 @@
 pub mod base64;
 pub mod close;
 pub mod envelope;
+pub mod frame;
 pub mod fs;
 pub mod http;
 pub mod ids;
