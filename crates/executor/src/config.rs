@@ -5,6 +5,8 @@ use std::time::Duration;
 use exedra_host::HostConfig;
 use exedra_host::process::Limits;
 
+use crate::audit::Audit;
+
 /// What an executor is made of.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
@@ -18,6 +20,8 @@ pub struct ExecutorConfig {
     pub max_detached: usize,
     /// How long processes have between SIGTERM and SIGKILL when their session ends.
     pub grace: Duration,
+    /// Where everything is written down; without a writable one, if there is one, nothing new is done.
+    pub audit: Option<Audit>,
 }
 
 impl Default for ExecutorConfig {
@@ -28,6 +32,7 @@ impl Default for ExecutorConfig {
             session_ttl: Duration::from_secs(600),
             max_detached: 256,
             grace: Duration::from_secs(5),
+            audit: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! In flow messages of a client, out flow texts to send. The host does the work; sessions and sockets are not known
 //! here, apart from the session that a connection holds.
 
+pub mod audited;
 pub mod budget;
 pub mod errors;
 pub mod fs;

@@ -4,11 +4,13 @@
 //! dials. Out flow answers and the events of processes. Storage, the registry's internals and how a process is started
 //! are not known here.
 
+pub mod audit;
 pub mod config;
 pub mod daemon;
 mod dispatch;
 pub mod error;
 pub mod executor;
+pub mod identity;
 pub mod listen;
 pub mod peer;
 pub mod serve;

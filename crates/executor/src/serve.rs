@@ -14,6 +14,7 @@ use exedra_link::{Connection, Disconnect};
 use exedra_proto::close::CloseReason;
 
 use self::service::Service;
+use crate::audit::Record;
 use crate::dispatch::budget::Pool;
 use crate::peer::Peer;
 use crate::session::Sessions;
@@ -59,8 +60,12 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
 ) -> Served {
     let started = Instant::now();
+    let audit = sessions.audit().cloned();
     let mut service = Service::new(connection, peer, sessions, fetcher, pool);
     tracing::info!(%peer, "connected");
+    if let Some(audit) = &audit {
+        audit.tell(Record::Connected { connection: service.number().0, peer: peer.to_string() });
+    }
     let end = tokio::select! {
         biased;
         () = stop => End::Shutdown,
@@ -68,6 +73,12 @@ pub(crate) async fn run(
     };
     let served = Served { end, spoke: service.has_spoken(), opened: service.has_opened(), lasted: started.elapsed() };
     tracing::info!(%peer, reason = %served.end, "disconnected");
+    if let Some(audit) = &audit {
+        let (received, sent) = service.traffic();
+        let ms = u64::try_from(served.lasted.as_millis()).unwrap_or(u64::MAX);
+        let (connection, reason) = (service.number().0, served.end.to_string());
+        audit.tell(Record::Disconnected { connection, reason, ms, received, sent });
+    }
     // The session is free from here on, whatever the goodbye takes.
     let (sender, mut receiver) = service.detach();
     if served.end == End::Shutdown {

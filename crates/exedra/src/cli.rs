@@ -3,6 +3,7 @@
 //! In flow the arguments, out flows one [`Cli`]. What a missing flag means (environment, default) is for `settings`;
 //! what a command does is for `commands`. The token has no flag: arguments are visible to everybody on the machine.
 
+pub mod audit;
 pub mod duration;
 
 use std::net::SocketAddr;
@@ -55,6 +56,9 @@ pub enum Command {
     /// The exit code is that of the command; 255 if Exedra itself failed; 2 for wrong usage. The token is read from
     /// the variable EXEDRA_TOKEN or from --token-file.
     Exec(ExecArgs),
+    /// Read and verify what an executor has written down
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Flags of `up`.
@@ -178,6 +182,9 @@ pub struct ExecServerArgs {
     /// Send the token over plain http to a host that is not loopback
     #[arg(long, requires = "remote")]
     pub insecure_http: bool,
+    /// What is written down.
+    #[command(flatten)]
+    pub audit: audit::AuditArgs,
 }
 
 /// Flags of `exec`.

@@ -1,5 +1,6 @@
 //! The commands, one module each: flags in, how the process ends out.
 
+mod audit;
 mod exec;
 mod exec_server;
 mod serve;
@@ -15,6 +16,7 @@ use crate::exit::{Exit, Failure};
 /// What is printed before the process ends.
 pub fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Audit(command) => audit::run(command),
         Command::Exec(args) => exec::run(args),
         Command::ExecServer(args) => exec_server::run(args),
         Command::Serve(args) => serve::run(args),

@@ -18,7 +18,9 @@ pub const CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN: &str = "CODEX_EXEC_SERVER_REMOT
 pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 /// Base of the configuration file.
 pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
-/// Base of both where they are not set.
+/// Base of the place for what a program keeps between its runs, such as the executor's own key.
+pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
+/// Base of all of them where they are not set.
 pub const HOME: &str = "HOME";
 /// If it is set and not empty, the log has no colours.
 pub const NO_COLOR: &str = "NO_COLOR";

@@ -5,6 +5,7 @@
 use std::error::Error;
 
 use exedra_executor::ExecutorError;
+use exedra_executor::audit::AuditError;
 use exedra_registry::RegistryError;
 use exedra_rendezvous::RendezvousError;
 
@@ -26,6 +27,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
         exedra_link::LinkError,
         exedra_link::error::RegisterError,
         ExecutorError,
+        AuditError,
         RegistryError,
         RendezvousError
     );

@@ -29,6 +29,21 @@ fn default_data_dir(xdg: Option<String>, home: Option<String>) -> Option<PathBuf
     Some(base.join("exedra"))
 }
 
+/// The file of the executor's own key: the flag's, or the default one.
+///
+/// # Errors
+/// There is no home directory to put it in.
+pub fn identity(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let default = || {
+        let base = absolute(env::text(env::XDG_STATE_HOME))
+            .or_else(|| absolute(env::text(env::HOME)).map(|home| home.join(".local/state")))?;
+        Some(base.join("exedra/identity"))
+    };
+    flag.or_else(default).ok_or_else(|| {
+        Failure::usage("there is no place for the identity: HOME is not set", "name a file with --identity FILE")
+    })
+}
+
 /// A server, and the token for it.
 #[derive(Debug)]
 pub struct Access {

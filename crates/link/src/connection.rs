@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
@@ -39,6 +40,7 @@ pub struct Connection {
 #[derive(Clone, Debug)]
 pub struct Sender {
     queue: queue::Tx<Message>,
+    sent: Arc<AtomicU64>,
     close: Arc<watch::Sender<Option<CloseReason>>>,
     outcome: Outcome,
 }
@@ -144,7 +146,8 @@ impl Connection {
             told.tell(reason);
         });
         let outcome = Outcome(outcome_rx);
-        let sender = Sender { queue: out_tx, close: Arc::new(close_tx), outcome: outcome.clone() };
+        let sent = Arc::new(AtomicU64::new(0));
+        let sender = Sender { queue: out_tx, sent, close: Arc::new(close_tx), outcome: outcome.clone() };
         Self { sender, receiver: Receiver { queue: in_rx, outcome, tasks } }
     }
 
@@ -170,7 +173,10 @@ impl Sender {
         }
         let bytes = message.len();
         match self.queue.send(message, bytes).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+                Ok(())
+            }
             Err(queue::Closed) => Err(self.outcome.told().await),
         }
     }
@@ -179,7 +185,16 @@ impl Sender {
     pub fn try_send(&self, message: impl Into<Message>) -> bool {
         let message = message.into();
         let bytes = message.len();
-        self.close.borrow().is_none() && self.queue.try_send(message, bytes)
+        let sent = self.close.borrow().is_none() && self.queue.try_send(message, bytes);
+        if sent {
+            self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Bytes of all messages that were queued on this connection so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Closes the connection after what is queued, with a goodbye that tells `reason`. The first reason counts.

@@ -12,6 +12,8 @@ use exedra_proto::envelope::{
 use exedra_proto::ids::SessionId;
 use exedra_proto::method::Group;
 
+use crate::audit::Unwritable;
+
 /// A message that is none.
 pub fn unreadable(label: &str, cause: &str) -> RpcError {
     RpcError::new(INVALID_REQUEST, format!("failed to parse {label}: {cause}"))
@@ -118,6 +120,11 @@ pub fn stream_active(request_id: &str) -> RpcError {
 /// One body stream too many.
 pub fn too_many_streams(limit: usize) -> RpcError {
     RpcError::new(INTERNAL_ERROR, format!("at most {limit} response bodies may be streamed per connection"))
+}
+
+/// Nothing new is done, since it could not be written down.
+pub fn unwritable(error: &Unwritable) -> RpcError {
+    RpcError::new(INTERNAL_ERROR, error.to_string())
 }
 
 /// A result that no message can carry.

@@ -54,7 +54,8 @@ pub struct Served {
 }
 
 impl Served {
-    fn small(text: String) -> Self {
+    /// An answer without a body, and of no size to speak of.
+    pub fn small(text: String) -> Self {
         Self { text, body: None, share: Share::default() }
     }
 }
@@ -63,6 +64,11 @@ impl Context {
     /// For a connection that holds `session`; large answers take their room from `pool`.
     pub fn new(session: Arc<Session>, fetcher: Arc<Fetcher>, pool: Pool) -> Self {
         Self { session, fetcher, streams: Streams::default(), budget: Budget::new(pool) }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 }
 

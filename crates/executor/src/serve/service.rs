@@ -19,6 +19,8 @@ use exedra_proto::session::{ExedraOne, Extensions, InitializeParams, InitializeR
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+use crate::audit::{Audit, Record};
+use crate::dispatch::audited::{Witness, audited};
 use crate::dispatch::budget::{Pool, Share};
 use crate::dispatch::errors;
 use crate::dispatch::gate::Gate;
@@ -61,6 +63,7 @@ pub struct Service {
     number: ConnectionId,
     peer: Peer,
     spoke: bool,
+    received: u64,
     sender: Sender,
     receiver: Receiver,
 }
@@ -130,6 +133,7 @@ impl Service {
             pool,
             peer,
             spoke: false,
+            received: 0,
             sender: connection.sender,
             receiver: connection.receiver,
         }
@@ -143,6 +147,16 @@ impl Service {
     /// Whether the client opened or resumed a session.
     pub fn has_opened(&self) -> bool {
         self.gate != Gate::New
+    }
+
+    /// Its number.
+    pub fn number(&self) -> ConnectionId {
+        self.number
+    }
+
+    /// Bytes of messages that came, and that were handed to the connection.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.received, self.sender.sent_bytes())
     }
 
     /// Gives the session back, and what is left of the connection.
@@ -189,6 +203,7 @@ impl Service {
     async fn take(&mut self, message: Message) {
         self.spoke = true;
         let bytes = message.len();
+        self.received += bytes as u64;
         let job = match decode(message, self.agreed, self.peer).await {
             Incoming::Request(id, request) => match *request {
                 Ok(method::Request::Initialize(params)) => return self.initialize(id, params).await,
@@ -210,7 +225,7 @@ impl Service {
 
     async fn initialize(&mut self, id: RequestId, params: InitializeParams) {
         let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
-        match self.attach(params.resume_session_id).await {
+        match self.attach(params.resume_session_id, &params.client_name).await {
             Err(error) => self.send(refusal(&id, &error), Kept::default(), After::Nothing).await,
             Ok(attachment) => {
                 let session = Arc::clone(attachment.session());
@@ -228,20 +243,37 @@ impl Service {
         }
     }
 
-    async fn attach(&mut self, resume: Option<SessionId>) -> Result<Attachment, RpcError> {
+    async fn attach(&mut self, resume: Option<SessionId>, client: &str) -> Result<Attachment, RpcError> {
         self.gate.may_open()?;
-        let Some(id) = resume else {
-            return Attachment::create(&self.sessions, self.number).ok_or_else(errors::shutting_down);
+        let audit = self.sessions.audit().cloned();
+        audit.as_ref().map_or(Ok(()), Audit::check).map_err(|error| errors::unwritable(&error))?;
+        let resumed = resume.is_some();
+        let attachment = match resume {
+            None => Attachment::create(&self.sessions, self.number).ok_or_else(errors::shutting_down)?,
+            Some(id) => {
+                Attachment::resume(&self.sessions, &id, self.number).await.map_err(|refusal| match refusal {
+                    Refusal::Unknown => errors::unknown_session(&id),
+                    Refusal::Attached(_) => errors::session_attached(&id),
+                })?
+            }
         };
-        Attachment::resume(&self.sessions, &id, self.number).await.map_err(|refusal| match refusal {
-            Refusal::Unknown => errors::unknown_session(&id),
-            Refusal::Attached(_) => errors::session_attached(&id),
-        })
+        if let Some(audit) = audit {
+            let (session, connection) = (attachment.session().id.clone(), self.number.0);
+            let record = Record::Session { session, connection, client: client.to_owned(), resumed };
+            audit.commit(record).await.map_err(|error| errors::unwritable(&error))?;
+        }
+        Ok(attachment)
     }
 
     fn job(&self, id: RequestId, request: method::Request) -> Job {
         match self.admit(&request) {
-            Ok(context) => route::route(id, request, context),
+            Ok(context) => match self.sessions.audit() {
+                None => route::route(id, request, context),
+                Some(audit) => {
+                    let witness = Witness::new(audit, context.session(), self.number, &id, &request);
+                    audited(route::route(id.clone(), request, context), id, witness)
+                }
+            },
             Err(error) => route::refuse(id, error),
         }
     }

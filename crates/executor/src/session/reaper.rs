@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::store::{Session, Sessions};
+use crate::audit::{Audit, Record};
 
 /// How sessions are ended.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub async fn run(sessions: Arc<Sessions>, how: Ending, cancel: CancellationToken
         let (expired, next) = sessions.expire(Instant::now());
         for session in expired {
             tracing::info!(session = %session.id, "session expired");
-            ending.spawn(end(session, how.clone()));
+            ending.spawn(end(session, how.clone(), sessions.audit().cloned()));
         }
         tokio::select! {
             biased;
@@ -37,18 +38,21 @@ pub async fn run(sessions: Arc<Sessions>, how: Ending, cancel: CancellationToken
         }
     }
     for session in sessions.close() {
-        ending.spawn(end(session, how.clone()));
+        ending.spawn(end(session, how.clone(), sessions.audit().cloned()));
     }
     while ending.join_next().await.is_some() {}
 }
 
-async fn end(session: Arc<Session>, how: Ending) {
+async fn end(session: Arc<Session>, how: Ending, audit: Option<Audit>) {
     tokio::select! {
         biased;
         () = how.hurry.cancelled() => session.processes.shutdown(Duration::ZERO).await,
         () = session.processes.shutdown(how.grace) => {}
     }
     tracing::info!(session = %session.id, "session ended");
+    if let Some(audit) = audit {
+        audit.tell(Record::SessionEnded { session: session.id.clone() });
+    }
 }
 
 async fn until(time: Option<Instant>) {

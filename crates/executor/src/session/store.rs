@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::table::{ConnectionId, Refusal, Table};
+use crate::audit::Audit;
 use crate::config::ExecutorConfig;
 
 /// A container of processes that outlives a connection.
@@ -31,6 +32,7 @@ pub struct Sessions {
     table: Mutex<Table<Arc<Session>>>,
     host: Arc<Host>,
     limits: Limits,
+    audit: Option<Audit>,
     connections: AtomicU64,
     detached: Notify,
     reap: Notify,
@@ -43,6 +45,7 @@ impl Sessions {
             table: Mutex::new(Table::new(config.session_ttl, config.max_detached)),
             host,
             limits: config.processes.clone(),
+            audit: config.audit.clone(),
             connections: AtomicU64::new(0),
             detached: Notify::new(),
             reap: Notify::new(),
@@ -54,10 +57,18 @@ impl Sessions {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Where everything is written down, if anywhere.
+    pub fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
+    }
+
     /// A new session, attached to `connection`; none if the executor is shutting down.
     pub fn create(&self, connection: ConnectionId) -> Option<Arc<Session>> {
         let id = SessionId::new(Uuid::new_v4().to_string());
-        let processes = process::Table::new(Arc::clone(&self.host), self.limits.clone());
+        let mut processes = process::Table::new(Arc::clone(&self.host), self.limits.clone());
+        if let Some(audit) = &self.audit {
+            processes = processes.observed_by(audit.watch(id.clone()));
+        }
         let session = Arc::new(Session { id: id.clone(), processes });
         session.processes.attach();
         self.lock().create(id, Arc::clone(&session), connection).then_some(session)

@@ -12,6 +12,7 @@ use exedra_host::HostConfig;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::audit;
 use crate::cli::ExecServerArgs;
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
@@ -25,16 +26,22 @@ pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
     log::init(LevelFilter::INFO)?;
     runtime::full(async move {
         let signals = Signals::listen()?;
-        match &args.remote {
-            Some(url) => remote(url, &args, signals).await,
-            None => listen(&args.listen, signals).await,
+        let audit = audit::open(&args.audit)?;
+        let config = ExecutorConfig { audit: audit.clone(), ..config() };
+        let ended = match &args.remote {
+            Some(url) => remote(url, &args, config, signals).await,
+            None => listen(&args.listen, config, signals).await,
+        };
+        if let Some(audit) = audit {
+            audit.stop();
         }
+        ended
     })
 }
 
-async fn listen(url: &str, mut signals: Signals) -> Result<Exit, Failure> {
+async fn listen(url: &str, config: ExecutorConfig, mut signals: Signals) -> Result<Exit, Failure> {
     let url: ListenUrl = url.parse().map_err(|error: ExecutorError| Failure::from(error).with_exit(Exit::Usage))?;
-    let executor = Arc::new(Executor::new(config())?);
+    let executor = Arc::new(Executor::new(config)?);
     let listener = Listener::bind(&url, ListenOptions::default()).await?;
     if !matches!(listener.url(), ListenUrl::Stdio) {
         output::line(&listener.url().to_string())?;
@@ -49,12 +56,17 @@ async fn listen(url: &str, mut signals: Signals) -> Result<Exit, Failure> {
     signals.cancelling(&cancel, || executor.hurry(), run).await
 }
 
-async fn remote(url: &str, args: &ExecServerArgs, mut signals: Signals) -> Result<Exit, Failure> {
+async fn remote(
+    url: &str,
+    args: &ExecServerArgs,
+    config: ExecutorConfig,
+    mut signals: Signals,
+) -> Result<Exit, Failure> {
     let mut daemon = DaemonConfig::new(url, args.executor_id.clone().unwrap_or_default());
     daemon.name.clone_from(&args.name);
     daemon.token = token_source(args);
     daemon.http.insecure_http = args.insecure_http;
-    let executor = Arc::new(Executor::new(config())?);
+    let executor = Arc::new(Executor::new(config)?);
     let daemon =
         Daemon::new(daemon, Arc::clone(&executor)).map_err(|error| Failure::from(error).with_exit(Exit::Refused))?;
     let cancel = CancellationToken::new();

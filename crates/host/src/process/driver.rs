@@ -4,11 +4,16 @@
 //! what had been written when the child was reaped comes before the exit. Knows no peer and no descriptor.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use exedra_proto::ids::ProcessId;
+use exedra_proto::process::OutputStream;
 use tracing::debug;
 
 use super::hub::{Hub, Process};
+use super::observer::Observer;
 use super::output::Demand;
 use super::reap::ExitWatch;
 use super::source::Sources;
@@ -27,6 +32,8 @@ pub struct Driver {
     pub exit: ExitWatch,
     /// Its outputs.
     pub sources: Sources,
+    /// Who watches, if anybody does.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Driver {
@@ -41,8 +48,9 @@ impl Driver {
                     exited = true;
                     self.exited(code);
                 }
-                (stream, bytes) = std::future::poll_fn(|cx| self.sources.poll_read(cx)), if demand == Demand::More => {
+                (stream, bytes) = std::future::poll_fn(|cx| poll_read(&mut self.sources, self.observer.as_deref(), cx)), if demand == Demand::More => {
                     if !bytes.is_empty() {
+                        self.observe(|observer, id| observer.output(id, stream, &bytes));
                         demand = self.hub.output(&self.process.id, stream, bytes);
                     }
                 }
@@ -52,6 +60,7 @@ impl Driver {
                 () = tokio::time::sleep(LOOK), if self.sources.any_deserted() => self.sources.look_again(),
             }
         }
+        self.observe(|observer, id| observer.closed(id));
         self.hub.closed(&self.process.id);
         debug!(process = %self.process.id, "closed");
     }
@@ -60,10 +69,34 @@ impl Driver {
         if let Some(stdin) = &self.process.stdin {
             stdin.child_is_gone();
         }
+        let (hub, id, observer) = (&self.hub, &self.process.id, self.observer.as_deref());
         self.sources.drain(|stream, bytes| {
-            self.hub.output(&self.process.id, stream, bytes);
+            if let Some(observer) = observer {
+                observer.output(id, stream, &bytes);
+            }
+            hub.output(id, stream, bytes);
         });
+        let last = !self.sources.any_open();
+        self.observe(|observer, id| observer.exited(id, code, last));
         self.hub.exited(&self.process.id, code);
         debug!(process = %self.process.id, code, "exited");
     }
+
+    fn observe(&self, tell: impl FnOnce(&dyn Observer, &ProcessId)) {
+        if let Some(observer) = &self.observer {
+            tell(observer.as_ref(), &self.process.id);
+        }
+    }
+}
+
+/// The next piece, once whoever watches has room for it.
+fn poll_read(
+    sources: &mut Sources,
+    observer: Option<&dyn Observer>,
+    context: &mut Context<'_>,
+) -> Poll<(OutputStream, Bytes)> {
+    if let Some(observer) = observer {
+        ready!(observer.poll_room(context));
+    }
+    sources.poll_read(context)
 }

@@ -19,6 +19,7 @@ use super::driver::Driver;
 use super::event::{Event, EventRef};
 use super::host::Host;
 use super::hub::{Hub, Process};
+use super::observer::Observer;
 use super::output::Reading;
 use super::roster::Found;
 use super::signal::Kin;
@@ -56,6 +57,7 @@ pub struct Table {
     host: Arc<Host>,
     hub: Arc<Hub>,
     tasks: Mutex<Tasks>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 #[derive(Default)]
@@ -69,7 +71,14 @@ impl Table {
     /// An empty table, detached.
     pub fn new(host: Arc<Host>, limits: Limits) -> Self {
         let hub = Arc::new(Hub::new(limits.retention, host.ledger().clone(), host.maker()));
-        Self { host, hub, tasks: Mutex::default() }
+        Self { host, hub, tasks: Mutex::default(), observer: None }
+    }
+
+    /// With somebody who watches all that is started from now on.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Starts a process. If the future is dropped before it is done, the process does not run on.
@@ -90,7 +99,8 @@ impl Table {
             let hub = self.hub.clone();
             tasks.set.spawn(async move { hub.keep_house().await });
         }
-        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources: Sources::new(sources) }.run());
+        let (sources, observer) = (Sources::new(sources), self.observer.clone());
+        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources, observer }.run());
         if let Some(queue) = queue {
             tasks.set.spawn(stdin::Queue::run(queue));
         }
