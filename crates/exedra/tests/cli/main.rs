@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod audit;
 mod exec;
 mod exec_server;
 mod plane;

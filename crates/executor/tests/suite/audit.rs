@@ -1,0 +1,194 @@
+//! The audit of a real executor: what is written down, what never is, and what an executor does that cannot write.
+
+use std::path::Path;
+use std::process::Command;
+
+use exedra_executor::ExecutorConfig;
+use exedra_executor::audit::log::{Verdict, each_line, verify};
+use exedra_executor::audit::{Audit, AuditConfig, Findings};
+use exedra_proto::base64::Base64Text;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::bench::{Bench, config, start, until};
+
+fn audited(audit: &Audit) -> Bench {
+    Bench::with(ExecutorConfig { audit: Some(audit.clone()), ..config() })
+}
+
+fn lines(dir: &Path) -> Vec<Value> {
+    let mut lines = Vec::new();
+    each_line(dir, &mut |_, line| {
+        lines.push(serde_json::from_slice(line).unwrap());
+        true
+    })
+    .unwrap();
+    lines
+}
+
+fn sound(dir: &Path) -> Findings {
+    match verify(dir, vec![], None).unwrap() {
+        Verdict::Sound(findings) => findings,
+        faulty => panic!("{faulty:?}"),
+    }
+}
+
+fn of_kind<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["kind"] == kind).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn a_session_is_written_down_from_its_connection_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let audit = Audit::open(&AuditConfig::new(log.clone(), dir.path().join("identity"))).unwrap();
+    let mut bench = audited(&audit);
+    let mut client = bench.open().await;
+    let session = client.session.clone();
+    let mut params = start("p", &["sh", "-c", "printf out; printf err >&2; exit 7"]);
+    params["env"]["MY_SECRET"] = json!("value-that-nobody-may-see");
+    client.call("process/start", params).await;
+    assert_eq!(client.follow("p").await.code, Some(7));
+    let file = dir.path().join("f");
+    let data = Base64Text::encode(b"content-that-is-not-kept").0;
+    client.call("fs/writeFile", json!({"path": file, "dataBase64": data})).await;
+    client.call("fs/remove", json!({"path": dir.path().join("none"), "force": false})).await;
+    client.call("fs/readFile", json!({"path": file})).await;
+    client.call("process/start", start("q", &["/no/such/program"])).await;
+    client.vanish();
+    bench.served().await;
+    bench.executor.shutdown().await;
+    audit.stop();
+
+    assert_eq!(sound(&log).unsigned, 0);
+    let lines = lines(&log);
+    let kinds: Vec<&str> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    for kind in ["opened", "connected", "session", "disconnected", "session-ended", "stopped"] {
+        assert_eq!(of_kind(&lines, kind).len(), 1, "{kind}: {kinds:?}");
+    }
+    let started = of_kind(&lines, "start");
+    assert_eq!(started[0]["argv"], json!(["sh", "-c", "printf out; printf err >&2; exit 7"]));
+    assert_eq!((&started[0]["session"], &started[0]["cwd"]), (&json!(session), &json!("/")));
+    assert!(started[0]["env"]["MY_SECRET"].as_str().unwrap().len() == 32);
+    let exits = of_kind(&lines, "exit");
+    assert_eq!((exits.len(), &exits[0]["code"]), (1, &json!(7)));
+    let closed = of_kind(&lines, "closed");
+    let output = closed.first().or(exits.first()).unwrap();
+    assert_eq!(output["output"]["stdout"], json!({"bytes": 3, "sha256": hex(b"out")}));
+    assert_eq!(output["output"]["stderr"], json!({"bytes": 3, "sha256": hex(b"err")}));
+    let files = of_kind(&lines, "file");
+    assert_eq!((files.len(), &files[0]["bytes"]), (2, &json!(24)));
+    // What failed is told with the request that it belongs to.
+    let refused = of_kind(&lines, "refused");
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert_eq!((&refused[0]["request"], &refused[0]["code"]), (&files[1]["request"], &json!(-32004)));
+    assert_eq!(refused[1]["request"], started[1]["request"]);
+    assert!(of_kind(&lines, "disconnected")[0]["received"].as_u64().unwrap() > 100);
+    let all = lines.iter().map(Value::to_string).collect::<String>();
+    assert!(!all.contains("nobody-may-see") && !all.contains("not-kept"));
+}
+
+#[tokio::test]
+async fn output_is_kept_where_asked_for_with_its_secrets_masked() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut audit_config = AuditConfig::new(log.clone(), dir.path().join("identity"));
+    audit_config.output = Some(vec!["hush[0-9]+".to_owned()]);
+    let audit = Audit::open(&audit_config).unwrap();
+    let mut bench = audited(&audit);
+    let mut client = bench.open().await;
+    let script = "echo token=abcdef123456 hush42; printf 'plain'; head -c 300000 /dev/zero | tr '\\0' x";
+    client.start("p", &["sh", "-c", script]).await;
+    let seen = client.follow("p").await;
+    assert!(seen.stdout.starts_with(b"token=abcdef123456 hush42\n"), "the client gets all of it");
+    client.vanish();
+    bench.executor.shutdown().await;
+    audit.stop();
+    sound(&log);
+    let lines = lines(&log);
+    let kept = of_kind(&lines, "output");
+    let text: String = kept.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    assert!(text.starts_with("[masked] [masked]\nplainxxx"), "{}", &text[..40]);
+    assert_eq!(text.len(), "[masked] [masked]\nplain".len() + 300_000);
+    assert_eq!(kept.iter().map(|line| line["masked"].as_u64().unwrap()).sum::<u64>(), 2);
+}
+
+/// A small file system of its own, mounted where only this test looks.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "none"]).arg(dir.path());
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(dir))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).output();
+    }
+}
+
+#[tokio::test]
+async fn without_room_nothing_new_is_done_and_why_is_said_until_there_is_room_again() {
+    let Some(disk) = Small::mount() else { return eprintln!("not run: mounting needs root") };
+    let dir = tempfile::tempdir().unwrap();
+    let log = disk.0.path().join("log");
+    let audit = Audit::open(&AuditConfig::new(log.clone(), dir.path().join("identity"))).unwrap();
+    let mut bench = audited(&audit);
+    let mut client = bench.open().await;
+    client.start("old", &["cat"]).await;
+    let filler = disk.0.path().join("filler");
+    let _ = std::fs::write(&filler, vec![0; 1 << 20]);
+    // It is noticed by the next thing that is to be written down; that one may have begun already.
+    let mut refused = Value::Null;
+    for n in 0..2000 {
+        refused = client.start(&format!("p{n}"), &["true"]).await;
+        if refused["error"].is_object() {
+            break;
+        }
+    }
+    let why = refused["error"]["message"].as_str().unwrap();
+    assert!(why.starts_with("the audit cannot be written: ") && why.contains("No space"), "{why}");
+    let answer = client.call("fs/createDirectory", json!({"path": dir.path().join("new")})).await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("the audit cannot be written"), "{answer}");
+    assert!(!dir.path().join("new").exists());
+    // No new session; what runs can still be read and ended... by its session's end.
+    let mut late = bench.connect();
+    let answer = late.call("initialize", json!({"clientName": "late"})).await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("the audit cannot be written"), "{answer}");
+    let read = client.call("process/read", json!({"processId": "old"})).await;
+    assert_eq!(read["result"]["exited"], false);
+
+    std::fs::remove_file(&filler).unwrap();
+    until("the audit can be written again", || audit.check().is_ok()).await;
+    assert!(client.start("again", &["true"]).await["error"].is_null());
+    assert!(late.call("initialize", json!({"clientName": "late"})).await["error"].is_null());
+    bench.executor.shutdown().await;
+    audit.stop();
+    // Nothing that was let through is missing, nothing is there twice.
+    sound(&log);
+    let lines = lines(&log);
+    let started = of_kind(&lines, "start");
+    assert!(
+        started.iter().any(|line| line["process"] == "again") && started.iter().any(|line| line["process"] == "old")
+    );
+}
+
+#[tokio::test]
+async fn an_executor_whose_audit_has_ended_takes_no_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::open(&AuditConfig::new(dir.path().join("log"), dir.path().join("identity"))).unwrap();
+    let mut bench = audited(&audit);
+    audit.stop();
+    let mut client = bench.connect();
+    let answer = client.call("initialize", json!({"clientName": "t"})).await;
+    assert_eq!(answer["error"]["code"], -32603);
+    assert_eq!(answer["error"]["message"], "the audit cannot be written: its writer has ended");
+}
