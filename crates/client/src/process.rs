@@ -111,6 +111,7 @@ impl Command {
             enforce_managed_network: false,
             managed_network: None,
             network_proxy: None,
+            limits: None,
         }
     }
 }

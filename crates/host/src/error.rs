@@ -41,6 +41,9 @@ pub enum StartError {
     /// Something was to be enforced that this build cannot enforce: wrong params.
     #[error("sandbox intent cannot be enforced on this executor")]
     SandboxUnavailable,
+    /// A limit cannot be held here: wrong params.
+    #[error("{0}")]
+    LimitUnavailable(String),
     /// The sandbox depends on a working directory that it does not name: a wrong request.
     #[error("file system sandbox context with dynamic permissions requires cwd")]
     SandboxMissingCwd,
@@ -123,6 +126,9 @@ impl HostError {
             Self::Start(StartError::AlreadyExists(_)) => Some("choose another process id"),
             Self::Start(StartError::TooManyUnread(_)) => Some("read what ended, up to where the answer says closed"),
             Self::Start(StartError::ShuttingDown) => Some("connect again and start it there"),
+            Self::Start(StartError::LimitUnavailable(_)) => {
+                Some("delegate a control group to the executor, or ask for best effort")
+            }
             Self::UnknownProcess(_) => Some("a process is forgotten a while after it has closed"),
             _ => None,
         }

@@ -9,6 +9,7 @@
 //! `table` has the calls.
 
 mod census;
+mod cgroup;
 mod driver;
 mod environment;
 mod event;
@@ -21,6 +22,7 @@ mod observer;
 mod output;
 mod program;
 mod pty;
+mod quota;
 mod reap;
 mod roster;
 mod signal;

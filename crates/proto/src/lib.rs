@@ -10,6 +10,7 @@ pub mod frame;
 pub mod fs;
 pub mod http;
 pub mod ids;
+pub mod limits;
 pub mod liveness;
 pub mod method;
 pub mod path;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::base64::Base64Text;
 use crate::ids::ProcessId;
+use crate::limits::{Limit, ResourceLimits};
 use crate::path::CwdPath;
 use crate::sandbox::SandboxContext;
 
@@ -45,6 +46,9 @@ pub struct StartParams {
     /// A filtering proxy that the executor would have to start (0.155 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_proxy: Option<Value>,
+    /// What it may use (`exedra/1`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ResourceLimits>,
 }
 
 /// How the environment of a child is made: inherit, default excludes, `exclude`, `set`, `include_only`, overlay.
@@ -139,6 +143,9 @@ pub struct ReadResult {
     pub closed: bool,
     /// Always null from a server.
     pub failure: Option<String>,
+    /// The limit that it was ended for, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
 }
 
 /// One piece of retained output.
@@ -225,6 +232,9 @@ pub struct ExitedParams {
     pub seq: u64,
     /// 0 to 255, or 128 + n after signal n.
     pub exit_code: i32,
+    /// The limit that it was ended for, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
 }
 
 /// Params of the notification `process/closed`.

@@ -44,14 +44,17 @@ pub struct ExedraOne {
     /// The method `process/closeStdin`.
     #[serde(default)]
     pub close_stdin: bool,
+    /// The member `limits` of `process/start`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limits: bool,
 }
 
 impl ExedraOne {
     /// All that this build can do.
-    pub const SUPPORTED: Self = Self { close_stdin: true };
+    pub const SUPPORTED: Self = Self { close_stdin: true, limits: true };
 
     /// What both ends can do.
     pub fn and(self, other: Self) -> Self {
-        Self { close_stdin: self.close_stdin && other.close_stdin }
+        Self { close_stdin: self.close_stdin && other.close_stdin, limits: self.limits && other.limits }
     }
 }

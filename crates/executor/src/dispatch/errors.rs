@@ -74,7 +74,7 @@ pub fn shutting_down() -> RpcError {
 /// `process/start` failed.
 pub fn from_start(error: &StartError) -> RpcError {
     let code = match error {
-        StartError::EmptyArgv | StartError::SandboxUnavailable => INVALID_PARAMS,
+        StartError::EmptyArgv | StartError::SandboxUnavailable | StartError::LimitUnavailable(_) => INVALID_PARAMS,
         StartError::AlreadyExists(_) | StartError::Cancelled(_) | StartError::SandboxMissingCwd => INVALID_REQUEST,
         _ => INTERNAL_ERROR,
     };

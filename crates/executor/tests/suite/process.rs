@@ -67,3 +67,24 @@ async fn processes_of_another_session_are_invisible() {
     two.start("p", &["true"]).await;
     assert_eq!(two.follow("p").await.code, Some(0));
 }
+
+#[tokio::test]
+async fn a_limit_that_was_passed_is_named() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    let offer = json!({"clientName": "x", "extensions": {"exedra/1": {"limits": true}}});
+    client.handshake_with(offer).await;
+    assert_eq!(client.seen[0]["result"]["extensions"]["exedra/1"]["limits"], true);
+    let mut params = start("p", &["sh", "-c", "setsid sleep 600 & sleep 600"]);
+    params["limits"] = json!({"wallMs": 100});
+    client.call("process/start", params).await;
+    let exited = client.event().await;
+    assert_eq!(exited["method"], "process/exited");
+    assert_eq!(exited["params"]["limit"], "wallTime");
+    assert_eq!(exited["params"]["exitCode"], 137);
+    let read = client.call("process/read", json!({"processId": "p"})).await;
+    assert_eq!(read["result"]["limit"], "wallTime");
+    let mut params = start("q", &["true"]);
+    params["limits"] = json!({"wallMS": 100});
+    assert_eq!(client.call("process/start", params).await["error"]["code"], -32602);
+}

@@ -1,20 +1,22 @@
 //! The driver of one process: reads its output as long as it is wanted, takes its exit, and reports the end.
 //!
 //! In flow readiness of pipes or PTY and of the child, out flow pieces of output, the exit and the close, in that order:
-//! what had been written when the child was reaped comes before the exit. Knows no peer and no descriptor.
+//! what had been written when the child was reaped comes before the exit. A process that goes beyond a limit is ended, with
+//! all that descends from it. Knows no peer and no descriptor.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use exedra_proto::ids::ProcessId;
 use exedra_proto::process::OutputStream;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::hub::{Hub, Process};
 use super::observer::Observer;
 use super::output::Demand;
+use super::quota::Meter;
 use super::reap::ExitWatch;
 use super::source::Sources;
 
@@ -34,6 +36,8 @@ pub struct Driver {
     pub sources: Sources,
     /// Who watches, if anybody does.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What it may use.
+    pub meter: Meter,
 }
 
 impl Driver {
@@ -42,16 +46,19 @@ impl Driver {
         let mut exited = false;
         let mut demand = self.hub.demand(&self.process.id);
         while !exited || self.sources.any_open() {
+            let next_look = self.meter.next_look().filter(|_| !exited);
             tokio::select! {
                 biased;
                 code = self.process.leader.exit(&mut self.exit), if !exited => {
                     exited = true;
-                    self.exited(code);
+                    self.exited(code).await;
                 }
+                () = until(next_look), if next_look.is_some() => self.look().await,
                 (stream, bytes) = std::future::poll_fn(|cx| poll_read(&mut self.sources, self.observer.as_deref(), cx)), if demand == Demand::More => {
-                    if !bytes.is_empty() {
-                        self.observe(|observer, id| observer.output(id, stream, &bytes));
-                        demand = self.hub.output(&self.process.id, stream, bytes);
+                    let passed = self.meter.passed().is_some();
+                    demand = self.output(stream, bytes).unwrap_or(demand);
+                    if !passed && self.meter.passed().is_some() {
+                        self.kill().await;
                     }
                 }
                 () = self.process.room(demand), if demand != Demand::More => {
@@ -65,21 +72,49 @@ impl Driver {
         debug!(process = %self.process.id, "closed");
     }
 
-    fn exited(&mut self, code: i32) {
+    /// Passes on what may be passed on of a piece; whether more is wanted then.
+    fn output(&mut self, stream: OutputStream, bytes: Bytes) -> Option<Demand> {
+        let bytes = bytes.slice(..self.meter.output(bytes.len()));
+        if bytes.is_empty() {
+            return None;
+        }
+        self.observe(|observer, id| observer.output(id, stream, &bytes));
+        Some(self.hub.output(&self.process.id, stream, bytes))
+    }
+
+    async fn look(&mut self) {
+        if self.meter.look(Instant::now(), self.process.leader.counts()) {
+            self.kill().await;
+        }
+    }
+
+    /// The tree went beyond a limit.
+    async fn kill(&self) {
+        let process = self.process.clone();
+        info!(process = %process.id, limit = ?self.meter.passed(), "a limit is passed, the process is ended");
+        let _ = tokio::task::spawn_blocking(move || process.leader.kill_tree()).await;
+    }
+
+    async fn exited(&mut self, code: i32) {
         if let Some(stdin) = &self.process.stdin {
             stdin.child_is_gone();
         }
-        let (hub, id, observer) = (&self.hub, &self.process.id, self.observer.as_deref());
-        self.sources.drain(|stream, bytes| {
-            if let Some(observer) = observer {
-                observer.output(id, stream, &bytes);
-            }
-            hub.output(id, stream, bytes);
-        });
+        let killed = self.meter.passed().is_some();
+        self.meter.exited(code, self.process.leader.counts());
+        let mut pieces = Vec::new();
+        self.sources.drain(|stream, bytes| pieces.push((stream, bytes)));
+        for (stream, bytes) in pieces {
+            self.output(stream, bytes);
+        }
+        let limit = self.meter.passed();
+        if limit.is_some() && !killed {
+            self.kill().await;
+        }
+        self.process.leader.give_up_group();
         let last = !self.sources.any_open();
         self.observe(|observer, id| observer.exited(id, code, last));
-        self.hub.exited(&self.process.id, code);
-        debug!(process = %self.process.id, code, "exited");
+        self.hub.exited(&self.process.id, code, limit);
+        debug!(process = %self.process.id, code, ?limit, "exited");
     }
 
     fn observe(&self, tell: impl FnOnce(&dyn Observer, &ProcessId)) {
@@ -99,4 +134,11 @@ fn poll_read(
         ready!(observer.poll_room(context));
     }
     sources.poll_read(context)
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
 }

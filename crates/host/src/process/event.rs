@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use exedra_proto::ids::ProcessId;
+use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 
 /// Something that happened to a process.
@@ -29,6 +30,8 @@ pub enum EventKind {
     Exited {
         /// 0 to 255, or 128 + n after signal n.
         code: i32,
+        /// The limit that it was ended for, if it was.
+        limit: Option<Limit>,
     },
     /// Exited, and end of file on every output: the last event of a process.
     Closed,

@@ -7,7 +7,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
+use exedra_proto::limits::ResourceLimits;
+
 use super::census;
+use super::cgroup::Site;
 use super::ledger::Ledger;
 use super::mark::Maker;
 use super::spawner::Spawner;
@@ -26,6 +29,8 @@ pub struct HostConfig {
     /// processes that have some already are not read and the commands wait, until a reader confirms what it read or a
     /// table goes. Each may keep one piece in any case, and output to attached peers has windows of its own.
     pub backlog: usize,
+    /// What each process may use at most. A request may ask for less.
+    pub limits: ResourceLimits,
 }
 
 /// The default of [`HostConfig::backlog`]: six processes with all that one may keep.
@@ -33,7 +38,12 @@ pub const BACKLOG: usize = 256 * 1024 * 1024;
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { environment: std::env::vars_os().collect(), pidfd: true, backlog: BACKLOG }
+        Self {
+            environment: std::env::vars_os().collect(),
+            pidfd: true,
+            backlog: BACKLOG,
+            limits: ResourceLimits::default(),
+        }
     }
 }
 
@@ -41,6 +51,8 @@ impl Default for HostConfig {
 pub struct Host {
     spawner: Spawner,
     maker: Option<Maker>,
+    site: Arc<Site>,
+    limits: ResourceLimits,
     ledger: Arc<Ledger>,
     environment: BTreeMap<OsString, OsString>,
     shell: String,
@@ -56,7 +68,8 @@ impl Host {
         let undertaker = Undertaker::start(maker).map_err(HostError::Thread)?;
         let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
         let ledger = Arc::new(Ledger::new(config.backlog));
-        Ok(Arc::new(Self { spawner, maker, ledger, environment: config.environment, shell: login_shell() }))
+        let (site, limits, environment) = (Site::find(), config.limits, config.environment);
+        Ok(Arc::new(Self { spawner, maker, site, limits, ledger, environment, shell: login_shell() }))
     }
 
     /// The threads.
@@ -67,6 +80,16 @@ impl Host {
     /// Whose marks children carry.
     pub(super) fn maker(&self) -> Option<Maker> {
         self.maker
+    }
+
+    /// Where control groups are made.
+    pub(super) fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// What each process may use at most.
+    pub(super) fn limits(&self) -> &ResourceLimits {
+        &self.limits
     }
 
     /// Where all tables account for what they keep.

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use exedra_proto::ids::ProcessId;
+use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 use tokio::sync::Notify;
 
+use super::cgroup::Group;
 use super::event::{Event, EventRef};
 use super::ledger::Ledger;
 use super::mark::{Given, Maker, Mark};
@@ -49,6 +51,8 @@ pub struct Hub {
     untidy: Notify,
     /// Forgotten processes that left a process group behind.
     left_behind: Mutex<Vec<Root>>,
+    /// Their control groups, as long as something lives in them.
+    left_groups: Mutex<Vec<Group>>,
     /// What all processes and their descendants carry.
     marks: Mutex<Given>,
 }
@@ -79,6 +83,7 @@ impl Hub {
             exits: Notify::new(),
             untidy: Notify::new(),
             left_behind: Mutex::new(Vec::new()),
+            left_groups: Mutex::new(Vec::new()),
         }
     }
 
@@ -109,8 +114,8 @@ impl Hub {
     }
 
     /// Appends the exit.
-    pub fn exited(&self, id: &ProcessId, code: i32) {
-        self.append(id, |log| log.exited(code));
+    pub fn exited(&self, id: &ProcessId, code: i32, limit: Option<Limit>) {
+        self.append(id, |log| log.exited(code, limit));
         self.exits.notify_waiters();
     }
 
@@ -212,6 +217,13 @@ impl Hub {
         self.roster().shut_down();
     }
 
+    /// Kills all that is or was ours. Blocks.
+    pub fn kill_all(&self) {
+        self.roster().handles().iter().for_each(|process| process.leader.kill_members());
+        self.left_groups().iter().for_each(Group::kill);
+        signal::kill_trees(|| self.kin());
+    }
+
     /// What the next process is to carry.
     pub fn mark(&self) -> Option<Mark> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).give()
@@ -281,10 +293,17 @@ impl Hub {
         let mut left_behind = self.left_behind();
         left_behind.extend(forgotten.iter().map(|process| process.leader.root()));
         left_behind.retain(|root| signal::group_exists(root.pid));
+        let mut left_groups = self.left_groups();
+        left_groups.extend(forgotten.iter().filter_map(|process| process.leader.take_group()));
+        left_groups.retain(Group::is_populated);
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster<Arc<Process>>> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_groups(&self) -> MutexGuard<'_, Vec<Group>> {
+        self.left_groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn left_behind(&self) -> MutexGuard<'_, Vec<Root>> {

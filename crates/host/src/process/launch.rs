@@ -13,6 +13,8 @@
     reason = "clone with shared memory, and registering a descriptor, have no safe form; they are here and nowhere else"
 )]
 
+mod clone3;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,12 +23,15 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Resource;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Enough for a few frames without locals, many times over.
 const STACK: usize = 64 * 1024;
+/// Of the flags of `clone3`, beyond those of `clone`.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 /// Signals are numbered from 1 to this.
 const LAST_SIGNAL: c_long = 64;
 /// Bytes of the kernel's signal set.
@@ -48,6 +53,9 @@ pub struct Launch {
     pub terminal: bool,
     /// Limits that the child sets on itself; one that it must not set fails the launch.
     pub rlimits: Vec<Rlimit>,
+    /// The directory of a control group of version 2 into which the child is born, where the system can do that; elsewhere
+    /// it enters that group as it does the others.
+    pub birthplace: Option<OwnedFd>,
     /// Files named `cgroup.procs`, open for writing: the child enters the groups of all of them first of all.
     pub cgroups: Vec<OwnedFd>,
     /// What the child finds as descriptor 3. Whatever else is open above 2 is closed for it.
@@ -145,7 +153,7 @@ impl Launcher {
     /// What the failing step said: entering the directory, or the last of the candidates.
     pub fn launch(&mut self, launch: &Launch, want_pidfd: bool) -> io::Result<Launched> {
         let (candidates, argv, env) = (pointers(&launch.candidates), pointers(&launch.argv), pointers(&launch.env));
-        let plan = Plan {
+        let mut plan = Plan {
             candidates: candidates.as_ptr(),
             argv: argv.as_ptr(),
             env: env.as_ptr(),
@@ -159,7 +167,7 @@ impl Launcher {
             parent: unsafe { libc::getpid() },
             error: AtomicI32::new(0),
         };
-        let (pid, pidfd) = self.clone_with_signals_blocked(&plan, want_pidfd)?;
+        let (pid, pidfd) = self.with_signals_blocked(|this| this.clone_anyhow(&mut plan, launch, want_pidfd))?;
         match plan.error.load(Ordering::Relaxed) {
             0 => Ok(Launched { pid, pidfd }),
             errno => {
@@ -169,7 +177,7 @@ impl Launcher {
         }
     }
 
-    fn clone_with_signals_blocked(&mut self, plan: &Plan, want_pidfd: bool) -> io::Result<(i32, Option<OwnedFd>)> {
+    fn with_signals_blocked<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: both sets are written before they are read.
@@ -177,13 +185,53 @@ impl Launcher {
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
         }
-        let cloned = match self.clone(plan, if want_pidfd { libc::CLONE_PIDFD } else { 0 }) {
-            Err(error) if want_pidfd && error.raw_os_error() == Some(libc::EINVAL) => self.clone(plan, 0),
-            cloned => cloned,
-        };
+        let result = act(self);
         // SAFETY: `before` was written by the call above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
-        cloned
+        result
+    }
+
+    /// In the newest way that the system knows.
+    fn clone_anyhow(
+        &mut self,
+        plan: &mut Plan,
+        launch: &Launch,
+        want_pidfd: bool,
+    ) -> io::Result<(i32, Option<OwnedFd>)> {
+        let pidfd_flag = if want_pidfd { libc::CLONE_PIDFD } else { 0 };
+        // What is entered by hand instead, open as long as the child may need it.
+        let mut door = None;
+        if let Some(birthplace) = &launch.birthplace {
+            if let Ok(born) = self.clone_into(plan, pidfd_flag, birthplace.as_raw_fd()) {
+                return Ok(born);
+            }
+            let procs =
+                rustix::fs::openat(birthplace, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+            plan.cgroups.push(door.insert(procs).as_raw_fd());
+        }
+        match self.clone(plan, pidfd_flag) {
+            Err(error) if want_pidfd && error.raw_os_error() == Some(libc::EINVAL) => self.clone(plan, 0),
+            cloned => cloned,
+        }
+    }
+
+    fn clone_into(&mut self, plan: &Plan, pidfd_flag: c_int, group: RawFd) -> io::Result<(i32, Option<OwnedFd>)> {
+        let mut pidfd: c_int = -1;
+        // SAFETY: all zero is nothing asked for.
+        let mut args: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | pidfd_flag;
+        args.flags = u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP;
+        args.pidfd = ptr::from_mut(&mut pidfd) as u64;
+        args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+        args.stack = self.stack as u64;
+        args.stack_size = STACK as u64;
+        args.cgroup = u64::from(group.cast_unsigned());
+        let arg = ptr::from_ref(plan).cast_mut().cast::<c_void>();
+        // SAFETY: as in `clone` below.
+        let pid = unsafe { clone3::clone3(&mut args, child, arg) }?;
+        // SAFETY: the kernel has just opened it for us, and nobody else knows it.
+        let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+        Ok((pid, pidfd))
     }
 
     fn clone(&mut self, plan: &Plan, pidfd_flag: c_int) -> io::Result<(i32, Option<OwnedFd>)> {

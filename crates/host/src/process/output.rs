@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use bytes::Bytes;
+use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 
 use super::event::EventKind;
@@ -72,6 +73,7 @@ struct Chunk {
 struct Exit {
     seq: u64,
     code: i32,
+    limit: Option<Limit>,
 }
 
 /// Whether more output is wanted.
@@ -94,6 +96,8 @@ pub struct Reading {
     pub next_seq: u64,
     /// The exit code, once there is one.
     pub exit_code: Option<i32>,
+    /// The limit that it was ended for, if it was.
+    pub limit: Option<Limit>,
     /// Nothing more will come.
     pub closed: bool,
     /// Whether this answers a long poll.
@@ -141,9 +145,9 @@ impl Log {
     }
 
     /// Appends the exit.
-    pub fn exited(&mut self, code: i32) {
+    pub fn exited(&mut self, code: i32, limit: Option<Limit>) {
         let seq = self.number();
-        self.exited = Some(Exit { seq, code });
+        self.exited = Some(Exit { seq, code, limit });
     }
 
     /// Appends the end.
@@ -242,6 +246,7 @@ impl Log {
             chunks,
             next_seq,
             exit_code: self.exited.map(|exit| exit.code),
+            limit: self.exited.and_then(|exit| exit.limit),
             closed: self.closed.is_some(),
         }
     }
@@ -267,7 +272,7 @@ impl Log {
             return Some(EventKind::Output { stream: chunk.stream, bytes: chunk.bytes.clone() });
         }
         match self.exited {
-            Some(exit) if exit.seq == seq => Some(EventKind::Exited { code: exit.code }),
+            Some(exit) if exit.seq == seq => Some(EventKind::Exited { code: exit.code, limit: exit.limit }),
             _ => (self.closed == Some(seq)).then_some(EventKind::Closed),
         }
     }

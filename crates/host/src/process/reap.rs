@@ -11,8 +11,10 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
+use super::cgroup::Group;
 use super::launch::Watched;
 use super::mark::{Given, Mark};
+use super::quota::Counts;
 use super::signal::{self, Kin, Root};
 use super::spawner::Spawner;
 use super::wait;
@@ -25,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Leader {
     pid: i32,
     mark: Option<Mark>,
+    /// None once nothing is left in it.
+    group: Mutex<Option<Group>>,
     reaped: Mutex<bool>,
     spawner: Spawner,
 }
@@ -42,9 +46,9 @@ pub enum ExitWatch {
 
 impl Leader {
     /// Takes charge of a child.
-    pub fn new(pid: i32, mark: Option<Mark>, spawner: Spawner) -> Self {
+    pub fn new(pid: i32, mark: Option<Mark>, group: Group, spawner: Spawner) -> Self {
         spawner.undertaker().started();
-        Self { pid, mark, reaped: Mutex::new(false), spawner }
+        Self { pid, mark, group: Mutex::new(Some(group)), reaped: Mutex::new(false), spawner }
     }
 
     /// As the root of its tree.
@@ -52,9 +56,40 @@ impl Leader {
         Root { pid: self.pid, reaped: *self.lock() }
     }
 
-    /// Its tree alone.
-    pub fn kin(&self) -> Kin {
-        Kin { roots: vec![self.root()], marks: Given::only(self.mark) }
+    /// Kills it and all that descends from it. Blocks.
+    pub fn kill_tree(&self) {
+        self.kill_members();
+        signal::kill_trees(|| Kin { roots: vec![self.root()], marks: Given::only(self.mark) });
+        self.kill_group();
+    }
+
+    /// Kills what is in its control group.
+    pub fn kill_members(&self) {
+        if let Some(group) = &*self.group() {
+            group.kill();
+        }
+    }
+
+    /// What its control group counts.
+    pub fn counts(&self) -> Counts {
+        let group = self.group();
+        group.as_ref().map_or_else(Counts::default, |group| Counts {
+            cpu_time: group.cpu_time(),
+            out_of_memory: group.ran_out_of_memory(),
+            out_of_processes: group.ran_out_of_processes(),
+        })
+    }
+
+    /// Gives the control group up if nothing lives in it any more; else it can be taken.
+    pub fn give_up_group(&self) {
+        let empty = self.group().take_if(|group| !group.is_populated());
+        drop(empty);
+    }
+
+    /// What is left of the control group.
+    pub fn take_group(&self) -> Option<Group> {
+        self.give_up_group();
+        self.group().take()
     }
 
     /// Kills its process group unless it has been reaped.
@@ -82,6 +117,10 @@ impl Leader {
         *reaped = true;
         self.spawner.undertaker().ended();
         Some(code)
+    }
+
+    fn group(&self) -> MutexGuard<'_, Option<Group>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {

@@ -16,12 +16,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 
+use super::cgroup::{Group, Unavailable};
 use super::environment;
 use super::host::Host;
 use super::launch::{Launch, Watched};
 use super::mark::Mark;
 use super::program;
 use super::pty::Pty;
+use super::quota::Quota;
 use super::reap::{ExitWatch, Leader};
 use super::source::Source;
 use super::stdin::Sink;
@@ -64,20 +66,28 @@ pub fn check(params: &StartParams) -> Result<(), StartError> {
     }
 }
 
-/// Starts the child, which carries `mark`.
+/// Starts the child, which carries `mark` and is held to `quota`.
 ///
 /// # Errors
 /// Why it does not run.
-pub async fn spawn(host: &Host, params: &StartParams, mark: Option<Mark>) -> Result<Spawned, StartError> {
+pub async fn spawn(
+    host: &Host,
+    params: &StartParams,
+    quota: &Quota,
+    mark: Option<Mark>,
+) -> Result<Spawned, StartError> {
     if params.argv[0].is_empty() {
         return Err(StartError::MissingProgram { pty: params.tty });
     }
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
     look_at(params.cwd.as_path().to_owned()).await;
-    let (launch, ends) = prepare(host, params, mark)?;
+    let (mut launch, ends) = prepare(host, params)?;
+    launch.rlimits = mark.map(Mark::limit).into_iter().chain(quota.rlimits()).collect();
+    let group = group(host, quota)?;
+    (launch.birthplace, launch.cgroups) = group.doors().map_err(failed)?;
     let spawner = host.spawner();
     let launched = spawner.launch(launch).await.map_err(failed)?;
-    let leader = Leader::new(launched.pid, mark, spawner.clone());
+    let leader = Leader::new(launched.pid, mark, group, spawner.clone());
     let exit = ExitWatch::new(launched.pid, launched.pidfd).map_err(failed)?;
     let (stdin, sources) = register(ends, params.tty).map_err(failed)?;
     Ok(Spawned { leader, exit, stdin, sources })
@@ -89,7 +99,7 @@ async fn look_at(cwd: PathBuf) {
     let _ = tokio::task::spawn_blocking(move || std::fs::metadata(cwd).is_ok()).await;
 }
 
-fn prepare(host: &Host, params: &StartParams, mark: Option<Mark>) -> Result<(Launch, Ends), StartError> {
+fn prepare(host: &Host, params: &StartParams) -> Result<(Launch, Ends), StartError> {
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
     let mut env = environment::build(host.environment(), params.env_policy.as_ref(), &params.env);
     if params.tty {
@@ -117,11 +127,24 @@ fn prepare(host: &Host, params: &StartParams, mark: Option<Mark>) -> Result<(Lau
         cwd,
         stdio,
         terminal: params.tty,
-        rlimits: mark.map(Mark::limit).into_iter().collect(),
+        rlimits: Vec::new(),
+        birthplace: None,
         cgroups: Vec::new(),
         inherit: None,
     };
     Ok((launch, ends))
+}
+
+/// The control groups that hold the child to its limits, or to those that can be held here if that is enough.
+fn group(host: &Host, quota: &Quota) -> Result<Group, StartError> {
+    let mut made = Err(StartError::LimitUnavailable(String::new()));
+    for bounds in quota.bounds() {
+        made = host.site().make(bounds).map_err(|Unavailable(why)| StartError::LimitUnavailable(why));
+        if made.is_ok() {
+            break;
+        }
+    }
+    made
 }
 
 /// What to execute. For a PTY directory and program are looked at first, for the texts of stock.

@@ -21,6 +21,7 @@ use super::host::Host;
 use super::hub::{Hub, Process};
 use super::observer::Observer;
 use super::output::Reading;
+use super::quota::Quota;
 use super::roster::Found;
 use super::signal::Kin;
 use super::source::Sources;
@@ -88,7 +89,10 @@ impl Table {
     pub async fn start(&self, params: StartParams) -> Result<(), StartError> {
         spawn::check(&params)?;
         let reservation = self.hub.reserve(&params.process_id)?;
-        let Spawned { leader, exit, stdin, sources } = spawn::spawn(&self.host, &params, self.hub.mark()).await?;
+        let quota = Quota::new(self.host.limits(), params.limits.as_ref());
+        let spawned = spawn::spawn(&self.host, &params, &quota, self.hub.mark()).await?;
+        let Spawned { leader, exit, stdin, sources } = spawned;
+        let meter = quota.meter(Instant::now());
         let (stdin, queue) = stdin.map(Stdin::new).unzip();
         let process = Arc::new(Process::new(params.process_id, leader, stdin));
         let mut tasks = self.tasks();
@@ -100,7 +104,7 @@ impl Table {
             tasks.set.spawn(async move { hub.keep_house().await });
         }
         let (sources, observer) = (Sources::new(sources), self.observer.clone());
-        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources, observer }.run());
+        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources, observer, meter }.run());
         if let Some(queue) = queue {
             tasks.set.spawn(stdin::Queue::run(queue));
         }
@@ -162,8 +166,7 @@ impl Table {
             Found::Starting => true,
             Found::Live(process) => {
                 self.tasks().set.spawn_blocking(move || {
-                    signal::kill_trees(|| process.leader.kin());
-                    process.leader.kill_group();
+                    process.leader.kill_tree();
                     // Not before: a child that sees the end of its input ends well, and was not killed.
                     if let Some(stdin) = &process.stdin {
                         stdin.child_is_gone();
@@ -209,7 +212,7 @@ impl Table {
             self.on_kin(|kin| signal::signal_trees(kin, Signal::TERM)).await;
             let clean = tokio::time::timeout(grace, self.all_gone()).await.is_ok();
             if !clean {
-                self.on_kin(|kin| signal::kill_trees(kin)).await;
+                self.kill_all().await;
                 let _ = tokio::time::timeout(LAST_WAIT, self.hub.all_reaped()).await;
             }
             info!(clean, took = ?began.elapsed(), "processes ended");
@@ -229,6 +232,11 @@ impl Table {
         }
     }
 
+    async fn kill_all(&self) {
+        let hub = self.hub.clone();
+        let _ = tokio::task::spawn_blocking(move || hub.kill_all()).await;
+    }
+
     async fn on_kin<R: Send + 'static + Default>(&self, act: impl FnOnce(&dyn Fn() -> Kin) -> R + Send + 'static) -> R {
         let hub = self.hub.clone();
         tokio::task::spawn_blocking(move || act(&|| hub.kin())).await.unwrap_or_default()
@@ -244,7 +252,7 @@ impl Drop for Table {
         self.hub.shut_down();
         let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
         if tasks.busy {
-            signal::kill_trees(|| self.hub.kin());
+            self.hub.kill_all();
         }
     }
 }
@@ -268,5 +276,6 @@ fn result(reading: &Reading) -> ReadResult {
         exit_code: reading.exit_code,
         closed: reading.closed,
         failure: None,
+        limit: reading.limit,
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the lints know tests by #[test], not what those call")]
 
 mod ending;
+mod limits;
 mod output;
 mod pty;
 mod rig;

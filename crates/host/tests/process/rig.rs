@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use exedra_host::process::{Event, EventKind, Limits, StartError, Table};
 use exedra_host::{Host, HostConfig};
 use exedra_proto::ids::ProcessId;
+use exedra_proto::limits::Limit;
 use exedra_proto::process::{OutputStream, ReadParams, StartParams};
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ pub struct Story {
     pub stderr: Vec<u8>,
     pub pty: Vec<u8>,
     pub code: Option<i32>,
+    pub limit: Option<Limit>,
 }
 
 pub fn id(name: &str) -> ProcessId {
@@ -129,7 +131,10 @@ impl Story {
                 EventKind::Output { stream: OutputStream::Stdout, bytes } => story.stdout.extend_from_slice(bytes),
                 EventKind::Output { stream: OutputStream::Stderr, bytes } => story.stderr.extend_from_slice(bytes),
                 EventKind::Output { stream: OutputStream::Pty, bytes } => story.pty.extend_from_slice(bytes),
-                EventKind::Exited { code } => story.code = Some(*code),
+                EventKind::Exited { code, limit } => {
+                    story.code = Some(*code);
+                    story.limit = *limit;
+                }
                 EventKind::Closed => {}
             }
         }

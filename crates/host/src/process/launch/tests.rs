@@ -17,6 +17,7 @@ fn shell(script: &str) -> (Launch, std::fs::File) {
         stdio: [high(&null), high(&write), high(&write)],
         terminal: false,
         rlimits: Vec::new(),
+        birthplace: None,
         cgroups: Vec::new(),
         inherit: None,
     };

@@ -20,7 +20,7 @@ fn reads_as_stock_recorded_them() {
     let mut log = Log::new(true);
     log.output(OUT, Bytes::from_static(b"ab"));
     log.output(OUT, Bytes::from_static(b"cd"));
-    log.exited(7);
+    log.exited(7, None);
     log.closed();
     for (after, max, want, next) in [
         (0, None, vec![1, 2], 3),
@@ -46,7 +46,7 @@ fn a_long_poll_is_answered_by_output_exit_and_close_only() {
     log.output(OUT, piece(1));
     assert!(log.read(0, None).is_news);
     assert!(!log.read(1, None).is_news);
-    log.exited(0);
+    log.exited(0, None);
     assert!(log.read(1, None).is_news);
     assert!(!log.read(2, None).is_news);
     log.closed();
@@ -155,11 +155,11 @@ fn events_of_a_detached_time_are_never_notified() {
     log.attach();
     assert!(log.take(9, 9).is_empty());
     log.output(OUT, piece(1));
-    log.exited(3);
+    log.exited(3, None);
     log.closed();
     let events = log.take(9, 9);
     assert_eq!(events.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [3, 4, 5]);
-    assert_eq!(events[1].1, EventKind::Exited { code: 3 });
+    assert_eq!(events[1].1, EventKind::Exited { code: 3, limit: None });
     assert_eq!(events[2].1, EventKind::Closed);
     assert_eq!(seqs(&log.read(0, None)), [1, 2, 3]);
 }
@@ -204,7 +204,7 @@ fn trimming_leaves_what_nobody_has_seen() {
 fn a_log_is_settled_by_delivery_of_every_event() {
     let mut log = Log::new(true);
     log.output(OUT, piece(1));
-    log.exited(0);
+    log.exited(0, None);
     log.closed();
     for seq in 1..=3 {
         assert!(!log.is_settled());
@@ -219,7 +219,7 @@ fn a_log_is_settled_by_reading_to_its_end() {
     log.output(OUT, piece(10));
     log.output(OUT, piece(10));
     log.read(0, Some(10));
-    log.exited(0);
+    log.exited(0, None);
     log.closed();
     assert!(!log.is_settled());
     assert!(log.read(0, Some(10)).closed);
@@ -234,7 +234,7 @@ fn a_gap_that_was_never_read_keeps_a_log_from_being_settled() {
     let mut log = Log::new(false);
     log.output(OUT, piece(1));
     log.attach();
-    log.exited(0);
+    log.exited(0, None);
     log.closed();
     (2..=3).for_each(|seq| log.delivered(seq));
     assert!(!log.is_settled());
@@ -332,7 +332,7 @@ fn run_model(mut state: u64) {
     let steps = 200 + random(&mut state, 400);
     for step in 0..steps {
         if step + 2 == steps {
-            log.exited(0);
+            log.exited(0, None);
             model.push(None);
         }
         match random(&mut state, 12) {

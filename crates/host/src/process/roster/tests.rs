@@ -39,7 +39,7 @@ fn an_id_is_taken_from_the_reservation_until_it_is_forgotten() {
     roster.release(&id("p"));
     roster.reserve(&id("p")).unwrap();
     roster.admit(&id("p"), "h").unwrap();
-    roster.change(&id("p"), |log| log.exited(0)).unwrap();
+    roster.change(&id("p"), |log| log.exited(0, None)).unwrap();
     roster.close(&id("p")).unwrap();
     let events = roster.take(9);
     deliver(&mut roster, &events);
@@ -108,19 +108,19 @@ fn a_closed_process_is_not_forgotten_before_its_end_was_taken() {
     let mut roster = roster(&["a"]);
     roster.attach();
     let now = Instant::now();
-    roster.change(&id("a"), |log| log.exited(0)).unwrap();
+    roster.change(&id("a"), |log| log.exited(0, None)).unwrap();
     roster.close(&id("a")).unwrap();
     roster.change(&id("a"), |log| log.read(0, None)).unwrap();
     assert!(roster.purge(now).is_empty());
     let late = now + Duration::from_secs(100);
     assert!(roster.purge(late).is_empty());
     let kinds: Vec<_> = roster.take(9).into_iter().map(|event| event.kind).collect();
-    assert_eq!(kinds, [EventKind::Exited { code: 0 }, EventKind::Closed]);
+    assert_eq!(kinds, [EventKind::Exited { code: 0, limit: None }, EventKind::Closed]);
     assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
 }
 
 fn end(roster: &mut Roster<&'static str>, name: &str) {
-    roster.change(&id(name), |log| log.exited(0)).unwrap();
+    roster.change(&id(name), |log| log.exited(0, None)).unwrap();
     roster.close(&id(name)).unwrap();
 }
 
@@ -192,7 +192,7 @@ fn closed_processes_are_bounded_in_number_and_in_bytes() {
             let bytes = Bytes::from(vec![0; 1024 * 1024]);
             roster.change(&id, |log| log.output(OutputStream::Stdout, bytes)).unwrap();
         }
-        roster.change(&id, |log| log.exited(0)).unwrap();
+        roster.change(&id, |log| log.exited(0, None)).unwrap();
         roster.close(&id).unwrap();
         let events = roster.take(usize::MAX);
         deliver(&mut roster, &events);
