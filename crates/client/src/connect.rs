@@ -73,20 +73,21 @@ impl Server {
     }
 }
 
-/// Connects straight to a listener, `ws://`, `wss://` or `unix://`, within `budget`; `waiting` is as for
-/// [`Server::executor`].
+/// Connects straight to a listener, `ws://`, `wss://` or `unix://`, within `budget`, showing `token` if there is
+/// one; `waiting` is as for [`Server::executor`].
 ///
 /// # Errors
 /// The last failure. Nothing was done there.
 pub async fn listener(
     url: &str,
+    token: Option<Secret>,
     budget: Duration,
     mut waiting: impl FnMut(&Error, Duration),
 ) -> Result<Executor, Error> {
     let url = Secret::new(url);
     let mut patience = Patience::new(budget, Instant::now());
     loop {
-        match attempt_listener(&url).await {
+        match attempt_listener(&url, token.clone()).await {
             Ok(executor) => return Ok(executor),
             Err(error) => wait_out(error, &mut patience, &mut waiting).await?,
         }
@@ -127,7 +128,7 @@ async fn wait_out(
     }
 }
 
-async fn attempt_listener(url: &Secret) -> Result<Executor, Error> {
-    let connection = ws::dial(url, &DialOptions::default()).await?;
+async fn attempt_listener(url: &Secret, bearer: Option<Secret>) -> Result<Executor, Error> {
+    let connection = ws::dial(url, &DialOptions { bearer, ..DialOptions::default() }).await?;
     Executor::open(connection, CLIENT_NAME).await
 }

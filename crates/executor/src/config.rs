@@ -16,6 +16,8 @@ pub struct ExecutorConfig {
     pub processes: Limits,
     /// How long a session outlives its connection.
     pub session_ttl: Duration,
+    /// How many sessions there may be, attached or not; one more is refused.
+    pub max_sessions: usize,
     /// How many sessions may wait for a connection; above it, the longest detached without a live process go first.
     pub max_detached: usize,
     /// How long processes have between SIGTERM and SIGKILL when their session ends.
@@ -30,6 +32,7 @@ impl Default for ExecutorConfig {
             host: HostConfig::default(),
             processes: Limits::default(),
             session_ttl: Duration::from_secs(600),
+            max_sessions: 4_096,
             max_detached: 256,
             grace: Duration::from_secs(5),
             audit: None,

@@ -28,6 +28,18 @@ pub enum ExecutorError {
     /// A URL of another kind.
     #[error("unsupported --listen URL `{0}`; expected `ws://IP:PORT`, `unix://PATH` or `stdio`")]
     UnsupportedUrl(String),
+    /// What `--ws-auth` was given cannot be used.
+    #[error("cannot check who connects: {0}")]
+    WsAuth(String),
+    /// Certificate or key cannot be used.
+    #[error("cannot use the certificate: {0}")]
+    Tls(String),
+    /// Other machines could reach it, and anybody there could run commands or read along.
+    #[error("refusing to listen on {0}: other machines can reach it, and {1}")]
+    Exposed(String, &'static str),
+    /// A socket file or a pipe does not take what was asked for.
+    #[error("{0} has no {1}: only `ws://IP:PORT` does")]
+    NotOnTcp(String, &'static str),
     /// Somebody listens there already.
     #[error("cannot listen on {0}: address in use")]
     AddressInUse(String),
@@ -61,6 +73,9 @@ impl ExecutorError {
             Self::Host(error) => error.hint(),
             Self::Registration(error) => error.hint(),
             Self::WebsocketUrl(_) => Some("a host name cannot be used; write the IP address"),
+            Self::Exposed(..) => Some(
+                "add --ws-auth and --tls-cert/--tls-key, or listen on 127.0.0.1 and forward the port; --insecure does it anyway",
+            ),
             Self::AddressInUse(_) => Some("choose another port or path, or stop the program that listens there"),
             Self::NotASocket(_) => Some("choose another path, or remove what is there"),
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ExecutorConfig;
 use crate::dispatch::budget::Pool;
 use crate::error::ExecutorError;
-use crate::peer::Peer;
+use crate::peer::{Client, Peer};
 use crate::serve::{self, Served};
 use crate::session::Sessions;
 use crate::session::reaper::{self, Ending};
@@ -54,6 +54,17 @@ impl Executor {
 
     /// Serves one connection to its end, or until `cancel`. Its session is detached then.
     pub async fn serve(&self, connection: Connection, peer: Peer, cancel: &CancellationToken) -> Served {
+        self.serve_client(connection, peer, Client::default(), cancel).await
+    }
+
+    /// As [`Self::serve`], for a client of whom a token says something.
+    pub async fn serve_client(
+        &self,
+        connection: Connection,
+        peer: Peer,
+        client: Client,
+        cancel: &CancellationToken,
+    ) -> Served {
         let (sessions, fetcher) = (Arc::clone(&self.sessions), Arc::clone(&self.fetcher));
         let stop = async {
             tokio::select! {
@@ -61,7 +72,7 @@ impl Executor {
                 () = self.cancel.cancelled() => {}
             }
         };
-        serve::run(connection, peer, sessions, fetcher, self.pool.clone(), stop).await
+        serve::run(connection, peer, client, sessions, fetcher, self.pool.clone(), stop).await
     }
 
     /// Does `serving`; on `cancel` it shuts down meanwhile, so that no goodbye delays the word to the processes.

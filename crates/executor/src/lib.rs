@@ -19,5 +19,5 @@ mod session;
 pub use config::ExecutorConfig;
 pub use error::ExecutorError;
 pub use executor::Executor;
-pub use peer::Peer;
+pub use peer::{Client, Peer};
 pub use serve::{End, Served};

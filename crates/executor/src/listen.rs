@@ -3,7 +3,9 @@
 //! In flow a URL and then byte streams, out flow connections for the [`Executor`]. HTTP is spoken here as far as the
 //! upgrade and the health check need it. Sessions and methods are not known here.
 
+pub mod auth;
 pub mod http;
+pub mod tls;
 pub mod unix;
 pub mod upgrade;
 pub mod url;
@@ -17,13 +19,18 @@ use exedra_link::{Connection, stdio, ws};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use self::auth::WsAuth;
+use self::tls::Tls;
 use self::unix::SocketFile;
+use self::upgrade::Upgraded;
 pub use self::url::ListenUrl;
 use crate::error::ExecutorError;
 use crate::executor::Executor;
-use crate::peer::Peer;
+use crate::peer::{Client, Peer};
 use crate::serve::Served;
 
 /// Clients connected at a time, if nothing else is said. One more is answered 503, and its connection closed, at once.
@@ -32,7 +39,7 @@ pub const MAX_CONNECTIONS: usize = 4_096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sizes and times of a listener; tests make the times short.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenOptions {
     /// Of every websocket.
     pub ws: WsOptions,
@@ -40,12 +47,36 @@ pub struct ListenOptions {
     pub http_timeout: Duration,
     /// Clients connected at a time.
     pub max_connections: usize,
+    /// What a client on TCP has to show, if anything.
+    pub auth: Option<WsAuth>,
+    /// Certificate and key, for TLS on TCP.
+    pub tls: Option<Arc<Tls>>,
+    /// Listen where other machines can reach it without both of these.
+    pub insecure: bool,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
         let http_timeout = Duration::from_secs(10);
-        Self { ws: WsOptions::default(), http_timeout, max_connections: MAX_CONNECTIONS }
+        let ws = WsOptions::default();
+        Self { ws, http_timeout, max_connections: MAX_CONNECTIONS, auth: None, tls: None, insecure: false }
+    }
+}
+
+impl ListenOptions {
+    /// Refuses what would let other machines in unasked, or let others read along, unless that was asked for.
+    fn check(&self, url: &ListenUrl) -> Result<(), ExecutorError> {
+        if !matches!(url, ListenUrl::Ws(_)) {
+            let what = [(self.auth.is_some(), "--ws-auth"), (self.tls.is_some(), "TLS")];
+            let asked = what.iter().find(|(asked, _)| *asked);
+            return asked.map_or(Ok(()), |(_, what)| Err(ExecutorError::NotOnTcp(url.to_string(), what)));
+        }
+        let lack = match (&self.auth, &self.tls) {
+            (None, _) => "anybody there could run commands here",
+            (_, None) => "without TLS others could read along and take the token",
+            _ => return Ok(()),
+        };
+        if url.is_local() || self.insecure { Ok(()) } else { Err(ExecutorError::Exposed(url.to_string(), lack)) }
     }
 }
 
@@ -84,6 +115,7 @@ impl Listener {
     /// # Errors
     /// The address is in use or cannot be had.
     pub async fn bind(url: &ListenUrl, options: ListenOptions) -> Result<Self, ExecutorError> {
+        options.check(url)?;
         let (socket, url) = match url {
             ListenUrl::Ws(address) => {
                 let refused = |source| bind_error(url, source);
@@ -101,6 +133,14 @@ impl Listener {
     /// Where it listens, with the port that the system chose.
     pub fn url(&self) -> &ListenUrl {
         &self.url
+    }
+
+    /// Where it listens as a client has to write it: `wss://` with TLS.
+    pub fn address(&self) -> String {
+        match (&self.url, &self.options.tls) {
+            (ListenUrl::Ws(address), Some(_)) => format!("wss://{address}"),
+            (url, _) => url.to_string(),
+        }
     }
 
     /// Accepts clients and serves them until `cancel`; then closes all connections and, at the same time, shuts `executor`
@@ -123,7 +163,7 @@ impl Listener {
                         stream.send_away();
                     }
                     Ok(stream) => {
-                        clients.spawn(serve(stream, Arc::clone(&executor), self.options, cancel.clone()));
+                        clients.spawn(serve(stream, Arc::clone(&executor), self.options.clone(), cancel.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept");
@@ -173,12 +213,45 @@ async fn serve(stream: Stream, executor: Arc<Executor>, options: ListenOptions, 
     let (connection, peer) = match stream {
         Stream::Tcp(stream, peer) => {
             let view = TcpView::of(&stream);
-            (open(stream, view, peer, options, &cancel).await, peer)
+            let opened = match &options.tls {
+                None => open(stream, view, peer, &options, &cancel).await,
+                Some(tls) => match secure(stream, tls, peer, &options, &cancel).await {
+                    Some(stream) => open(stream, view, peer, &options, &cancel).await,
+                    None => None,
+                },
+            };
+            (opened, peer)
         }
-        Stream::Unix(stream) => (open(stream, None, Peer::Unix, options, &cancel).await, Peer::Unix),
+        Stream::Unix(stream) => (open(stream, None, Peer::Unix, &options, &cancel).await, Peer::Unix),
     };
-    if let Some(connection) = connection {
-        executor.serve(connection, peer, &cancel).await;
+    if let Some((connection, client)) = connection {
+        executor.serve_client(connection, peer, client, &cancel).await;
+    }
+}
+
+/// The TLS handshake; none if it fails, takes too long, or is cancelled.
+async fn secure(
+    stream: TcpStream,
+    tls: &Tls,
+    peer: Peer,
+    options: &ListenOptions,
+    cancel: &CancellationToken,
+) -> Option<TlsStream<TcpStream>> {
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        done = tokio::time::timeout(options.http_timeout, handshake) => match done {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no TLS");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "no TLS in time");
+                None
+            }
+        },
     }
 }
 
@@ -187,20 +260,24 @@ async fn open<S>(
     stream: S,
     view: Option<TcpView>,
     peer: Peer,
-    options: ListenOptions,
+    options: &ListenOptions,
     cancel: &CancellationToken,
-) -> Option<Connection>
+) -> Option<(Connection, Client)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let upgraded = tokio::select! {
         biased;
         () = cancel.cancelled() => return None,
-        upgraded = upgrade::answer(stream, options.http_timeout) => upgraded,
+        upgraded = upgrade::answer(stream, options.http_timeout, options.auth.as_ref()) => upgraded,
     };
     match upgraded {
-        Ok(Some((stream, early))) if early.is_empty() => Some(ws::accept(stream, view, options.ws)),
-        Ok(Some((stream, early))) => Some(ws::accept(upgrade::rewind(stream, early), view, options.ws)),
+        Ok(Some(Upgraded { stream, early, client })) if early.is_empty() => {
+            Some((ws::accept(stream, view, options.ws), client))
+        }
+        Ok(Some(Upgraded { stream, early, client })) => {
+            Some((ws::accept(upgrade::rewind(stream, early), view, options.ws), client))
+        }
         Ok(None) => None,
         Err(error) => {
             tracing::debug!(%peer, error = &*error as &dyn std::error::Error, "no websocket");

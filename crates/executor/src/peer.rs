@@ -38,3 +38,13 @@ impl fmt::Display for Peer {
         }
     }
 }
+
+/// What is known of the client at the other end beside where it is: from the token that it showed, never from what it
+/// says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Whom the token names.
+    pub name: Option<String>,
+    /// Labels of the token; none where no token says.
+    pub labels: Option<Vec<String>>,
+}

@@ -16,7 +16,7 @@ use exedra_proto::close::CloseReason;
 use self::service::Service;
 use crate::audit::Record;
 use crate::dispatch::budget::Pool;
-use crate::peer::Peer;
+use crate::peer::{Client, Peer};
 use crate::session::Sessions;
 
 /// How a connection went.
@@ -54,6 +54,7 @@ impl fmt::Display for End {
 pub(crate) async fn run(
     connection: Connection,
     peer: Peer,
+    client: Client,
     sessions: Arc<Sessions>,
     fetcher: Arc<Fetcher>,
     pool: Pool,
@@ -62,9 +63,10 @@ pub(crate) async fn run(
     let started = Instant::now();
     let audit = sessions.audit().cloned();
     let mut service = Service::new(connection, peer, sessions, fetcher, pool);
-    tracing::info!(%peer, "connected");
+    tracing::info!(%peer, name = ?client.name, labels = ?client.labels, "connected");
     if let Some(audit) = &audit {
-        audit.tell(Record::Connected { connection: service.number().0, peer: peer.to_string() });
+        let (connection, Client { name, labels }) = (service.number().0, client);
+        audit.tell(Record::Connected { connection, peer: peer.to_string(), name, labels });
     }
     let end = tokio::select! {
         biased;

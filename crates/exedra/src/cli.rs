@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod duration;
+pub mod listen;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ pub enum Command {
     #[command(subcommand)]
     Token(TokenCommand),
     /// Let others run commands on this machine, through a server or on a listener
-    ExecServer(ExecServerArgs),
+    ExecServer(Box<ExecServerArgs>),
     /// Run a command on an executor; ends with the command's exit code
     ///
     /// The exit code is that of the command; 255 if Exedra itself failed; 2 for wrong usage. The token is read from
@@ -182,6 +183,12 @@ pub struct ExecServerArgs {
     /// Send the token over plain http to a host that is not loopback
     #[arg(long, requires = "remote")]
     pub insecure_http: bool,
+    /// Who may connect to the listener, and how.
+    #[command(flatten)]
+    pub listener: listen::ListenArgs,
+    /// How much there may be.
+    #[command(flatten)]
+    pub limits: listen::LimitArgs,
     /// What is written down.
     #[command(flatten)]
     pub audit: audit::AuditArgs,
@@ -196,14 +203,14 @@ pub struct ExecArgs {
     /// URL of the server [default: the variable EXEDRA_SERVER]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Read the token from this file [default: the variable EXEDRA_TOKEN]
+    /// Read the token from this file [default: the variable EXEDRA_TOKEN; with --url none]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Send the token over plain http to a host that is not loopback
+    /// Send the token over plain http or ws to a host that is not loopback
     #[arg(long)]
     pub insecure_http: bool,
     /// Go straight to a listener, ws://… or unix://…, without a server
-    #[arg(long, value_name = "URL", conflicts_with_all = ["executor", "server", "token_file", "insecure_http"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["executor", "server"])]
     pub url: Option<String>,
     /// Working directory there, absolute or relative to the executor's own
     #[arg(long, value_name = "DIR", default_value = ".")]

@@ -18,7 +18,7 @@ pub fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Audit(command) => audit::run(command),
         Command::Exec(args) => exec::run(args),
-        Command::ExecServer(args) => exec_server::run(args),
+        Command::ExecServer(args) => exec_server::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Token(command) => token::run(command),
         Command::Up(args) => up::run(args),

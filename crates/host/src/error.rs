@@ -62,6 +62,9 @@ pub enum StartError {
     /// That many processes have ended whose results nobody has read: a failure.
     #[error("{0} processes have ended and their results were not read yet: read them with process/read first")]
     TooManyUnread(usize),
+    /// That many processes run on this host already: a failure.
+    #[error("{0} processes are running here, and that is as many as may: end some first")]
+    TooManyProcesses(usize),
     /// The system refused: a failure. The text is its own, or that of stock for a PTY.
     #[error("{0}")]
     Spawn(String),
@@ -116,7 +119,12 @@ pub enum FetchError {
 impl HostError {
     /// Whether the same call may succeed later without anybody's doing.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Thread(_) | Self::Start(StartError::ShuttingDown) | Self::Fetch(FetchError::Failed(_)))
+        matches!(
+            self,
+            Self::Thread(_)
+                | Self::Start(StartError::ShuttingDown | StartError::TooManyProcesses(_))
+                | Self::Fetch(FetchError::Failed(_))
+        )
     }
 
     /// What the caller can do, where there is something.

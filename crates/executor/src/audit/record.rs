@@ -44,6 +44,12 @@ pub enum Record {
         connection: u64,
         /// Who is at the other end.
         peer: String,
+        /// Whom its token names, where it showed one that does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Labels of that token.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        labels: Option<Vec<String>>,
     },
     /// A connection ended.
     Disconnected {

@@ -13,6 +13,7 @@ use exedra_proto::ids::SessionId;
 use exedra_proto::method::Group;
 
 use crate::audit::Unwritable;
+use crate::session::table::Refusal;
 
 /// A message that is none.
 pub fn unreadable(label: &str, cause: &str) -> RpcError {
@@ -51,14 +52,19 @@ pub fn not_confirmed(group: Group) -> RpcError {
     RpcError::new(INVALID_REQUEST, format!("client must send initialized before using {group} methods"))
 }
 
-/// No such session, or no longer.
-pub fn unknown_session(id: &SessionId) -> RpcError {
-    RpcError::new(INVALID_REQUEST, format!("unknown session id {id}"))
-}
-
-/// Another connection holds the session; clients retry on this code.
-pub fn session_attached(id: &SessionId) -> RpcError {
-    RpcError::new(SESSION_ATTACHED, format!("session {id} is already attached to another connection"))
+/// Why a connection has no session: the one that it wanted, or a new one.
+pub fn no_session(refusal: Refusal, wanted: Option<&SessionId>) -> RpcError {
+    match (refusal, wanted) {
+        (Refusal::Unknown, Some(id)) => RpcError::new(INVALID_REQUEST, format!("unknown session id {id}")),
+        // Clients retry on this code.
+        (Refusal::Attached(_), Some(id)) => {
+            RpcError::new(SESSION_ATTACHED, format!("session {id} is already attached to another connection"))
+        }
+        (Refusal::Full(max), _) => {
+            RpcError::new(INTERNAL_ERROR, format!("there are {max} sessions here, and that is as many as may be"))
+        }
+        (Refusal::Closed | Refusal::Unknown | Refusal::Attached(_), _) => shutting_down(),
+    }
 }
 
 /// Another connection took the session over.

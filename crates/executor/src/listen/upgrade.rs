@@ -6,13 +6,13 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::io::Cursor;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,24 +20,52 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::auth::WsAuth;
 use super::http::{Answer, answer as decide};
+use crate::peer::Client;
 
 /// Largest head of a request, in bytes; a larger one is answered 431.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Answers the one request on `stream`.
+/// What an upgrade leaves.
+pub struct Upgraded<S> {
+    /// The stream.
+    pub stream: S,
+    /// What the client has sent ahead.
+    pub early: Bytes,
+    /// Who it is.
+    pub client: Client,
+}
+
+/// Answers the one request on `stream`; `auth` says what a client must show, if anything.
 ///
 /// # Errors
 /// What the client sent is no HTTP, or did not come within `timeout`.
-pub async fn answer<S>(stream: S, timeout: Duration) -> Result<Option<(S, Bytes)>, Box<dyn Error + Send + Sync>>
+pub async fn answer<S>(
+    stream: S,
+    timeout: Duration,
+    auth: Option<&WsAuth>,
+) -> Result<Option<Upgraded<S>>, Box<dyn Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let upgraded = AtomicBool::new(false);
+    let upgraded = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = decide(&request.into_parts().0);
-        upgraded.store(matches!(answer, Answer::Upgrade(_)), Ordering::Relaxed);
-        std::future::ready(Ok::<_, Infallible>(respond(answer)))
+        let parts = request.into_parts().0;
+        let answer = decide(&parts);
+        let admitted = auth.map_or_else(|| Ok(Client::default()), |auth| auth.admit(&parts));
+        let response = match (answer, admitted) {
+            (Answer::Upgrade(_), Err(denial)) => {
+                tracing::debug!("a handshake was refused: {}", denial.0);
+                unauthorized(denial.0)
+            }
+            (answer, admitted) => {
+                let client = matches!(answer, Answer::Upgrade(_)).then_some(admitted.unwrap_or_default());
+                *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = client;
+                respond(answer)
+            }
+        };
+        std::future::ready(Ok::<_, Infallible>(response))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -45,10 +73,8 @@ where
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let parts = tokio::time::timeout(timeout, connection.without_shutdown()).await??;
-    if !upgraded.load(Ordering::Relaxed) {
-        return Ok(None);
-    }
-    Ok(Some((parts.io.into_inner(), parts.read_buf)))
+    let client = upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(client.map(|client| Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, client }))
 }
 
 /// `stream` with what was already read from it.
@@ -60,8 +86,18 @@ where
     tokio::io::join(Cursor::new(early).chain(reader), writer)
 }
 
-fn respond(answer: Answer) -> Response<Empty<Bytes>> {
-    let mut response = Response::new(Empty::new());
+fn unauthorized(text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn respond(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
     match answer {
         Answer::Upgrade(key) => {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -32,7 +32,7 @@ use crate::dispatch::route::{self, Context, Job};
 use crate::peer::Peer;
 use crate::session::attach::Attachment;
 use crate::session::outbox::{self, Hold, Holds};
-use crate::session::table::{ConnectionId, Refusal};
+use crate::session::table::ConnectionId;
 use crate::session::{Session, Sessions};
 
 /// Requests of one connection that may be unanswered: what a stock client has in flight, and one to clean up. Above it the
@@ -249,14 +249,10 @@ impl Service {
         audit.as_ref().map_or(Ok(()), Audit::check).map_err(|error| errors::unwritable(&error))?;
         let resumed = resume.is_some();
         let attachment = match resume {
-            None => Attachment::create(&self.sessions, self.number).ok_or_else(errors::shutting_down)?,
-            Some(id) => {
-                Attachment::resume(&self.sessions, &id, self.number).await.map_err(|refusal| match refusal {
-                    Refusal::Unknown => errors::unknown_session(&id),
-                    Refusal::Attached(_) => errors::session_attached(&id),
-                })?
-            }
+            None => Attachment::create(&self.sessions, self.number),
+            Some(ref id) => Attachment::resume(&self.sessions, id, self.number).await,
         };
+        let attachment = attachment.map_err(|refusal| errors::no_session(refusal, resume.as_ref()))?;
         if let Some(audit) = audit {
             let (session, connection) = (attachment.session().id.clone(), self.number.0);
             let record = Record::Session { session, connection, client: client.to_owned(), resumed };

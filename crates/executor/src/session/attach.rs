@@ -24,11 +24,14 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// On a new session; none if the executor is shutting down.
-    pub fn create(sessions: &Arc<Sessions>, connection: ConnectionId) -> Option<Self> {
+    /// On a new session.
+    ///
+    /// # Errors
+    /// There are too many, or the executor is shutting down.
+    pub fn create(sessions: &Arc<Sessions>, connection: ConnectionId) -> Result<Self, Refusal> {
         let session = sessions.create(connection)?;
         tracing::info!(session = %session.id, "session created");
-        Some(Self { sessions: Arc::clone(sessions), session, connection })
+        Ok(Self { sessions: Arc::clone(sessions), session, connection })
     }
 
     /// On a detached session.

@@ -32,6 +32,7 @@ pub struct Sessions {
     table: Mutex<Table<Arc<Session>>>,
     host: Arc<Host>,
     limits: Limits,
+    max: usize,
     audit: Option<Audit>,
     connections: AtomicU64,
     detached: Notify,
@@ -45,6 +46,7 @@ impl Sessions {
             table: Mutex::new(Table::new(config.session_ttl, config.max_detached)),
             host,
             limits: config.processes.clone(),
+            max: config.max_sessions,
             audit: config.audit.clone(),
             connections: AtomicU64::new(0),
             detached: Notify::new(),
@@ -62,8 +64,11 @@ impl Sessions {
         self.audit.as_ref()
     }
 
-    /// A new session, attached to `connection`; none if the executor is shutting down.
-    pub fn create(&self, connection: ConnectionId) -> Option<Arc<Session>> {
+    /// A new session, attached to `connection`.
+    ///
+    /// # Errors
+    /// There are too many, or the executor is shutting down.
+    pub fn create(&self, connection: ConnectionId) -> Result<Arc<Session>, Refusal> {
         let id = SessionId::new(Uuid::new_v4().to_string());
         let mut processes = process::Table::new(Arc::clone(&self.host), self.limits.clone());
         if let Some(audit) = &self.audit {
@@ -71,7 +76,11 @@ impl Sessions {
         }
         let session = Arc::new(Session { id: id.clone(), processes });
         session.processes.attach();
-        self.lock().create(id, Arc::clone(&session), connection).then_some(session)
+        let mut table = self.lock();
+        if table.len() >= self.max {
+            return Err(Refusal::Full(self.max));
+        }
+        if table.create(id, Arc::clone(&session), connection) { Ok(session) } else { Err(Refusal::Closed) }
     }
 
     /// The detached session of that id, attached to `connection`.

@@ -12,13 +12,17 @@ use exedra_proto::ids::SessionId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// Why a session could not be resumed.
+/// Why a connection gets no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is none of that id, or no longer.
     Unknown,
     /// This connection holds it.
     Attached(ConnectionId),
+    /// There are as many as may be.
+    Full(usize),
+    /// None can be made any more.
+    Closed,
 }
 
 /// The sessions of one executor.

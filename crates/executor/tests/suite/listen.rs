@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exedra_executor::listen::auth::WsAuth;
+use exedra_executor::listen::tls::Tls;
 use exedra_executor::listen::{ListenEnd, ListenOptions, ListenUrl, Listener};
 use exedra_executor::{Executor, ExecutorError, Peer};
 use exedra_link::{Disconnect, stdio};
@@ -177,7 +179,8 @@ async fn a_taken_port_is_named() {
     assert_eq!(error.to_string(), format!("cannot listen on {}: address in use", listening.url));
     assert!(matches!(error, ExecutorError::AddressInUse(_)) && error.hint().is_some());
     let foreign = ListenUrl::parse("ws://192.0.2.1:0").unwrap();
-    let error = Listener::bind(&foreign, ListenOptions::default()).await.unwrap_err();
+    let insecure = ListenOptions { insecure: true, ..ListenOptions::default() };
+    let error = Listener::bind(&foreign, insecure).await.unwrap_err();
     assert!(error.to_string().starts_with("cannot listen on ws://192.0.2.1:0: "), "{error}");
 }
 
@@ -299,4 +302,121 @@ async fn lines_on_standard_input_and_output() {
     let (served, ()) = tokio::join!(executor.serve(stdio::connect(reader, writer), Peer::Stdio, &cancel), client);
     assert!(served.opened);
     assert!(matches!(served.end, exedra_executor::End::Disconnected(Disconnect::PeerClosed { .. } | Disconnect::Lost)));
+}
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../link/tests/fixtures").join(name)
+}
+
+fn guarded(token: &str) -> ListenOptions {
+    use sha2::Digest as _;
+    let hash: String = sha2::Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
+    ListenOptions { auth: Some(WsAuth::token_sha256(&hash).unwrap()), ..ListenOptions::default() }
+}
+
+fn upgrade(headers: &str) -> String {
+    format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_guarded_listener_lets_in_who_shows_its_token() {
+    let listening = listen_on("ws://127.0.0.1:0", guarded("tok")).await;
+    for (headers, body) in [
+        ("", "missing websocket bearer token"),
+        ("Authorization: Bearer wrong\r\n", "invalid websocket bearer token"),
+        ("Authorization: Basic dG9r\r\n", "invalid authorization header"),
+    ] {
+        let answer = raw(&listening.address, &upgrade(headers)).await;
+        assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n") && answer.ends_with(body), "{answer}");
+    }
+    let page = raw(&listening.address, &upgrade("Authorization: Bearer tok\r\nOrigin: http://x\r\n")).await;
+    assert!(page.starts_with("HTTP/1.1 403"), "{page}");
+    let ready = raw(&listening.address, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    let mut request = "ws://127.0.0.1/".into_client_request().unwrap();
+    request.headers_mut().insert("Authorization", "bearer tok".parse().unwrap());
+    let stream = TcpStream::connect(&listening.address).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    assert!(call(&mut socket, initialize()).await["result"]["sessionId"].is_string());
+    assert_eq!(listening.executor.sessions(), 1, "nobody else came in");
+}
+
+#[tokio::test]
+async fn tls_carries_the_websocket_and_nothing_else_gets_through() {
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+    let tls = Tls::load(fixture("localhost.cert.pem"), fixture("localhost.key.pem")).unwrap();
+    let options = ListenOptions { tls: Some(Arc::new(tls)), ..guarded("tok") };
+    let options = ListenOptions { http_timeout: Duration::from_secs(2), ..options };
+    let listening = listen_on("ws://127.0.0.1:0", options).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(fixture("localhost.cert.pem")).unwrap()).unwrap();
+    let provider = Arc::new(crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+    let stream = TcpStream::connect(&listening.address).await.unwrap();
+    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    let mut request = "wss://localhost/".into_client_request().unwrap();
+    request.headers_mut().insert("Authorization", "Bearer tok".parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    assert!(call(&mut socket, initialize()).await["result"]["sessionId"].is_string());
+    // Plain HTTP, and nothing at all, get no websocket and do not stay.
+    let mut plain = TcpStream::connect(&listening.address).await.unwrap();
+    plain.write_all(upgrade("Authorization: Bearer tok\r\n").as_bytes()).await.unwrap();
+    let mut silent = TcpStream::connect(&listening.address).await.unwrap();
+    for stream in [&mut plain, &mut silent] {
+        let mut answer = Vec::new();
+        let _ = within("the end", stream.read_to_end(&mut answer)).await;
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    }
+    assert_eq!(listening.executor.sessions(), 1);
+}
+
+#[tokio::test]
+async fn other_machines_are_not_let_in_unasked() {
+    let any = ListenUrl::parse("ws://0.0.0.0:0").unwrap();
+    let refused = |options: ListenOptions| {
+        let any = any.clone();
+        async move { Listener::bind(&any, options).await.unwrap_err().to_string() }
+    };
+    let text = refused(ListenOptions::default()).await;
+    assert!(text.contains("anybody there could run commands here"), "{text}");
+    let text = refused(guarded("tok")).await;
+    assert!(text.contains("without TLS"), "{text}");
+    let insecure = ListenOptions { insecure: true, ..ListenOptions::default() };
+    drop(Listener::bind(&any, insecure).await.unwrap());
+    let stdio = Listener::bind(&ListenUrl::Stdio, guarded("tok")).await.unwrap_err().to_string();
+    assert_eq!(stdio, "stdio has no --ws-auth: only `ws://IP:PORT` does");
+}
+
+#[tokio::test]
+async fn each_limit_has_its_answer() {
+    let mut limited = config();
+    limited.max_sessions = 2;
+    limited.host.max_processes = 1;
+    let mut bench = crate::bench::Bench::with(limited);
+    let mut first = bench.open().await;
+    let second = bench.open().await;
+    let mut third = bench.connect();
+    let answer = third.call("initialize", json!({"clientName": "x"})).await;
+    assert_eq!(answer["error"]["message"], "there are 2 sessions here, and that is as many as may be");
+    first.start("p", &["cat"]).await;
+    let answer = first.start("q", &["true"]).await;
+    let text = answer["error"]["message"].as_str().unwrap();
+    assert!(text.starts_with("1 processes are running here"), "{text}");
+    first.call("process/terminate", json!({"processId": "p"})).await;
+    first.follow("p").await;
+    assert!(first.start("q", &["true"]).await["error"].is_null(), "the place is free again");
+    drop(second);
+    let options = ListenOptions { max_connections: 1, ..ListenOptions::default() };
+    let listening = listen_on("ws://127.0.0.1:0", options).await;
+    let _held = shake(TcpStream::connect(&listening.address).await.unwrap()).await;
+    let sent_away = raw(&listening.address, "").await;
+    assert!(sent_away.starts_with("HTTP/1.1 503"), "{sent_away}");
 }

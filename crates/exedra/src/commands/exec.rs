@@ -11,12 +11,13 @@ use exedra_client::process::Command;
 use exedra_client::{Error, Executor, Server, connect};
 use exedra_proto::ids::ExecutorId;
 use exedra_proto::path::CwdPath;
+use exedra_proto::secret::Secret;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::ExecArgs;
 use crate::exit::{Exit, Failure};
 use crate::relay::{self, Run};
-use crate::settings::Access;
+use crate::settings::{self, Access};
 use crate::signals::Signals;
 use crate::terminal::RawMode;
 use crate::{env, log, output, runtime};
@@ -24,7 +25,7 @@ use crate::{env, log, output, runtime};
 /// Where the executor is.
 enum Target {
     Behind { server: Box<Server>, executor: ExecutorId },
-    Listening { url: String },
+    Listening { url: String, token: Option<Secret> },
 }
 
 /// Runs the command.
@@ -52,7 +53,14 @@ pub fn run(args: ExecArgs) -> Result<Exit, Failure> {
 
 fn target(args: &ExecArgs) -> Result<Target, Failure> {
     if let Some(url) = &args.url {
-        return Ok(Target::Listening { url: url.clone() });
+        let token = args.token_file.as_deref().map(settings::token_file).transpose()?;
+        if token.is_some() && !args.insecure_http && is_open(url) {
+            return Err(Failure::usage(
+                "the token would be sent in the clear to another machine",
+                "use wss://, or a port that is forwarded to this machine; --insecure-http sends it anyway",
+            ));
+        }
+        return Ok(Target::Listening { url: url.clone(), token });
     }
     let executor = args.executor.as_deref().unwrap_or_default();
     let executor = ExecutorId::parse(executor)
@@ -60,6 +68,18 @@ fn target(args: &ExecArgs) -> Result<Target, Failure> {
     let Access { server, token } = Access::resolve(args.server.clone(), args.token_file.as_deref())?;
     let server = Server::new(&server, &token, args.insecure_http).context("cannot use this server")?;
     Ok(Target::Behind { server: Box::new(server), executor })
+}
+
+/// Whether others can read what is sent to `url`: plain `ws://` to another machine.
+fn is_open(url: &str) -> bool {
+    let Ok(url) = url::Url::parse(url) else { return false };
+    let local = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => true,
+    };
+    url.scheme() == "ws" && !local
 }
 
 fn plan(args: &ExecArgs) -> Run {
@@ -80,9 +100,11 @@ fn plan(args: &ExecArgs) -> Run {
 
 async fn connect(target: &Target, wait: Duration) -> Result<Executor, Failure> {
     match target {
-        Target::Listening { url } => {
-            let connected = connect::listener(url, wait, tell_of_waiting()).await;
-            connected.with_context(|| format!("cannot reach the executor at {url}")).map_err(Failure::from)
+        Target::Listening { url, token } => {
+            let connected = connect::listener(url, token.clone(), wait, tell_of_waiting()).await;
+            // What follows may hold a token.
+            let place = url.split('?').next().unwrap_or_default();
+            connected.with_context(|| format!("cannot reach the executor at {place}")).map_err(Failure::from)
         }
         Target::Behind { server, executor } => {
             let connected = server.executor(executor, wait, tell_of_waiting()).await;

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
+use exedra_executor::listen::auth::{SignedOptions, WsAuth};
+use exedra_executor::listen::tls::Tls;
 use exedra_executor::listen::{ListenOptions, ListenUrl, Listener};
 use exedra_executor::{Executor, ExecutorConfig, ExecutorError};
 use exedra_host::HostConfig;
@@ -14,6 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::audit;
 use crate::cli::ExecServerArgs;
+use crate::cli::listen::{LimitArgs, ListenArgs, WsAuthMode};
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
 use crate::{env, log, output, runtime};
@@ -27,10 +30,10 @@ pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
     runtime::full(async move {
         let signals = Signals::listen()?;
         let audit = audit::open(&args.audit)?;
-        let config = ExecutorConfig { audit: audit.clone(), ..config() };
+        let config = limited(ExecutorConfig { audit: audit.clone(), ..config() }, &args.limits);
         let ended = match &args.remote {
             Some(url) => remote(url, &args, config, signals).await,
-            None => listen(&args.listen, config, signals).await,
+            None => listen(&args, config, signals).await,
         };
         if let Some(audit) = audit {
             audit.stop();
@@ -39,12 +42,13 @@ pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
     })
 }
 
-async fn listen(url: &str, config: ExecutorConfig, mut signals: Signals) -> Result<Exit, Failure> {
-    let url: ListenUrl = url.parse().map_err(|error: ExecutorError| Failure::from(error).with_exit(Exit::Usage))?;
+async fn listen(args: &ExecServerArgs, config: ExecutorConfig, mut signals: Signals) -> Result<Exit, Failure> {
+    let url: ListenUrl =
+        args.listen.parse().map_err(|error: ExecutorError| Failure::from(error).with_exit(Exit::Usage))?;
     let executor = Arc::new(Executor::new(config)?);
-    let listener = Listener::bind(&url, ListenOptions::default()).await?;
+    let listener = Listener::bind(&url, options(&args.listener)?).await?;
     if !matches!(listener.url(), ListenUrl::Stdio) {
-        output::line(&listener.url().to_string())?;
+        output::line(&listener.address())?;
     }
     let cancel = CancellationToken::new();
     let run = async {
@@ -95,6 +99,43 @@ fn token_source(args: &ExecServerArgs) -> TokenSource {
         Some(file) => TokenSource::File(file.clone()),
         None if env::text(env::EXEDRA_TOKEN).is_some() => TokenSource::Env(env::EXEDRA_TOKEN.to_owned()),
         None => TokenSource::Env(env::CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN.to_owned()),
+    }
+}
+
+fn limited(mut config: ExecutorConfig, limits: &LimitArgs) -> ExecutorConfig {
+    config.max_sessions = limits.max_sessions.unwrap_or(config.max_sessions);
+    config.host.max_processes = limits.max_processes.unwrap_or(config.host.max_processes);
+    config
+}
+
+fn options(args: &ListenArgs) -> Result<ListenOptions, Failure> {
+    let mut options = ListenOptions { insecure: args.insecure, ..ListenOptions::default() };
+    options.max_connections = args.max_connections.unwrap_or(options.max_connections);
+    options.auth = ws_auth(args)?.map(|auth| if args.ws_auth_query { auth.with_query() } else { auth });
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        options.tls = Some(Arc::new(Tls::load(certificate.clone(), key.clone())?));
+    }
+    Ok(options)
+}
+
+fn ws_auth(args: &ListenArgs) -> Result<Option<WsAuth>, Failure> {
+    let missing = |what: &str, flags: &str| Failure::usage(format!("--ws-auth {what} needs {flags}"), "see --help");
+    let (file, hash, secret) = (&args.ws_token_file, &args.ws_token_sha256, &args.ws_shared_secret_file);
+    match (args.ws_auth, file, hash, secret) {
+        (None, ..) => Ok(None),
+        (Some(WsAuthMode::CapabilityToken), Some(file), None, None) => Ok(Some(WsAuth::token_file(file.clone())?)),
+        (Some(WsAuthMode::CapabilityToken), None, Some(hash), None) => Ok(Some(WsAuth::token_sha256(hash)?)),
+        (Some(WsAuthMode::CapabilityToken), ..) => {
+            Err(missing("capability-token", "one of --ws-token-file and --ws-token-sha256, and no other"))
+        }
+        (Some(WsAuthMode::SignedBearerToken), None, None, Some(file)) => {
+            let (issuer, audience) = (args.ws_issuer.clone(), args.ws_audience.clone());
+            let options = SignedOptions { issuer, audience, max_clock_skew: args.ws_max_clock_skew_seconds };
+            Ok(Some(WsAuth::signed(file, options)?))
+        }
+        (Some(WsAuthMode::SignedBearerToken), ..) => {
+            Err(missing("signed-bearer-token", "--ws-shared-secret-file, and no token"))
+        }
     }
 }
 

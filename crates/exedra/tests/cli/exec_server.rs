@@ -110,3 +110,66 @@ fn plain_http_to_elsewhere_needs_a_word() {
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     assert!(refused.stderr.contains("insecure-http"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_listener_with_a_token_is_reached_with_it_and_not_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "s3cret-of-the-listener\n").unwrap();
+    let token = token.to_str().unwrap();
+    let guard = ["exec-server", "--ws-auth", "capability-token", "--ws-token-file", token, "--ws-auth-query"];
+    let listener = Running::start(exedra(&guard).env("EXEDRA_LOG", "trace"));
+    let url = listener.line();
+    let none = run(&mut exedra(&["exec", "--wait", "0s", "--url", &url, "--", "echo", "here"]));
+    assert_eq!((none.code, none.out()), (255, ""));
+    assert!(none.stderr.contains("401"), "{}", none.stderr);
+    let shown = run(&mut exedra(&["exec", "--url", &url, "--token-file", token, "--", "echo", "here"]));
+    assert_eq!((shown.code, shown.out()), (0, "here\n"), "{}", shown.stderr);
+    let with_query = format!("{url}/?token=s3cret-of-the-listener");
+    let in_url = run(&mut exedra(&["exec", "--url", &with_query, "--", "echo", "here"]));
+    assert_eq!((in_url.code, in_url.out()), (0, "here\n"), "{}", in_url.stderr);
+    let log = listener.stop().stderr;
+    assert!(log.contains("connected") && !log.contains("s3cret"), "{log}");
+    // Nobody is there any more: the failure names the place, and not the token.
+    let gone = run(&mut exedra(&["exec", "--wait", "0s", "--url", &with_query, "--", "true"]));
+    assert!(gone.code == 255 && !gone.stderr.contains("s3cret"), "{}", gone.stderr);
+    let open = ["exec", "--url", "ws://192.0.2.1:1", "--token-file", token, "--", "true"];
+    let refused = run(&mut exedra(&open));
+    assert!(refused.code == 2 && refused.stderr.contains("in the clear"), "{}", refused.stderr);
+}
+
+#[test]
+fn another_address_needs_tokens_and_tls() {
+    let open = run(&mut exedra(&["exec-server", "--listen", "ws://0.0.0.0:0"]));
+    assert_eq!(open.code, 255);
+    assert!(open.stderr.contains("refusing to listen") && open.stderr.contains("--insecure"), "{}", open.stderr);
+    let half = run(&mut exedra(&["exec-server", "--ws-auth", "capability-token"]));
+    assert!(half.code == 2 && half.stderr.contains("--ws-token-file"), "{}", half.stderr);
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../link/tests/fixtures");
+    let (cert, key) = (fixtures.join("localhost.cert.pem"), fixtures.join("localhost.key.pem"));
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "tok").unwrap();
+    let token = token.to_str().unwrap();
+    let listener = Running::start(&mut exedra(&[
+        "exec-server",
+        "--ws-auth",
+        "capability-token",
+        "--ws-token-file",
+        token,
+        "--tls-cert",
+        cert,
+        "--tls-key",
+        key,
+    ]));
+    let url = listener.line();
+    assert!(url.starts_with("wss://127.0.0.1:"), "{url}");
+    let url = url.replace("127.0.0.1", "localhost");
+    let mut exec = exedra(&["exec", "--url", &url, "--token-file", token, "--", "echo", "here"]);
+    let done = run(exec.env("SSL_CERT_FILE", cert));
+    assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
+    let stranger = run(&mut exedra(&["exec", "--wait", "0s", "--url", &url, "--token-file", token, "--", "true"]));
+    assert_eq!(stranger.code, 255, "a certificate that nobody vouches for");
+    assert_eq!(listener.stop().code, 0);
+}

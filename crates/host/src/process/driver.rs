@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use exedra_proto::ids::ProcessId;
 use exedra_proto::process::OutputStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
 
 use super::hub::{Hub, Process};
@@ -38,6 +39,8 @@ pub struct Driver {
     pub observer: Option<Arc<dyn Observer>>,
     /// What it may use.
     pub meter: Meter,
+    /// Its place among the processes of the host.
+    pub slot: OwnedSemaphorePermit,
 }
 
 impl Driver {
@@ -68,6 +71,8 @@ impl Driver {
             }
         }
         self.observe(|observer, id| observer.closed(id));
+        // Before anybody hears of the end, and might want the place.
+        drop(self.slot);
         self.hub.closed(&self.process.id);
         debug!(process = %self.process.id, "closed");
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use exedra_proto::limits::ResourceLimits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::census;
 use super::cgroup::Site;
@@ -15,7 +16,7 @@ use super::ledger::Ledger;
 use super::mark::Maker;
 use super::spawner::Spawner;
 use super::undertaker::Undertaker;
-use crate::error::HostError;
+use crate::error::{HostError, StartError};
 
 /// What a [`Host`] is made of.
 #[derive(Clone)]
@@ -31,8 +32,12 @@ pub struct HostConfig {
     pub backlog: usize,
     /// What each process may use at most. A request may ask for less.
     pub limits: ResourceLimits,
+    /// Processes of all tables that may run, or have outputs that are open, at a time; one more is refused.
+    pub max_processes: usize,
 }
 
+/// The default of [`HostConfig::max_processes`].
+pub const MAX_PROCESSES: usize = 8_192;
 /// The default of [`HostConfig::backlog`]: six processes with all that one may keep.
 pub const BACKLOG: usize = 256 * 1024 * 1024;
 
@@ -42,6 +47,7 @@ impl Default for HostConfig {
             environment: std::env::vars_os().collect(),
             pidfd: true,
             backlog: BACKLOG,
+            max_processes: MAX_PROCESSES,
             limits: ResourceLimits::default(),
         }
     }
@@ -54,6 +60,8 @@ pub struct Host {
     site: Arc<Site>,
     limits: ResourceLimits,
     ledger: Arc<Ledger>,
+    slots: Arc<Semaphore>,
+    max_processes: usize,
     environment: BTreeMap<OsString, OsString>,
     shell: String,
 }
@@ -68,8 +76,10 @@ impl Host {
         let undertaker = Undertaker::start(maker).map_err(HostError::Thread)?;
         let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
         let ledger = Arc::new(Ledger::new(config.backlog));
-        let (site, limits, environment) = (Site::find(), config.limits, config.environment);
-        Ok(Arc::new(Self { spawner, maker, site, limits, ledger, environment, shell: login_shell() }))
+        let (site, slots) = (Site::find(), Arc::new(Semaphore::new(config.max_processes)));
+        let HostConfig { environment, max_processes, limits, .. } = config;
+        let shell = login_shell();
+        Ok(Arc::new(Self { spawner, maker, site, limits, ledger, slots, max_processes, environment, shell }))
     }
 
     /// The threads.
@@ -90,6 +100,15 @@ impl Host {
     /// What each process may use at most.
     pub(super) fn limits(&self) -> &ResourceLimits {
         &self.limits
+    }
+
+    /// A place for one more process, until it is dropped.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn slot(&self) -> Result<OwnedSemaphorePermit, StartError> {
+        let full = |_| StartError::TooManyProcesses(self.max_processes);
+        Arc::clone(&self.slots).try_acquire_owned().map_err(full)
     }
 
     /// Where all tables account for what they keep.

@@ -89,6 +89,7 @@ impl Table {
     pub async fn start(&self, params: StartParams) -> Result<(), StartError> {
         spawn::check(&params)?;
         let reservation = self.hub.reserve(&params.process_id)?;
+        let slot = self.host.slot()?;
         let quota = Quota::new(self.host.limits(), params.limits.as_ref());
         let spawned = spawn::spawn(&self.host, &params, &quota, self.hub.mark()).await?;
         let Spawned { leader, exit, stdin, sources } = spawned;
@@ -104,7 +105,7 @@ impl Table {
             tasks.set.spawn(async move { hub.keep_house().await });
         }
         let (sources, observer) = (Sources::new(sources), self.observer.clone());
-        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources, observer, meter }.run());
+        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources, observer, meter, slot }.run());
         if let Some(queue) = queue {
             tasks.set.spawn(stdin::Queue::run(queue));
         }

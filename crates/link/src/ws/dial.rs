@@ -1,7 +1,8 @@
 //! Opens a websocket as the client: `ws://`, `wss://`, or `unix:///path` (a websocket on a socket file).
 //!
 //! In flows a URL, which may be a ticket and is therefore a secret; out flows a connection, or an error that names
-//! scheme, host and port and nothing else of the URL. The request offers no extension, no sub-protocol and no credential.
+//! scheme, host and port and nothing else of the URL. The request offers no extension and no sub-protocol, and a
+//! credential only where it was given one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::REJECTION_HEADER;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -44,13 +47,15 @@ pub struct DialOptions {
     pub timeout: Duration,
     /// TLS settings for `wss://`; none: the platform's certificates.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// What to show in `Authorization: Bearer …`; a rendezvous gets none, its URL is enough.
+    pub bearer: Option<Secret>,
     /// Sizes and times of the connection.
     pub ws: WsOptions,
 }
 
 impl Default for DialOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), tls: None, ws: WsOptions::default() }
+        Self { timeout: Duration::from_secs(10), tls: None, bearer: None, ws: WsOptions::default() }
     }
 }
 
@@ -161,7 +166,13 @@ impl Target {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let request = self.request.expose().into_client_request();
-        let request = request.map_err(|_| LinkError::Address("the URL cannot be requested".to_owned()))?;
+        let mut request = request.map_err(|_| LinkError::Address("the URL cannot be requested".to_owned()))?;
+        if let Some(bearer) = &options.bearer {
+            let value = HeaderValue::from_str(&format!("Bearer {}", bearer.expose()));
+            let mut value = value.map_err(|_| LinkError::Address("the token cannot be sent in a header".to_owned()))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
         let config = config(options.ws.limits);
         match client_async_with_config(request, Duplex::new(read, write), Some(config)).await {
             Ok((stream, _answer)) => Ok(start(std::future::ready(stream), Role::Client, view, options.ws)),

@@ -1,0 +1,116 @@
+//! TLS of the listener: a certificate and its key from files, read again when they change.
+//!
+//! In flow two paths, out flow settings for the next handshake. Files that cannot be used any more leave those in force
+//! that were read last, with a loud log line; at the start they are an error.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::error::ExecutorError;
+
+/// The one protocol that is spoken inside, for ALPN.
+const HTTP_1: &[u8] = b"http/1.1";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Of both files when they were last read, whether or not they could be used.
+    stamps: [Option<Stamp>; 2],
+}
+
+/// What changes when a file does.
+type Stamp = (u64, u64, i64, i64);
+
+impl Tls {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// They cannot be read, or do not hold a certificate and its key.
+    pub fn load(certificate: PathBuf, key: PathBuf) -> Result<Self, ExecutorError> {
+        let stamps = [stamp(&certificate), stamp(&key)];
+        let config = read(&certificate, &key).map_err(ExecutorError::Tls)?;
+        Ok(Self { certificate, key, current: Mutex::new(Current { config, stamps }) })
+    }
+
+    /// The settings for the next handshake.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = [stamp(&self.certificate), stamp(&self.key)];
+        if stamps != current.stamps {
+            match read(&self.certificate, &self.key) {
+                Ok(config) => {
+                    tracing::info!("the certificate was read again");
+                    current.config = config;
+                }
+                Err(text) => tracing::error!("the new certificate cannot be used, the old one stays: {text}"),
+            }
+            current.stamps = stamps;
+        }
+        Arc::clone(&current.config)
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let of = |metadata: Metadata| (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    std::fs::metadata(path).ok().map(of)
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+    let failed = |path: &Path, text: String| format!("{}: {text}", path.display());
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(certificate).and_then(|certificates| certificates.collect());
+    let chain = chain.map_err(|error| failed(certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(failed(certificate, "there is no certificate in it".to_owned()));
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?.with_no_client_auth();
+    // It also checks that the key is that of the certificate.
+    let mut config = builder.with_single_cert(chain, private).map_err(|error| failed(key, error.to_string()))?;
+    config.alpn_protocols = vec![HTTP_1.to_vec()];
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../link/tests/fixtures").join(name)
+    }
+
+    #[test]
+    fn files_that_change_are_read_again_and_bad_ones_are_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("cert"), dir.path().join("key"));
+        std::fs::copy(fixture("localhost.cert.pem"), &certificate).unwrap();
+        std::fs::copy(fixture("localhost.key.pem"), &key).unwrap();
+        let tls = Tls::load(certificate.clone(), key.clone()).unwrap();
+        let first = tls.config();
+        assert!(Arc::ptr_eq(&first, &tls.config()));
+        std::fs::write(&certificate, "nonsense").unwrap();
+        assert!(Arc::ptr_eq(&first, &tls.config()));
+        std::fs::copy(fixture("localhost.cert.pem"), &certificate).unwrap();
+        assert!(!Arc::ptr_eq(&first, &tls.config()));
+        for (certificate, key) in [(&key, &key), (&certificate, &certificate), (&certificate, &dir.path().join("no"))] {
+            let refused = Tls::load(certificate.clone(), key.clone()).unwrap_err().to_string();
+            assert!(refused.contains(&*dir.path().to_string_lossy()), "{refused}");
+        }
+    }
+}
