@@ -35,7 +35,7 @@ mod undertaker;
 mod wait;
 
 pub use crate::error::{StartError, UnknownProcess, WriteFailed};
-pub use event::{Event, EventKind, EventRef};
+pub use event::{Delivery, Event, EventKind, EventRef};
 pub use host::{Host, HostConfig};
 pub use observer::Observer;
 pub use table::{Limits, Table};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use exedra_host::Host;
-use exedra_host::process::{self, Limits};
+use exedra_host::process::{self, Delivery, Limits};
 use exedra_proto::ids::SessionId;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -75,7 +75,7 @@ impl Sessions {
             processes = processes.observed_by(audit.watch(id.clone()));
         }
         let session = Arc::new(Session { id: id.clone(), processes });
-        session.processes.attach();
+        session.processes.attach(Delivery::Sent);
         let mut table = self.lock();
         if table.len() >= self.max {
             return Err(Refusal::Full(self.max));
@@ -91,7 +91,7 @@ impl Sessions {
         let mut table = self.lock();
         let session = table.resume(id, connection, Instant::now())?;
         // Under the lock, so that it cannot overtake the detachment before it.
-        session.processes.attach();
+        session.processes.attach(Delivery::Sent);
         Ok(session)
     }
 

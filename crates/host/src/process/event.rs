@@ -37,6 +37,16 @@ pub enum EventKind {
     Closed,
 }
 
+/// When an event that was handed out counts as delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Once it is on its way. What happened while nobody was attached is for readers, and never handed out.
+    Sent,
+    /// Once the peer says so. Whoever attaches is handed out again whatever was not acknowledged, the exit and the end
+    /// included, and drops by number what it has.
+    Acknowledged,
+}
+
 /// Names an [`Event`] that was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRef {

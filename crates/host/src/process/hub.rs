@@ -13,7 +13,7 @@ use exedra_proto::process::OutputStream;
 use tokio::sync::Notify;
 
 use super::cgroup::Group;
-use super::event::{Event, EventRef};
+use super::event::{Delivery, Event, EventRef};
 use super::ledger::Ledger;
 use super::mark::{Given, Maker, Mark};
 use super::output::{Demand, Log, Reading};
@@ -159,9 +159,10 @@ impl Hub {
         }
     }
 
-    /// From now on events are to be notified.
-    pub fn attach(&self) {
-        self.roster().attach();
+    /// From now on events are to be notified, and count as delivered as `how` says.
+    pub fn attach(&self, how: Delivery) {
+        self.roster().attach(how);
+        self.events.notify_one();
         self.tidy();
         self.wake_drivers();
     }
@@ -196,6 +197,20 @@ impl Hub {
         }
         drop(roster);
         if settled {
+            self.tidy();
+        }
+    }
+
+    /// The peer has every event of a process up to `seq`.
+    pub fn acknowledge(&self, id: &ProcessId, seq: u64) {
+        let Some(changed) = self.roster().change(id, |log| log.acknowledge(seq)) else { return };
+        if changed.pending {
+            self.events.notify_one();
+        }
+        if changed.demand == Demand::More {
+            changed.handle.room.notify_one();
+        }
+        if changed.settled {
             self.tidy();
         }
     }
@@ -256,6 +271,9 @@ impl Hub {
     fn read_now(&self, id: &ProcessId, after: u64, max_bytes: Option<usize>) -> Result<Reading, UnknownProcess> {
         let changed = self.roster().change(id, |log| log.read(after, max_bytes));
         let changed = changed.ok_or_else(|| UnknownProcess(id.clone()))?;
+        if changed.pending {
+            self.events.notify_one();
+        }
         if changed.demand == Demand::More {
             changed.handle.room.notify_one();
         }

@@ -3,8 +3,8 @@
 //! In flow pieces of output, the exit and the close, and word of what has been delivered; out flow events in order of
 //! their number, answers to `process/read`, and whether the pipes may be read further. Pure: no tokio, no clock.
 //!
-//! Delivered is what was handed to an attached peer, and what a reader confirms by asking for what comes after it: an
-//! answer may be lost on its way, so what it holds is not delivered by being in it.
+//! Delivered is what was handed to an attached peer, or what it acknowledged, as it attached; and what a reader confirms
+//! by asking for what comes after it: an answer may be lost on its way, so what it holds is not delivered by being in it.
 //!
 //! Invariants: numbers have no gaps; output that is not delivered is never dropped; an event still to be notified
 //! is never evicted; the memory held is bounded by the constants below plus one piece per stream.
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 
-use super::event::EventKind;
+use super::event::{Delivery, EventKind};
 
 /// Delivered output that stays readable, in bytes: the newest. When full, the oldest goes.
 pub const RETAINED_BYTES: usize = 1024 * 1024;
@@ -26,7 +26,8 @@ pub const RETAINED_CHUNKS: usize = 16 * 1024;
 /// not read and the command waits.
 pub const BACKLOG_JSON: usize = 44 * 1024 * 1024;
 /// Output on its way to an attached peer, in bytes with [`CHUNK_OVERHEAD`] per piece. When full, the pipes are not read
-/// and the command waits until the peer has taken some.
+/// and the command waits until the peer has taken some. Also what may be handed out without being acknowledged, where
+/// that counts: then nothing more is handed out of this log, while others go on.
 pub const WINDOW: usize = 1024 * 1024;
 /// What one read answers at most, in bytes as JSON, so that the answer is one message. The reader goes on from there.
 pub const READ_JSON: usize = 48 * 1024 * 1024;
@@ -46,9 +47,12 @@ pub struct Log {
     retained: usize,
     backlog: usize,
     in_flight: usize,
-    attached: bool,
+    attached: Option<Delivery>,
+    /// The next event to hand out.
     cursor: u64,
-    /// Up to here everything has been confirmed by a reader.
+    /// What of `in_flight` was handed out and is to be acknowledged.
+    handed: usize,
+    /// Up to here everything has been confirmed, by a reader or by acknowledgement.
     confirmed: u64,
     exited: Option<Exit>,
     closed: Option<u64>,
@@ -113,7 +117,7 @@ impl Reading {
 
 impl Log {
     /// An empty log.
-    pub fn new(attached: bool) -> Self {
+    pub fn new(attached: Option<Delivery>) -> Self {
         Self {
             next_seq: 1,
             chunks: BTreeMap::new(),
@@ -123,6 +127,7 @@ impl Log {
             in_flight: 0,
             attached,
             cursor: 1,
+            handed: 0,
             confirmed: 0,
             exited: None,
             closed: None,
@@ -134,7 +139,7 @@ impl Log {
 
     /// Appends output.
     pub fn output(&mut self, stream: OutputStream, bytes: Bytes) {
-        let chunk = Chunk { stream, bytes, delivered: false, in_flight: self.attached, returned: false };
+        let chunk = Chunk { stream, bytes, delivered: false, in_flight: self.attached.is_some(), returned: false };
         self.unseen += 1;
         self.backlog += chunk.json_len();
         if chunk.in_flight {
@@ -172,8 +177,9 @@ impl Log {
 
     /// How the pipes may be read further; `room` says whether all logs together may hold more.
     pub fn demand(&self, room: bool) -> Demand {
-        let full = if self.attached { self.in_flight >= WINDOW } else { self.backlog >= BACKLOG_JSON };
-        match (full, self.attached || room || self.backlog == 0) {
+        let attached = self.attached.is_some();
+        let full = if attached { self.in_flight >= WINDOW } else { self.backlog >= BACKLOG_JSON };
+        match (full, attached || room || self.backlog == 0) {
             (true, _) => Demand::Full,
             (false, true) => Demand::More,
             (false, false) => Demand::Short,
@@ -185,25 +191,37 @@ impl Log {
         self.backlog
     }
 
-    /// From now on events are to be notified.
-    pub fn attach(&mut self) {
-        self.attached = true;
-        self.cursor = self.next_seq;
+    /// From now on events are to be notified: those to come, and where delivery is acknowledged all that were not.
+    pub fn attach(&mut self, how: Delivery) {
+        self.detach();
+        self.attached = Some(how);
+        self.cursor = match how {
+            Delivery::Sent => self.next_seq,
+            Delivery::Acknowledged => self.confirmed + 1,
+        };
+        for chunk in self.chunks.range_mut(self.cursor..).map(|(_, chunk)| chunk).filter(|chunk| !chunk.delivered) {
+            chunk.in_flight = true;
+            self.in_flight += chunk.memory();
+        }
     }
 
     /// From now on events are only kept; those on their way are taken for undelivered until word comes.
     pub fn detach(&mut self) {
-        self.attached = false;
         let flying: Vec<u64> = self.chunks.iter().filter(|(_, chunk)| chunk.in_flight).map(|(seq, _)| *seq).collect();
         for seq in flying {
             self.land(seq);
         }
+        self.attached = None;
         self.evict();
     }
 
     /// Whether there is an event to notify.
     pub fn has_pending(&self) -> bool {
-        self.attached && self.cursor < self.next_seq
+        match self.attached {
+            None => false,
+            Some(Delivery::Sent) => self.cursor < self.next_seq,
+            Some(Delivery::Acknowledged) => self.cursor < self.next_seq && self.handed < WINDOW,
+        }
     }
 
     /// Takes events to notify: at least one if there is one, and no more once they hold `max_bytes` of output.
@@ -211,22 +229,35 @@ impl Log {
         let mut events = Vec::new();
         let mut total = 0;
         while self.has_pending() && events.len() < max_events && (events.is_empty() || total < max_bytes) {
+            // What was sent to an earlier peer may be gone.
+            self.cursor = self.next_kept(self.cursor).unwrap_or(self.next_seq);
             if let Some(kind) = self.event(self.cursor) {
                 total += kind.output_len();
                 events.push((self.cursor, kind));
+                self.hand_out(self.cursor);
+                self.cursor += 1;
             }
-            self.cursor += 1;
         }
         events
     }
 
-    /// Event `seq` has been handed to a peer.
+    /// Event `seq` has been handed to a peer, which says nothing where delivery is acknowledged.
     pub fn delivered(&mut self, seq: u64) {
+        if self.attached == Some(Delivery::Acknowledged) {
+            return;
+        }
         self.exit_seen |= self.exited.is_some_and(|exit| exit.seq == seq);
         self.end_seen |= self.closed == Some(seq);
         self.mark_delivered(seq);
         self.land(seq);
         self.evict();
+    }
+
+    /// The peer has every event up to `seq`.
+    pub fn acknowledge(&mut self, seq: u64) {
+        self.exit_seen |= self.exited.is_some_and(|exit| exit.seq <= seq);
+        self.end_seen |= self.closed.is_some_and(|closed| closed <= seq);
+        self.confirm(seq);
     }
 
     /// Answers a read of what comes after `after`, which confirms everything up to there. What it returns is confirmed
@@ -267,6 +298,20 @@ impl Log {
         seq
     }
 
+    /// The first event from `seq` on that is still there.
+    fn next_kept(&self, seq: u64) -> Option<u64> {
+        let chunk = self.chunks.range(seq..).next().map(|(seq, _)| *seq);
+        let exit = self.exited.map(|exit| exit.seq);
+        [chunk, exit, self.closed].into_iter().flatten().filter(|kept| *kept >= seq).min()
+    }
+
+    fn hand_out(&mut self, seq: u64) {
+        let flying = self.chunks.get(&seq).filter(|chunk| chunk.in_flight);
+        if let (Some(chunk), Some(Delivery::Acknowledged)) = (flying, self.attached) {
+            self.handed += chunk.memory();
+        }
+    }
+
     fn event(&self, seq: u64) -> Option<EventKind> {
         if let Some(chunk) = self.chunks.get(&seq) {
             return Some(EventKind::Output { stream: chunk.stream, bytes: chunk.bytes.clone() });
@@ -305,8 +350,14 @@ impl Log {
         let confirmed: Vec<u64> = self.chunks.range(range).map(|(seq, _)| *seq).collect();
         for seq in confirmed {
             self.mark_delivered(seq);
+            if self.attached == Some(Delivery::Acknowledged) {
+                self.land(seq);
+            }
         }
         self.confirmed = last;
+        if self.attached == Some(Delivery::Acknowledged) {
+            self.cursor = self.cursor.max(last + 1);
+        }
         self.evict();
     }
 
@@ -334,6 +385,9 @@ impl Log {
         let Some(chunk) = self.chunks.get_mut(&seq) else { return };
         if std::mem::replace(&mut chunk.in_flight, false) {
             self.in_flight -= chunk.memory();
+            if self.attached == Some(Delivery::Acknowledged) && seq < self.cursor {
+                self.handed -= chunk.memory();
+            }
             if chunk.delivered {
                 self.retained += chunk.bytes.len();
                 self.evictable.insert(seq);
@@ -368,5 +422,7 @@ impl Chunk {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use exedra_proto::ids::ProcessId;
 
-use super::event::Event;
+use super::event::{Delivery, Event};
 use super::ledger::Ledger;
 use super::output::{Demand, Log};
 use crate::error::StartError;
@@ -30,7 +30,7 @@ const TURN_EVENTS: usize = 256;
 pub struct Roster<H> {
     slots: HashMap<ProcessId, Slot<H>>,
     ring: VecDeque<ProcessId>,
-    attached: bool,
+    attached: Option<Delivery>,
     shutting_down: bool,
     retention: Duration,
     /// The closed ones that somebody was given all of.
@@ -96,7 +96,7 @@ impl<H: Clone> Roster<H> {
         Self {
             slots: HashMap::new(),
             ring: VecDeque::new(),
-            attached: false,
+            attached: None,
             shutting_down: false,
             retention,
             settled: VecDeque::new(),
@@ -205,17 +205,25 @@ impl<H: Clone> Roster<H> {
         Some(changed)
     }
 
-    /// From now on events are to be notified. The days of the closed ones are counted anew: an answer that was given
+    /// From now on events are to be notified, and count as delivered as `how` says. The days of the closed ones are counted anew: an answer that was given
     /// before may have been lost.
-    pub fn attach(&mut self) {
-        self.attached = true;
+    pub fn attach(&mut self, how: Delivery) {
+        self.attached = Some(how);
+        self.ring.clear();
         self.settled.iter_mut().for_each(|settled| settled.forget_at = None);
-        self.entries().for_each(|entry| entry.log.attach());
+        for (id, slot) in &mut self.slots {
+            let Slot::Live(entry) = slot else { continue };
+            entry.log.attach(how);
+            entry.in_ring = entry.log.has_pending();
+            if entry.in_ring {
+                self.ring.push_back(id.clone());
+            }
+        }
     }
 
     /// From now on events are only kept.
     pub fn detach(&mut self) {
-        self.attached = false;
+        self.attached = None;
         self.ring.clear();
         for entry in self.entries() {
             entry.in_ring = false;
@@ -255,7 +263,8 @@ impl<H: Clone> Roster<H> {
         let mut forgotten = Vec::new();
         for _ in 0..self.settled.len() {
             let over = self.settled.len() > CLOSED_MAX;
-            let due = |front: &mut Settled| over || (self.attached && front.forget_at.is_some_and(|at| at <= now));
+            let due =
+                |front: &mut Settled| over || (self.attached.is_some() && front.forget_at.is_some_and(|at| at <= now));
             let Some(front) = self.settled.pop_front_if(due) else { break };
             match self.slots.get(&front.id) {
                 Some(Slot::Live(entry)) if entry.log.has_pending() => {
@@ -276,7 +285,7 @@ impl<H: Clone> Roster<H> {
 
     /// When to purge next, unless something changes before.
     pub fn next_purge(&self) -> Option<Instant> {
-        self.settled.front().filter(|_| self.attached)?.forget_at
+        self.settled.front().filter(|_| self.attached.is_some())?.forget_at
     }
 
     /// Nothing starts any more.

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use super::driver::Driver;
-use super::event::{Event, EventRef};
+use super::event::{Delivery, Event, EventRef};
 use super::host::Host;
 use super::hub::{Hub, Process};
 use super::observer::Observer;
@@ -178,12 +178,12 @@ impl Table {
         }
     }
 
-    /// From now on events are for [`Self::next_events`].
-    pub fn attach(&self) {
-        self.hub.attach();
+    /// From now on events are for [`Self::next_events`], and count as delivered as `how` says.
+    pub fn attach(&self, how: Delivery) {
+        self.hub.attach(how);
     }
 
-    /// From now on output is kept for [`Self::read`] only; what was not taken yet is never notified.
+    /// From now on output is kept, for [`Self::read`] and for whoever attaches to acknowledge it.
     pub fn detach(&self) {
         self.hub.detach();
     }
@@ -194,9 +194,16 @@ impl Table {
         self.hub.next_events(max_bytes).await
     }
 
-    /// These were handed to a socket: they may be evicted, and the command may go on.
+    /// These were handed to a socket: they may be evicted, and the command may go on. Says nothing where delivery is
+    /// acknowledged.
     pub fn delivered(&self, events: &[EventRef]) {
         self.hub.delivered(events);
+    }
+
+    /// Whoever is attached has every event of `process` up to `seq`, the exit and the end like any other. Until then
+    /// they are kept, and about 1 MiB of output is handed out ahead of it.
+    pub fn acknowledge(&self, process: &ProcessId, seq: u64) {
+        self.hub.acknowledge(process, seq);
     }
 
     /// Whether any child has not been reaped yet.

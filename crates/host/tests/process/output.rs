@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use exedra_host::HostConfig;
-use exedra_host::process::{Event, EventKind, Limits, Table};
+use exedra_host::process::{Delivery, Event, EventKind, Limits, Table};
 use exedra_proto::process::ReadResult;
 use serde_json::json;
 
@@ -107,13 +107,45 @@ async fn detached_output_is_kept_for_reading_and_not_notified() {
     rig.table.write(&id("p"), b"\n".to_vec(), None).await.unwrap();
     let result = read(&rig, 1, 20_000).await;
     assert_eq!((bytes(&result), result.next_seq), (b"two".to_vec(), 3));
-    rig.table.attach();
+    rig.table.attach(Delivery::Sent);
     rig.table.write(&id("p"), b"\n".to_vec(), None).await.unwrap();
     let story = rig.story().await;
     let seqs: Vec<u64> = story.events.iter().map(|event| event.seq).collect();
     assert_eq!((seqs, story.stdout(), story.code), (vec![3, 4, 5], "three", Some(5)));
     let all = read(&rig, 0, 0).await;
     assert_eq!((bytes(&all), all.next_seq, all.exit_code, all.closed), (b"onetwothree".to_vec(), 4, Some(5), true));
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_survives_every_break() {
+    const TOTAL: usize = 3_000_000;
+    let rig = Rig::new();
+    rig.table.attach(Delivery::Acknowledged);
+    rig.start("p", sh(&format!("yes 0123456789abcde | head -c {TOTAL}; exit 3"))).await;
+    let (mut got, mut events, mut breaks) = (Vec::new(), 0, 0);
+    let mut last = None;
+    while last != Some(EventKind::Closed) {
+        // Everything taken here is lost with the connection, but for what is acknowledged.
+        let taken = rig.table.next_events(300_000).await;
+        rig.table.delivered(&taken.iter().map(Event::reference).collect::<Vec<_>>());
+        for event in taken.into_iter().take(2) {
+            events += 1;
+            assert_eq!(event.seq, events);
+            if let EventKind::Output { bytes, .. } = &event.kind {
+                got.extend_from_slice(bytes);
+            }
+            last = Some(event.kind);
+        }
+        rig.table.detach();
+        rig.table.acknowledge(&id("p"), events);
+        rig.table.attach(Delivery::Acknowledged);
+        breaks += 1;
+    }
+    assert!(breaks > 10);
+    assert_eq!(got.len(), TOTAL);
+    assert!(got.chunks(16).all(|line| line == b"0123456789abcde\n"));
+    let result = read(&rig, events, 0).await;
+    assert_eq!((result.exit_code, result.closed, result.next_seq), (Some(3), true, events + 1));
 }
 
 /// More than the backlog takes: the command waits, and goes on as it is read.
@@ -212,7 +244,7 @@ async fn what_ended_while_nobody_was_there_stays_until_it_was_read() {
     rig.table.write(&id("p"), b"\n".to_vec(), None).await.unwrap();
     eventually("p has ended", || !rig.table.has_live()).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    rig.table.attach();
+    rig.table.attach(Delivery::Sent);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut after = 0;
     let mut got = Vec::new();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use exedra_host::process::{Event, EventKind, Limits, StartError, Table};
+use exedra_host::process::{Delivery, Event, EventKind, Limits, StartError, Table};
 use exedra_host::{Host, HostConfig};
 use exedra_proto::ids::ProcessId;
 use exedra_proto::limits::Limit;
@@ -52,7 +52,7 @@ impl Rig {
     pub fn with(config: HostConfig, limits: Limits) -> Self {
         let host = Host::start(config).unwrap();
         let table = Table::new(host.clone(), limits);
-        table.attach();
+        table.attach(Delivery::Sent);
         Self { table, dir: tempfile::tempdir().unwrap(), host }
     }
 

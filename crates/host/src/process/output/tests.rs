@@ -17,7 +17,7 @@ fn seqs(reading: &Reading) -> Vec<u64> {
 /// What `read-after-close` of the 0.130 fixture recorded.
 #[test]
 fn reads_as_stock_recorded_them() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     log.output(OUT, Bytes::from_static(b"ab"));
     log.output(OUT, Bytes::from_static(b"cd"));
     log.exited(7, None);
@@ -41,7 +41,7 @@ fn reads_as_stock_recorded_them() {
 
 #[test]
 fn a_long_poll_is_answered_by_output_exit_and_close_only() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     assert!(!log.read(0, None).is_news);
     log.output(OUT, piece(1));
     assert!(log.read(0, None).is_news);
@@ -55,7 +55,7 @@ fn a_long_poll_is_answered_by_output_exit_and_close_only() {
 
 #[test]
 fn the_newest_of_the_delivered_stays() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     for seq in 1..=40 {
         log.output(OUT, piece(64 * 1024));
         log.take(1, 1);
@@ -67,7 +67,7 @@ fn the_newest_of_the_delivered_stays() {
 
 #[test]
 fn tiny_pieces_are_bounded_by_number() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     for seq in 1..=RETAINED_CHUNKS as u64 + 10 {
         log.output(OUT, piece(1));
         log.delivered(seq);
@@ -77,7 +77,7 @@ fn tiny_pieces_are_bounded_by_number() {
 
 #[test]
 fn attached_the_window_stops_the_reading_and_delivery_resumes_it() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     let mut written = 0;
     while wants(&log) {
         log.output(OUT, piece(64 * 1024));
@@ -94,7 +94,7 @@ fn attached_the_window_stops_the_reading_and_delivery_resumes_it() {
 
 #[test]
 fn detached_the_backlog_is_kept_whole_and_fits_one_message() {
-    let mut log = Log::new(false);
+    let mut log = Log::new(None);
     let mut count = 0;
     while wants(&log) {
         log.output(OUT, piece(64 * 1024));
@@ -113,13 +113,13 @@ fn detached_the_backlog_is_kept_whole_and_fits_one_message() {
 
 #[test]
 fn an_answer_that_was_lost_can_be_had_again() {
-    let mut log = Log::new(false);
+    let mut log = Log::new(None);
     for _ in 0..100 {
         log.output(OUT, piece(64 * 1024));
     }
     let lost = seqs(&log.read(0, None));
     assert_eq!(lost, (1..=100).collect::<Vec<_>>());
-    log.attach();
+    log.attach(Delivery::Sent);
     assert_eq!(seqs(&log.read(0, None)), lost);
     assert_eq!(seqs(&log.read(40, None)), (41..=100).collect::<Vec<_>>());
     assert_eq!(seqs(&log.read(0, None)), (25..=100).collect::<Vec<_>>(), "what was confirmed may go");
@@ -127,7 +127,7 @@ fn an_answer_that_was_lost_can_be_had_again() {
 
 #[test]
 fn a_reader_confirms_nothing_that_was_not_there_yet() {
-    let mut log = Log::new(false);
+    let mut log = Log::new(None);
     log.read(u64::MAX, None);
     for _ in 0..20 {
         log.output(OUT, piece(64 * 1024));
@@ -138,21 +138,21 @@ fn a_reader_confirms_nothing_that_was_not_there_yet() {
 
 #[test]
 fn a_backlog_does_not_stop_an_attached_command() {
-    let mut log = Log::new(false);
+    let mut log = Log::new(None);
     while wants(&log) {
         log.output(OUT, piece(64 * 1024));
     }
-    log.attach();
+    log.attach(Delivery::Sent);
     assert!(wants(&log) && !log.has_pending());
 }
 
 #[test]
 fn events_of_a_detached_time_are_never_notified() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     log.output(OUT, piece(1));
     log.detach();
     log.output(OUT, piece(1));
-    log.attach();
+    log.attach(Delivery::Sent);
     assert!(log.take(9, 9).is_empty());
     log.output(OUT, piece(1));
     log.exited(3, None);
@@ -166,7 +166,7 @@ fn events_of_a_detached_time_are_never_notified() {
 
 #[test]
 fn what_is_still_to_be_notified_is_not_evicted_by_a_read() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     for _ in 0..20 {
         log.output(OUT, piece(64 * 1024));
     }
@@ -180,7 +180,7 @@ fn what_is_still_to_be_notified_is_not_evicted_by_a_read() {
 
 #[test]
 fn a_take_stops_at_its_limits_but_gives_one() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     for _ in 0..4 {
         log.output(OUT, piece(10));
     }
@@ -192,7 +192,7 @@ fn a_take_stops_at_its_limits_but_gives_one() {
 
 #[test]
 fn trimming_leaves_what_nobody_has_seen() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     log.output(OUT, piece(10));
     log.output(OUT, piece(10));
     log.delivered(1);
@@ -202,7 +202,7 @@ fn trimming_leaves_what_nobody_has_seen() {
 
 #[test]
 fn a_log_is_settled_by_delivery_of_every_event() {
-    let mut log = Log::new(true);
+    let mut log = Log::new(Some(Delivery::Sent));
     log.output(OUT, piece(1));
     log.exited(0, None);
     log.closed();
@@ -215,7 +215,7 @@ fn a_log_is_settled_by_delivery_of_every_event() {
 
 #[test]
 fn a_log_is_settled_by_reading_to_its_end() {
-    let mut log = Log::new(false);
+    let mut log = Log::new(None);
     log.output(OUT, piece(10));
     log.output(OUT, piece(10));
     log.read(0, Some(10));
@@ -231,9 +231,9 @@ fn a_log_is_settled_by_reading_to_its_end() {
 
 #[test]
 fn a_gap_that_was_never_read_keeps_a_log_from_being_settled() {
-    let mut log = Log::new(false);
+    let mut log = Log::new(None);
     log.output(OUT, piece(1));
-    log.attach();
+    log.attach(Delivery::Sent);
     log.exited(0, None);
     log.closed();
     (2..=3).for_each(|seq| log.delivered(seq));
@@ -244,157 +244,121 @@ fn a_gap_that_was_never_read_keeps_a_log_from_being_settled() {
 
 #[test]
 fn without_common_room_a_detached_log_holds_one_piece_and_an_attached_one_its_window() {
-    let mut log = Log::new(false);
+    let mut log = Log::new(None);
     assert_eq!(log.demand(false), Demand::More);
     log.output(OUT, piece(1));
     assert_eq!((log.demand(false), log.demand(true)), (Demand::Short, Demand::More));
-    log.attach();
+    log.attach(Delivery::Sent);
     assert_eq!(log.demand(false), Demand::More);
     log.detach();
     log.read(1, None);
     assert_eq!(log.demand(false), Demand::More);
 }
 
-/// The plainest thing that could work: everything ever written, with what is known about it.
-#[derive(Default)]
-struct Model {
-    events: Vec<Fact>,
-    attached: bool,
-    cursor: usize,
+fn attached_to_acknowledge() -> Log {
+    Log::new(Some(Delivery::Acknowledged))
 }
 
-struct Fact {
-    len: Option<usize>,
-    delivered: bool,
-    flying: bool,
-    gone: bool,
-    returned: bool,
-}
-
-impl Model {
-    fn push(&mut self, len: Option<usize>) {
-        self.events.push(Fact {
-            len,
-            delivered: false,
-            flying: self.attached && len.is_some(),
-            gone: false,
-            returned: false,
-        });
-    }
-
-    fn evict(&mut self) {
-        let free = |fact: &&mut Fact| fact.len.is_some() && fact.delivered && !fact.flying && !fact.gone;
-        let mut kept: usize = self.events.iter_mut().filter(free).filter_map(|fact| fact.len).sum();
-        for fact in self.events.iter_mut().filter(free) {
-            if kept <= RETAINED_BYTES {
-                break;
-            }
-            fact.gone = true;
-            kept -= fact.len.unwrap_or(0);
-        }
-    }
-
-    fn readable(&self) -> Vec<(u64, usize)> {
-        let numbered = self.events.iter().zip(1..);
-        numbered.filter(|(fact, _)| !fact.gone).filter_map(|(fact, seq)| Some((seq, fact.len?))).collect()
-    }
-
-    fn read(&self, after: u64, max: Option<usize>) -> Vec<u64> {
-        let (mut out, mut total) = (Vec::new(), 0);
-        for (seq, len) in self.readable().into_iter().filter(|(seq, _)| *seq > after) {
-            if !out.is_empty() && max.is_some_and(|max| total + len > max || total >= max) {
-                break;
-            }
-            total += len;
-            out.push(seq);
-        }
-        out
-    }
-}
-
-fn random(state: &mut u64, below: u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state % below
+fn numbers(events: &[(u64, EventKind)]) -> Vec<u64> {
+    events.iter().map(|(seq, _)| *seq).collect()
 }
 
 #[test]
-fn random_operations_agree_with_the_model() {
-    for seed in 1..=60_u64 {
-        run_model(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+fn what_was_handed_out_and_not_acknowledged_comes_again_the_end_included() {
+    let mut log = attached_to_acknowledge();
+    for _ in 0..4 {
+        log.output(OUT, piece(10));
     }
+    log.exited(3, None);
+    log.closed();
+    let all = log.take(usize::MAX, 9);
+    assert_eq!(numbers(&all), [1, 2, 3, 4, 5, 6]);
+    (1..=6).for_each(|seq| log.delivered(seq));
+    log.acknowledge(2);
+    log.detach();
+    assert!(!log.is_settled());
+    log.attach(Delivery::Acknowledged);
+    assert_eq!(log.take(usize::MAX, 9), all[2..]);
+    assert!(!log.has_pending());
+    log.acknowledge(5);
+    assert!(!log.is_settled());
+    log.attach(Delivery::Acknowledged);
+    assert_eq!(log.take(usize::MAX, 9), all[5..]);
+    log.acknowledge(6);
+    assert!(log.is_settled());
 }
 
-fn run_model(mut state: u64) {
-    let (mut log, mut model) = (Log::new(false), Model::default());
-    let mut taken: Vec<u64> = Vec::new();
-    let steps = 200 + random(&mut state, 400);
-    for step in 0..steps {
-        if step + 2 == steps {
-            log.exited(0, None);
-            model.push(None);
-        }
-        match random(&mut state, 12) {
-            0..=4 => {
-                let len = 1 + random(&mut state, 65_536) as usize;
-                log.output(OUT, piece(len));
-                model.push(Some(len));
-            }
-            5 if !model.attached => {
-                log.attach();
-                (model.attached, model.cursor) = (true, model.events.len());
-            }
-            6 if random(&mut state, 6) == 0 => {
-                log.detach();
-                model.attached = false;
-                model.events.iter_mut().for_each(|fact| fact.flying = false);
-                model.evict();
-            }
-            7 | 8 => {
-                let events = log.take(random(&mut state, 200_000) as usize, 8);
-                assert_eq!(!events.is_empty(), model.attached && model.cursor < model.events.len());
-                for (seq, kind) in events {
-                    assert_eq!(seq as usize, model.cursor + 1);
-                    assert_eq!(kind.output_len(), model.events[model.cursor].len.unwrap_or(0));
-                    model.cursor += 1;
-                    taken.push(seq);
-                }
-            }
-            9 | 10 => {
-                for seq in taken.drain(..taken.len().div_ceil(2)) {
-                    log.delivered(seq);
-                    let fact = &mut model.events[seq as usize - 1];
-                    (fact.delivered, fact.flying) = (true, false);
-                    model.evict();
-                }
-            }
-            _ => {
-                let after = random(&mut state, model.events.len() as u64 + 2);
-                let max = (random(&mut state, 2) == 0).then(|| random(&mut state, 300_000) as usize);
-                model.events.iter_mut().take(after as usize).for_each(|fact| fact.delivered = true);
-                model.evict();
-                let reading = log.read(after, max);
-                assert_eq!(seqs(&reading), model.read(after, max));
-                let next = reading.chunks.last().map_or(model.events.len() as u64 + 1, |(seq, ..)| seq + 1);
-                assert_eq!(reading.next_seq, next);
-                reading.chunks.iter().for_each(|(seq, ..)| model.events[*seq as usize - 1].returned = true);
-            }
-        }
-        compare(&log, &model);
+#[test]
+fn the_window_counts_until_it_is_acknowledged() {
+    let mut log = attached_to_acknowledge();
+    let mut pieces = 0;
+    while wants(&log) {
+        log.output(OUT, piece(64 * 1024));
+        pieces += 1;
     }
+    assert_eq!(pieces, WINDOW / (64 * 1024));
+    assert_eq!(log.take(usize::MAX, 99).len(), pieces);
+    (1..=pieces as u64).for_each(|seq| log.delivered(seq));
+    assert!(!wants(&log), "sent is not acknowledged");
+    log.output(OUT, piece(1));
+    assert!(!log.has_pending(), "and nothing more is handed out");
+    log.acknowledge(1);
+    assert!(log.has_pending() && wants(&log));
 }
 
-fn compare(log: &Log, model: &Model) {
-    let present: Vec<(u64, usize)> = log.chunks.iter().map(|(seq, chunk)| (*seq, chunk.bytes.len())).collect();
-    assert_eq!(present, model.readable());
-    let total = |wanted: fn(&Fact) -> bool, cost: fn(usize) -> usize| {
-        let facts = model.events.iter().filter(|fact| !fact.gone && wanted(fact));
-        facts.filter_map(|fact| fact.len).map(cost).sum::<usize>()
-    };
-    assert_eq!(log.retained, total(|f| f.delivered && !f.flying, |len| len));
-    assert_eq!(log.in_flight, total(|f| f.flying, |len| len + CHUNK_OVERHEAD));
-    assert_eq!(log.backlog, total(|f| !f.delivered, |len| len.div_ceil(3) * 4 + JSON_OVERHEAD));
-    assert_eq!(log.unseen, total(|f| !f.delivered && !f.returned, |_| 1));
-    assert!(log.retained() <= RETAINED_BYTES);
+#[test]
+fn a_backlog_is_handed_out_by_the_window() {
+    let mut log = Log::new(None);
+    while wants(&log) {
+        log.output(OUT, piece(64 * 1024));
+    }
+    let last = log.next_seq - 1;
+    log.attach(Delivery::Acknowledged);
+    assert!(!wants(&log));
+    let mut got = Vec::new();
+    while log.has_pending() {
+        let events = log.take(100_000, 99);
+        assert!(log.handed < WINDOW + 2 * (64 * 1024 + CHUNK_OVERHEAD));
+        got.extend(numbers(&events));
+        if !log.has_pending() {
+            log.acknowledge(*got.last().unwrap());
+        }
+    }
+    assert_eq!(got, (1..=last).collect::<Vec<_>>());
+    assert!(wants(&log));
+    assert_eq!((log.backlog, log.in_flight, log.handed), (0, 0, 0));
+}
+
+#[test]
+fn who_acknowledges_first_gets_no_duplicate_and_nobody_acknowledges_the_future() {
+    let mut log = attached_to_acknowledge();
+    log.output(OUT, piece(1));
+    log.output(OUT, piece(1));
+    log.take(9, 9);
+    log.detach();
+    log.attach(Delivery::Acknowledged);
+    log.acknowledge(1);
+    assert_eq!(numbers(&log.take(9, 9)), [2]);
+    log.acknowledge(u64::MAX);
+    log.output(OUT, piece(1));
+    assert_eq!(numbers(&log.take(9, 9)), [3]);
+    assert_eq!(log.confirmed, 2);
+}
+
+#[test]
+fn a_session_may_be_resumed_in_the_other_way() {
+    let mut log = Log::new(Some(Delivery::Sent));
+    log.output(OUT, piece(1));
+    log.take(9, 9);
+    log.delivered(1);
+    log.output(OUT, piece(1));
+    log.attach(Delivery::Acknowledged);
+    assert_eq!(numbers(&log.take(9, 9)), [1, 2], "the first was sent, whether or not it arrived");
+    log.attach(Delivery::Sent);
+    assert!(!log.has_pending());
+    log.exited(0, None);
+    log.closed();
+    assert_eq!(numbers(&log.take(9, 9)), [3, 4]);
+    assert_eq!(seqs(&log.read(1, None)), [2]);
+    assert_eq!(log.in_flight, 0);
 }

@@ -31,7 +31,7 @@ fn deliver(roster: &mut Roster<&'static str>, events: &[Event]) {
 #[test]
 fn an_id_is_taken_from_the_reservation_until_it_is_forgotten() {
     let mut roster = roster(&[]);
-    roster.attach();
+    roster.attach(Delivery::Sent);
     let now = Instant::now();
     roster.reserve(&id("p")).unwrap();
     assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
@@ -68,7 +68,7 @@ fn a_start_can_be_cancelled_and_refused() {
 #[test]
 fn turns_are_fair_and_in_order() {
     let mut roster = roster(&["a", "b"]);
-    roster.attach();
+    roster.attach(Delivery::Sent);
     for _ in 0..8 {
         write(&mut roster, "a", 64 * 1024);
     }
@@ -84,7 +84,7 @@ fn turns_are_fair_and_in_order() {
 #[test]
 fn one_event_is_taken_however_small_the_limit() {
     let mut roster = roster(&["a"]);
-    roster.attach();
+    roster.attach(Delivery::Sent);
     write(&mut roster, "a", 10);
     write(&mut roster, "a", 10);
     assert_eq!(roster.take(0).len(), 1);
@@ -94,19 +94,38 @@ fn one_event_is_taken_however_small_the_limit() {
 fn detached_nothing_is_taken_and_what_was_not_taken_never_is() {
     let mut roster = roster(&["a"]);
     assert!(!write(&mut roster, "a", 1));
-    roster.attach();
+    roster.attach(Delivery::Sent);
     assert!(write(&mut roster, "a", 1));
     roster.detach();
-    roster.attach();
+    roster.attach(Delivery::Sent);
     assert!(roster.take(9).is_empty());
     write(&mut roster, "a", 1);
     assert_eq!(roster.take(9)[0].seq, 3);
 }
 
 #[test]
+fn what_was_not_acknowledged_comes_again_and_is_not_forgotten() {
+    let mut roster = roster(&["a", "b"]);
+    roster.attach(Delivery::Acknowledged);
+    assert!(write(&mut roster, "a", 1));
+    end(&mut roster, "a");
+    let first = roster.take(9);
+    assert_eq!(first.len(), 3);
+    deliver(&mut roster, &first);
+    roster.detach();
+    roster.attach(Delivery::Acknowledged);
+    assert_eq!(roster.take(9), first);
+    let (now, week) = (Instant::now(), Duration::from_secs(7 * 24 * 60 * 60));
+    assert!(roster.purge(now).is_empty() && roster.purge(now + week).is_empty());
+    assert!(roster.change(&id("a"), |log| log.acknowledge(3)).unwrap().settled);
+    assert!(roster.purge(now).is_empty());
+    assert_eq!(roster.purge(now + Duration::from_secs(80)), ["a"]);
+}
+
+#[test]
 fn a_closed_process_is_not_forgotten_before_its_end_was_taken() {
     let mut roster = roster(&["a"]);
-    roster.attach();
+    roster.attach(Delivery::Sent);
     let now = Instant::now();
     roster.change(&id("a"), |log| log.exited(0, None)).unwrap();
     roster.close(&id("a")).unwrap();
@@ -132,7 +151,7 @@ fn what_ended_unseen_stays_until_it_was_read() {
     let now = Instant::now();
     let week = Duration::from_secs(7 * 24 * 60 * 60);
     assert!(roster.purge(now).is_empty() && roster.purge(now + week).is_empty());
-    roster.attach();
+    roster.attach(Delivery::Sent);
     assert!(roster.purge(now + week).is_empty() && roster.purge(now + week + week).is_empty());
     assert!(roster.change(&id("a"), |log| log.read(0, None)).unwrap().settled);
     let read = now + week + week;
@@ -145,7 +164,7 @@ fn what_ended_unseen_stays_until_it_was_read() {
 #[test]
 fn while_nobody_is_attached_no_time_is_over() {
     let mut roster = roster(&["a"]);
-    roster.attach();
+    roster.attach(Delivery::Sent);
     end(&mut roster, "a");
     let events = roster.take(9);
     deliver(&mut roster, &events);
@@ -155,7 +174,7 @@ fn while_nobody_is_attached_no_time_is_over() {
     let late = now + Duration::from_secs(500);
     assert!(roster.purge(late).is_empty());
     assert_eq!(roster.next_purge(), None);
-    roster.attach();
+    roster.attach(Delivery::Sent);
     assert!(roster.purge(late).is_empty(), "the last answer may have been lost: as long again");
     assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
 }
@@ -172,7 +191,7 @@ fn too_many_unread_results_refuse_a_start_and_lose_nothing() {
     }
     assert_eq!(roster.reserve(&id("more")), Err(StartError::TooManyUnread(CLOSED_MAX)));
     assert!(roster.purge(now).is_empty());
-    roster.attach();
+    roster.attach(Delivery::Sent);
     roster.change(&id("7"), |log| log.read(0, None)).unwrap();
     assert!(roster.reserve(&id("more")).is_ok());
     assert!(roster.purge(now).is_empty());
@@ -182,7 +201,7 @@ fn too_many_unread_results_refuse_a_start_and_lose_nothing() {
 #[test]
 fn closed_processes_are_bounded_in_number_and_in_bytes() {
     let mut roster = roster(&[]);
-    roster.attach();
+    roster.attach(Delivery::Sent);
     let now = Instant::now();
     for i in 0..CLOSED_MAX + 5 {
         let id = id(&i.to_string());
@@ -224,7 +243,7 @@ fn what_is_kept_is_accounted_for_until_it_goes() {
     drop(one);
     assert!(ledger.held() > 0);
     end(&mut two, "p");
-    two.attach();
+    two.attach(Delivery::Sent);
     two.change(&id("p"), |log| log.read(0, None)).unwrap();
     assert_eq!(two.purge(Instant::now()), ["p"]);
     assert_eq!(ledger.held(), 0);
