@@ -4,6 +4,7 @@
 //! that a busy moment of the machine hits both.
 
 mod cold;
+mod crowd;
 mod figures;
 mod footprint;
 mod sshd;
@@ -54,6 +55,9 @@ pub async fn run(arena: &Arena) -> Result<Outcome> {
     }
     if let Err(why) = wire::run(arena, &mut table).await {
         table.lacks("figures of one connection", &why)?;
+    }
+    if let Err(why) = crowd::run(arena, &mut table).await {
+        table.lacks("figures of many", &why)?;
     }
     if let Err(why) = cold::run(arena, &mut table).await {
         table.lacks("figures of a cold exec", &why)?;

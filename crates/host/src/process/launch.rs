@@ -382,4 +382,4 @@ unsafe fn execute(plan: &Plan) -> c_int {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -5,7 +5,7 @@
 //! program on a file system that hangs holds up the thread that executes it, and nobody else. They end when the last
 //! handle is gone. Knows no process table and no stream.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,8 +22,8 @@ use super::undertaker::Undertaker;
 const FIRST: usize = 2;
 /// Threads at most. When all of them hang, starts wait.
 const MOST: usize = 16;
-/// How long a launch waits for a thread before another one is made.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long no thread takes anything before another one is made: longer than on a busy machine, since it stays.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A handle to the threads. Their queue has no bound of its own: who asks waits for the answer, so there is one order per
 /// process being started.
@@ -39,12 +39,14 @@ pub struct Spawner {
 struct Pool {
     queue: Arc<Mutex<Receiver<Order>>>,
     threads: AtomicUsize,
+    /// Orders that were given, and those of them that were taken.
+    given: AtomicUsize,
+    taken: Arc<AtomicUsize>,
 }
 
 struct Order {
     launch: Box<Launch>,
     pidfd: bool,
-    taken: Arc<AtomicBool>,
     undertaker: Undertaker,
     reply: oneshot::Sender<io::Result<Launched>>,
 }
@@ -56,7 +58,9 @@ impl Spawner {
     /// The system refuses a thread or its memory.
     pub fn start(pidfd: bool, undertaker: Undertaker) -> io::Result<Self> {
         let (orders, received) = channel();
-        let pool = Arc::new(Pool { queue: Arc::new(Mutex::new(received)), threads: AtomicUsize::new(0) });
+        let queue = Arc::new(Mutex::new(received));
+        let (threads, given) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let pool = Arc::new(Pool { queue, threads, given, taken: Arc::default() });
         for _ in 0..FIRST {
             pool.grow()?;
         }
@@ -69,15 +73,15 @@ impl Spawner {
     /// What the system said.
     pub async fn launch(&self, launch: Launch) -> io::Result<Launched> {
         let (reply, mut answer) = oneshot::channel();
-        let taken = Arc::new(AtomicBool::new(false));
         let (launch, undertaker) = (Box::new(launch), self.undertaker.clone());
-        let order = Order { launch, pidfd: self.pidfd, taken: taken.clone(), undertaker, reply };
+        let order = Order { launch, pidfd: self.pidfd, undertaker, reply };
+        self.pool.given.fetch_add(1, Ordering::Relaxed);
         self.orders.send(order).map_err(|_| gone())?;
         loop {
+            let taken = self.pool.taken.load(Ordering::Relaxed);
             match tokio::time::timeout(PATIENCE, &mut answer).await {
                 Ok(answer) => return answer.unwrap_or_else(|_| Err(gone())),
-                Err(_) if taken.load(Ordering::Relaxed) => return answer.await.unwrap_or_else(|_| Err(gone())),
-                Err(_) => self.pool.help(),
+                Err(_) => self.pool.help(taken),
             }
         }
     }
@@ -89,9 +93,11 @@ impl Spawner {
 }
 
 impl Pool {
-    /// One more thread, unless there are enough.
-    fn help(&self) {
-        if self.threads.load(Ordering::Relaxed) < MOST {
+    /// One more thread, if orders wait and none was taken since `before`; unless there are enough.
+    fn help(&self, before: usize) {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let held_up = taken == before && self.given.load(Ordering::Relaxed) != taken;
+        if held_up && self.threads.load(Ordering::Relaxed) < MOST {
             match self.grow() {
                 Ok(()) => debug!("every thread that starts processes is held up, there is one more now"),
                 Err(error) => warn!(%error, "every thread that starts processes is held up"),
@@ -101,19 +107,22 @@ impl Pool {
 
     fn grow(&self) -> io::Result<()> {
         let launcher = Launcher::new()?;
-        let queue = self.queue.clone();
-        thread::Builder::new().name("spawner".into()).stack_size(128 * 1024).spawn(move || serve(&queue, launcher))?;
+        let (queue, taken) = (self.queue.clone(), self.taken.clone());
+        thread::Builder::new()
+            .name("spawner".into())
+            .stack_size(128 * 1024)
+            .spawn(move || serve(&queue, &taken, launcher))?;
         self.threads.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
 
-fn serve(queue: &Mutex<Receiver<Order>>, mut launcher: Launcher) {
+fn serve(queue: &Mutex<Receiver<Order>>, taken: &AtomicUsize, mut launcher: Launcher) {
     loop {
         // One waits for an order, the others wait for their turn to wait.
         let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(order) = order else { return };
-        order.taken.store(true, Ordering::Relaxed);
+        taken.fetch_add(1, Ordering::Relaxed);
         start(&mut launcher, order);
     }
 }
@@ -131,4 +140,42 @@ fn start(launcher: &mut Launcher, order: Order) {
 
 fn gone() -> io::Error {
     io::Error::other("the threads that start processes are gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::launch::tests::{leased, shell};
+    use super::super::wait;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_cannot_be_read_holds_up_nobody_else() {
+        let spawner = Spawner::start(true, Undertaker::start(None).unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut stuck = tokio::task::JoinSet::new();
+        let mut leases = Vec::new();
+        for number in 0..FIRST + 2 {
+            let program = dir.path().join(number.to_string());
+            std::fs::copy("/bin/sh", &program).unwrap();
+            leases.push(leased(&program));
+            let (launch, _) = shell("exit 3");
+            let program = std::ffi::CString::new(program.to_str().unwrap()).unwrap();
+            let (spawner, launch) = (spawner.clone(), Launch { candidates: vec![program], ..launch });
+            stuck.spawn(async move { spawner.launch(launch).await.unwrap().pid });
+        }
+        let counts = || [&spawner.pool.given, &spawner.pool.taken].map(|count| count.load(Ordering::Relaxed));
+        while counts()[0] < FIRST + 2 || counts()[1] < FIRST {
+            tokio::task::yield_now().await;
+        }
+        let (launch, _output) = shell("exit 0");
+        let pid = spawner.launch(launch).await.unwrap().pid;
+        wait::ended(pid);
+        assert_eq!(wait::reap(pid), Some(0));
+        assert!(stuck.try_join_next().is_none(), "the others hang still");
+        drop(leases);
+        for pid in stuck.join_all().await {
+            wait::ended(pid);
+            assert_eq!(wait::reap(pid), Some(3));
+        }
+    }
 }

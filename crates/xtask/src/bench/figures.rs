@@ -21,9 +21,14 @@ pub(super) fn rate(bytes_per_second: f64) -> String {
     format!("{:.0} MB/s", bytes_per_second / 1e6)
 }
 
+/// A rate of events.
+pub(super) fn per_second(events: f64) -> String {
+    format!("{events:.0}/s")
+}
+
 /// A size given in bytes.
 pub(super) fn size(bytes: f64) -> String {
-    format!("{:.1} MB", bytes / 1e6)
+    if bytes < 1e5 { format!("{:.1} KB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
 }
 
 #[cfg(test)]

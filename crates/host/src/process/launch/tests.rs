@@ -3,8 +3,32 @@ use std::os::fd::AsRawFd as _;
 
 use super::*;
 
+/// A file held so that whoever executes it waits until this is dropped, or for the 45 s of the system.
+pub struct Lease(std::fs::File);
+
+/// Takes it.
+pub fn leased(path: &std::path::Path) -> Lease {
+    let file = std::fs::File::open(path).unwrap();
+    const F_SETSIG: c_int = 10;
+    // SAFETY: plain calls on a descriptor that is open. The signal of the breach is one that is ignored.
+    let taken = unsafe {
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
+        libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+    };
+    assert_eq!(taken, 0, "{}", io::Error::last_os_error());
+    Lease(file)
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that waits has a copy.
+        // SAFETY: a plain call on a descriptor that is open.
+        unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+    }
+}
+
 /// A shell that runs `script`; its output is to be read from the other end.
-fn shell(script: &str) -> (Launch, std::fs::File) {
+pub fn shell(script: &str) -> (Launch, std::fs::File) {
     let string = |text: &str| CString::new(text).unwrap();
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let high = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).unwrap();
