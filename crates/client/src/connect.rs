@@ -8,12 +8,13 @@ mod patience;
 
 use std::time::{Duration, Instant};
 
+use exedra_link::carrier::Carrier;
 use exedra_link::dial::registry::{HttpOptions, RegistryClient};
 use exedra_link::dial::rendezvous;
 use exedra_link::error::LinkError;
 use exedra_link::ws::{self, DialOptions};
 use exedra_proto::ids::ExecutorId;
-use exedra_proto::registry::ConnectRequest;
+use exedra_proto::registry::{ConnectRequest, Transport};
 use exedra_proto::secret::Secret;
 
 use crate::error::Error;
@@ -22,6 +23,9 @@ use patience::Patience;
 
 /// Who we say we are when a session is opened.
 const CLIENT_NAME: &str = "exedra";
+
+/// What a client can speak, best first.
+const TRANSPORTS: [Transport; 2] = [Transport::Relay, Transport::Direct];
 
 /// Whoever watches hears after this time that there is a wait.
 const TELL_AFTER: Duration = Duration::from_secs(2);
@@ -66,15 +70,19 @@ impl Server {
     }
 
     async fn attempt(&self, id: &ExecutorId, wait_ms: u64) -> Result<Executor, Error> {
-        let request = ConnectRequest { public_key: None, transports: vec!["direct".to_owned()], wait_ms };
+        let transports = TRANSPORTS.map(|transport| transport.name().to_owned()).into();
+        let request = ConnectRequest { public_key: None, transports, wait_ms };
         let reply = self.registry.connect(id, &request).await.map_err(LinkError::from)?;
-        let connection = rendezvous::join(&reply.url, &self.dial).await?;
-        Executor::open(connection, CLIENT_NAME).await
+        // Only what was offered comes back.
+        let carrier = Carrier::of(reply.transport).unwrap_or(Carrier::Plain);
+        let websocket = rendezvous::join(&reply.url, &carrier.dial_options(self.dial.clone())).await?;
+        Executor::open(carrier.join(websocket), CLIENT_NAME).await
     }
 }
 
 /// Connects straight to a listener, `ws://`, `wss://` or `unix://`, within `budget`, showing `token` if there is
-/// one; `waiting` is as for [`Server::executor`].
+/// one; `waiting` is as for [`Server::executor`]. As for a stock harness, `role=harness` in the query means a rendezvous
+/// that carries relay frames.
 ///
 /// # Errors
 /// The last failure. Nothing was done there.
@@ -129,6 +137,8 @@ async fn wait_out(
 }
 
 async fn attempt_listener(url: &Secret, bearer: Option<Secret>) -> Result<Executor, Error> {
-    let connection = ws::dial(url, &DialOptions { bearer, ..DialOptions::default() }).await?;
-    Executor::open(connection, CLIENT_NAME).await
+    let carrier = Carrier::of_harness(url.expose());
+    let options = carrier.dial_options(DialOptions { bearer, ..DialOptions::default() });
+    let websocket = ws::dial(url, &options).await?;
+    Executor::open(carrier.join(websocket), CLIENT_NAME).await
 }

@@ -1,14 +1,18 @@
 //! The remote daemon: registers with a registry, dials the rendezvous it is told, serves, and does it again.
 //!
 //! In flow a configuration and an [`Executor`], out flow events for people and, in the end, the reason why it stopped.
-//! One set of sessions serves all connections. When to try again is decided in [`verdict`]; nothing but its own shutdown
-//! ends a daemon that has registered once.
+//! One set of sessions serves all connections. When to try again is decided in [`verdict`], and whether to register again
+//! in `standing`; nothing but its own shutdown ends a daemon that has registered once.
 
+mod about;
 mod attempt;
 pub mod event;
+mod standing;
+mod streams;
 pub mod token;
 pub mod verdict;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ use uuid::Uuid;
 use self::attempt::{Attempt, Ended};
 pub use self::event::Event;
 use self::event::Watch;
+use self::standing::Standing;
 pub use self::token::TokenSource;
 use self::verdict::{Decision, Judge, Outcome, Pauses, Reason};
 use crate::error::ExecutorError;
@@ -34,6 +39,8 @@ pub struct DaemonConfig {
     pub executor_id: String,
     /// A name for people; stock's if there is none.
     pub name: Option<String>,
+    /// Labels for people.
+    pub labels: BTreeMap<String, String>,
     /// Where the token comes from.
     pub token: TokenSource,
     /// How to talk to the registry.
@@ -51,6 +58,7 @@ impl DaemonConfig {
             base_url: base_url.into(),
             executor_id: executor_id.into(),
             name: None,
+            labels: BTreeMap::new(),
             token: TokenSource::stock(),
             http: HttpOptions::default(),
             dial: DialOptions::default(),
@@ -67,6 +75,7 @@ pub struct Daemon {
     token: TokenSource,
     dial: DialOptions,
     judge: Judge,
+    standing: Standing,
 }
 
 /// Why a daemon stopped.
@@ -97,10 +106,12 @@ impl Daemon {
             executor_id: config.executor_id,
             name: config.name,
             instance: Uuid::new_v4(),
+            about: about::describe(config.labels),
             http: config.http,
         })?;
         let judge = Judge::new(config.pauses);
-        Ok(Self { executor, registration, token: config.token, dial: config.dial, judge })
+        let (token, dial, standing) = (config.token, config.dial, Standing::default());
+        Ok(Self { executor, registration, token, dial, judge, standing })
     }
 
     /// Runs until `cancel`, or until it gives up; then ends all sessions. `watch` is called between awaits and must not
@@ -138,7 +149,7 @@ impl Daemon {
 
     async fn attempt(&mut self, cancel: &CancellationToken, watch: &mut Watch<'_>) -> Option<Ended> {
         let attempt = Attempt { executor: &self.executor, dial: &self.dial, token: &self.token, cancel };
-        attempt.run(&mut self.registration, watch).await
+        attempt.run(&mut self.registration, &mut self.standing, watch).await
     }
 }
 

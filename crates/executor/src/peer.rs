@@ -14,6 +14,8 @@ pub enum Peer {
     Stdio,
     /// A rendezvous, and behind it a client.
     Rendezvous,
+    /// A client in a stream of a rendezvous's websocket, the one of this number.
+    Stream(u64),
 }
 
 impl Peer {
@@ -23,7 +25,9 @@ impl Peer {
             Self::Tcp(address) => format!("websocket JSON-RPC message from exec-server websocket {address}"),
             Self::Unix => "websocket JSON-RPC message from exec-server websocket unix socket".to_owned(),
             Self::Stdio => "JSON-RPC message from exec-server stdio".to_owned(),
-            Self::Rendezvous => "websocket JSON-RPC message from remote exec-server websocket".to_owned(),
+            Self::Rendezvous | Self::Stream(_) => {
+                "websocket JSON-RPC message from remote exec-server websocket".to_owned()
+            }
         }
     }
 }
@@ -35,6 +39,7 @@ impl fmt::Display for Peer {
             Self::Unix => f.write_str("unix socket"),
             Self::Stdio => f.write_str("stdio"),
             Self::Rendezvous => f.write_str("rendezvous"),
+            Self::Stream(number) => write!(f, "rendezvous, client {number}"),
         }
     }
 }

@@ -177,6 +177,9 @@ pub struct ExecServerArgs {
     /// What it is called, for people [default: codex-exec-server]
     #[arg(long, requires = "remote")]
     pub name: Option<String>,
+    /// A label for people, as in gpu=h100; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = variable, requires = "remote")]
+    pub label: Vec<(String, String)>,
     /// Read the token from this file; it is read again when the server refuses the token
     #[arg(long, value_name = "FILE", requires = "remote")]
     pub token_file: Option<PathBuf>,

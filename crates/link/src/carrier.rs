@@ -9,6 +9,7 @@ mod single;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::frame::{OVERHEAD, StreamId};
+use exedra_proto::registry::Transport;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use url::Url;
@@ -29,6 +30,15 @@ pub enum Carrier {
 }
 
 impl Carrier {
+    /// What `transport` means for a websocket; none if it is not spoken here.
+    pub fn of(transport: Transport) -> Option<Self> {
+        match transport {
+            Transport::Direct => Some(Self::Plain),
+            Transport::Relay => Some(Self::Relay),
+            Transport::Noise => None,
+        }
+    }
+
     /// What a stock harness speaks on `url`: relay frames if its query says `role=harness`.
     pub fn of_harness(url: &str) -> Self {
         let is_harness = |url: Url| url.query_pairs().any(|(name, value)| name == "role" && value == "harness");

@@ -26,20 +26,55 @@ pub struct RegisterRequest {
     /// Stock sends `{}`.
     #[serde(default)]
     pub metadata: Value,
+    /// What the executor can serve, best first, by the names of [`Transport`]; stock sends none and means
+    /// [`Transport::Direct`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transports: Vec<String>,
 }
 
-/// Reply to [`RegisterRequest`]. Unknown members are ignored.
+/// Reply to [`RegisterRequest`], in any dialect. Unknown members are ignored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "AnyRegisterReply")]
 pub struct RegisterReply {
-    /// The registration's id.
+    /// The registration's id; empty where the registry gives none.
     pub id: String,
     /// The executor's id.
     pub executor_id: String,
     /// Where to connect: a signed ticket.
     pub url: Secret,
-    /// Which transport the registry chose; absent from other registries.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transport: Option<Transport>,
+    /// Which transport the registry chose, or what its dialect means by not saying.
+    pub transport: Transport,
+}
+
+/// The members of all dialects (protocol 2 and 17.1).
+#[derive(Debug, Deserialize)]
+struct AnyRegisterReply {
+    id: Option<String>,
+    executor_id: Option<String>,
+    environment_id: Option<String>,
+    executor_registration_id: Option<String>,
+    url: Secret,
+    transport: Option<Transport>,
+    security_profile: Option<String>,
+}
+
+impl TryFrom<AnyRegisterReply> for RegisterReply {
+    type Error = &'static str;
+
+    fn try_from(reply: AnyRegisterReply) -> Result<Self, Self::Error> {
+        let implied = match (&reply.security_profile, &reply.id) {
+            (Some(_), _) => Transport::Noise,
+            (None, Some(_)) => Transport::Direct,
+            // Dialect A always gives an id; without one it is B or C, where a rendezvous carries relay frames.
+            (None, None) => Transport::Relay,
+        };
+        Ok(Self {
+            id: reply.id.or(reply.executor_registration_id).unwrap_or_default(),
+            executor_id: reply.executor_id.or(reply.environment_id).ok_or("missing field `executor_id`")?,
+            url: reply.url,
+            transport: reply.transport.unwrap_or(implied),
+        })
+    }
 }
 
 /// How the two ends of a rendezvous talk.
@@ -48,6 +83,21 @@ pub struct RegisterReply {
 pub enum Transport {
     /// JSON-RPC messages on the websocket, one client at a time.
     Direct,
+    /// Relay frames in the clear, many clients.
+    Relay,
+    /// Relay frames with Noise inside, many clients.
+    Noise,
+}
+
+impl Transport {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+            Self::Noise => "noise",
+        }
+    }
 }
 
 /// Body of `POST {base}/v1/executors/{id}/connect`.
@@ -171,10 +221,33 @@ mod tests {
             name: Some("codex-exec-server".into()),
             labels: BTreeMap::new(),
             metadata: Value::Object(serde_json::Map::new()),
+            transports: Vec::new(),
         };
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
             r#"{"idempotency_id":"i","executor_id":"exec-7","name":"codex-exec-server","labels":{},"metadata":{}}"#
         );
+    }
+
+    #[test]
+    fn each_dialects_reply_is_understood() {
+        let read = |text: &str| {
+            let reply = serde_json::from_str::<RegisterReply>(text).map_err(|error| error.to_string())?;
+            Ok::<_, String>((reply.id, reply.executor_id, reply.transport))
+        };
+        let ok = |id: &str, transport| Ok((id.to_owned(), "box".to_owned(), transport));
+        assert_eq!(read(r#"{"id":"r","executor_id":"box","url":"u"}"#), ok("r", Transport::Direct), "A");
+        assert_eq!(read(r#"{"executor_id":"box","url":"u"}"#), ok("", Transport::Relay), "B");
+        assert_eq!(read(r#"{"environment_id":"box","url":"u","id":null}"#), ok("", Transport::Relay), "C");
+        let noise = r#"{"environment_id":"box","url":"u","security_profile":"noise_hybrid_ik_v1","executor_registration_id":"r"}"#;
+        assert_eq!(read(noise), ok("r", Transport::Noise), "D");
+        let both = r#"{"id":"r","executor_id":"box","environment_id":"x","url":"u","transport":"relay","security_profile":"p"}"#;
+        assert_eq!(read(both), ok("r", Transport::Relay), "what is said counts");
+        assert_eq!(read(r#"{"id":"r","url":"u"}"#), Err("missing field `executor_id`".to_owned()));
+        assert!(read(r#"{"id":"r","executor_id":"box"}"#).unwrap_err().contains("url"));
+        assert!(read(r#"{"id":"r","executor_id":"box","url":"u","transport":"quic"}"#).unwrap_err().contains("quic"));
+        for transport in [Transport::Direct, Transport::Relay, Transport::Noise] {
+            assert_eq!(serde_json::to_value(transport).unwrap(), transport.name());
+        }
     }
 }

@@ -1,21 +1,25 @@
-//! One attempt of the daemon: register, dial, serve.
+//! One attempt of the daemon: register, unless a registration stands, dial, serve.
 //!
-//! In flow a checked registration and the executor, out flow how it ended, for the judge, and why, for the log. It neither
+//! In flow a checked registration and the executor; the registry's reply says what the websocket carries. Out flow how it ended, for the judge, and why, for the log. It neither
 //! waits nor repeats. No text here holds a token or a ticket.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_link::Connection;
+use exedra_link::carrier::Carrier;
 use exedra_link::dial::registry::Registration;
 use exedra_link::dial::rendezvous;
+use exedra_link::error::Class;
 use exedra_link::ws::DialOptions;
 use exedra_proto::close::CloseReason;
-use exedra_proto::registry::RegisterReply;
+use exedra_proto::registry::{RegisterReply, Transport};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, Watch};
+use super::standing::Standing;
+use super::streams;
 use super::token::TokenSource;
 use super::verdict::{Ending, Outcome};
 use crate::executor::Executor;
@@ -48,36 +52,69 @@ pub struct Ended {
 
 impl Attempt<'_> {
     /// Runs it; none if it was cancelled.
-    pub async fn run(&self, registration: &mut Registration, watch: &mut Watch<'_>) -> Option<Ended> {
-        let open = async {
-            let reply = self.register(registration).await?;
-            tracing::info!(id = %reply.id, executor = %reply.executor_id, "registered");
-            watch(Event::registered(&reply.id, &reply.executor_id));
-            rendezvous::join(&reply.url, self.dial).await.map_err(|error| Ended {
-                outcome: Outcome::Undialled { retry_after: error.retry_after() },
-                text: error.to_string(),
-                hint: error.hint(),
-            })
-        };
-        let connection = tokio::select! {
+    pub async fn run(
+        &self,
+        registration: &mut Registration,
+        standing: &mut Standing,
+        watch: &mut Watch<'_>,
+    ) -> Option<Ended> {
+        let opened = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return None,
-            opened = open => match opened {
-                Ok(connection) => connection,
-                Err(ended) => return Some(ended),
-            },
+            opened = self.open(registration, standing, watch) => opened,
+        };
+        let (carrier, websocket) = match opened {
+            Ok(opened) => opened,
+            Err(ended) => return Some(ended),
         };
         watch(Event::Connected);
-        self.serve(connection).await
+        self.serve(carrier, websocket, standing).await
+    }
+
+    /// Opens the rendezvous's websocket.
+    async fn open(
+        &self,
+        registration: &mut Registration,
+        standing: &mut Standing,
+        watch: &mut Watch<'_>,
+    ) -> Result<(Carrier, Connection), Ended> {
+        let reply = match standing.current() {
+            Some(reply) => reply.clone(),
+            None => {
+                let reply = self.register(registration).await?;
+                tracing::info!(id = %reply.id, executor = %reply.executor_id, transport = reply.transport.name(), "registered");
+                watch(Event::registered(&reply.id, &reply.executor_id));
+                reply
+            }
+        };
+        let carrier = Carrier::of(reply.transport).ok_or_else(|| unspoken(reply.transport))?;
+        standing.registered(&reply);
+        let joined = rendezvous::join(&reply.url, &carrier.dial_options(self.dial.clone())).await;
+        let websocket = joined.map_err(|error| {
+            standing.undialled(error.is_stale_ticket());
+            let outcome = Outcome::Undialled { retry_after: error.retry_after() };
+            Ended { outcome, text: error.to_string(), hint: error.hint() }
+        })?;
+        Ok((carrier, websocket))
     }
 
     /// In a task of its own: a mistake of ours must not end the daemon.
-    async fn serve(&self, connection: Connection) -> Option<Ended> {
+    async fn serve(&self, carrier: Carrier, websocket: Connection, standing: &mut Standing) -> Option<Ended> {
         let (executor, cancel) = (Arc::clone(self.executor), self.cancel.clone());
         let mut task = JoinSet::new();
-        task.spawn(async move { executor.serve(connection, Peer::Rendezvous, &cancel).await });
+        task.spawn(async move {
+            match carrier {
+                Carrier::Plain => executor.serve(websocket, Peer::Rendezvous, &cancel).await,
+                Carrier::Relay => streams::serve(executor, websocket, &cancel).await,
+            }
+        });
         match task.join_next().await {
-            Some(Ok(served)) => ended(&served),
+            Some(Ok(served)) => {
+                if let End::Disconnected(disconnect) = &served.end {
+                    standing.served(served.opened, served.lasted, disconnect.reason());
+                }
+                ended(&served)
+            }
             _ => Some(Ended {
                 outcome: Outcome::Served { opened: false, lasted: Duration::ZERO, ending: Ending::Other },
                 text: "internal error while serving the connection".to_owned(),
@@ -97,6 +134,15 @@ impl Attempt<'_> {
             text: chain(&error),
             hint: error.hint(),
         })
+    }
+}
+
+/// The registry chose what we do not speak.
+fn unspoken(transport: Transport) -> Ended {
+    Ended {
+        outcome: Outcome::Unregistered { class: Class::Retry, retry_after: None },
+        text: format!("the registry chose the transport `{}`, which this version does not speak", transport.name()),
+        hint: Some("the registry has to offer `relay` or `direct`, or a newer version of Exedra is needed here"),
     }
 }
 

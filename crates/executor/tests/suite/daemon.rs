@@ -22,20 +22,20 @@ const SHORT: Duration = Duration::from_millis(10);
 /// A pause that a test notices.
 const LONG: Duration = Duration::from_secs(60);
 
-struct Running {
-    events: Arc<Mutex<Vec<Event>>>,
-    cancel: CancellationToken,
+pub struct Running {
+    pub events: Arc<Mutex<Vec<Event>>>,
+    pub cancel: CancellationToken,
     task: JoinSet<Exit>,
 }
 
-fn settings(registry: &Registry) -> DaemonConfig {
+pub fn settings(registry: &Registry) -> DaemonConfig {
     let passing = Backoff::with_times(SHORT, 2 * SHORT);
     let pauses = Pauses { passing: passing.clone(), refused: passing, ..Pauses::default() };
     let token = TokenSource::Fixed(Secret::new("SECRET-TOKEN"));
     DaemonConfig { token, pauses, ..DaemonConfig::new(registry.url.clone(), " box ") }
 }
 
-fn run(config: DaemonConfig) -> Running {
+pub fn run(config: DaemonConfig) -> Running {
     let executor = Arc::new(Executor::new(crate::bench::config()).unwrap());
     let daemon = Daemon::new(config, executor).unwrap();
     let (events, cancel) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
@@ -50,13 +50,13 @@ impl Running {
         within("the daemon's end", self.task.join_next()).await.unwrap().unwrap()
     }
 
-    async fn stop(mut self) {
+    pub async fn stop(mut self) {
         self.cancel.cancel();
         assert_eq!(self.exit().await, Exit::Cancelled);
     }
 
     /// Why attempts ended so far.
-    fn reasons(&self) -> Vec<String> {
+    pub fn reasons(&self) -> Vec<String> {
         let events = self.events.lock().unwrap();
         let reason = |event: &Event| match event {
             Event::Waiting { reason, .. } => Some(reason.clone()),

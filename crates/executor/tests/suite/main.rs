@@ -12,5 +12,6 @@ mod listen;
 mod odd;
 mod order;
 mod process;
+mod relay;
 mod resume;
 mod script;

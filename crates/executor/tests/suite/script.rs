@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use exedra_link::Connection;
 use exedra_link::ws::{self, WsOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -118,6 +119,11 @@ impl Rendezvous {
 
     /// Lets the next executor in; what is returned speaks as the client behind the rendezvous.
     pub async fn accept(&mut self) -> Client {
+        Client::new(self.accept_websocket().await)
+    }
+
+    /// Lets the next executor in.
+    pub async fn accept_websocket(&mut self) -> Connection {
         let (mut stream, request) = self.arrival().await;
         let accept = derive_accept_key(request.header("sec-websocket-key").unwrap().as_bytes());
         let head = format!(
@@ -125,7 +131,7 @@ impl Rendezvous {
              sec-websocket-accept: {accept}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        Client::new(ws::accept(stream, None, WsOptions::default()))
+        ws::accept(stream, None, WsOptions::default())
     }
 
     /// Refuses the next executor.

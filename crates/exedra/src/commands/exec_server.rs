@@ -68,6 +68,7 @@ async fn remote(
 ) -> Result<Exit, Failure> {
     let mut daemon = DaemonConfig::new(url, args.executor_id.clone().unwrap_or_default());
     daemon.name.clone_from(&args.name);
+    daemon.labels = args.label.iter().cloned().collect();
     daemon.token = token_source(args);
     daemon.http.insecure_http = args.insecure_http;
     let executor = Arc::new(Executor::new(config)?);
@@ -90,7 +91,9 @@ async fn remote(
 /// Upstream's line for each registration; the rest is in the log.
 fn tell(event: daemon::Event) {
     if let daemon::Event::Registered { id, executor_id } = event {
-        output::note(&format!("codex exec-server remote executor {id} registered with executor_id {executor_id}"));
+        // As upstream has it with registries that give a registration no id.
+        let id = if id.is_empty() { id } else { format!("{id} ") };
+        output::note(&format!("codex exec-server remote executor {id}registered with executor_id {executor_id}"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Talks to a registry over HTTP: an executor registers, a client asks to be connected with one.
 //!
 //! In flow a base URL, a token and an id, out flow the registry's reply or an error by what the caller can do. The
-//! register call is exactly that of stock 0.130 (protocol 3). The token goes to the origin of the base URL and nowhere
+//! register call is that of stock 0.130 (protocol 3), and a description that other registries ignore. The token goes to the origin of the base URL and nowhere
 //! else; neither it nor the ticket in a reply is printed.
 
 mod answer;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use connect::RegistryClient;
-pub use register::{BEARER_VARIABLE, DEFAULT_NAME, Registration, RegistrationConfig};
+pub use register::{BEARER_VARIABLE, DEFAULT_NAME, Description, Registration, RegistrationConfig};
 
 /// How to talk to a registry.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ mod scripted;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use exedra_link::dial::registry::{HttpOptions, Registration, RegistrationConfig, RegistryClient};
+use exedra_link::dial::registry::{Description, HttpOptions, Registration, RegistrationConfig, RegistryClient};
 use exedra_link::dial::rendezvous;
 use exedra_link::ws::DialOptions;
 use exedra_proto::close::CloseReason;
@@ -63,6 +63,7 @@ async fn a_run_at_trace_level_shows_no_secret() {
         name: None,
         bearer: bearer.clone(),
         instance: Uuid::from_u128(1),
+        about: Description::default(),
         http: HttpOptions::default(),
     };
     let registration = Registration::new(&config).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exedra_link::dial::registry::{HttpOptions, Registration, RegistrationConfig};
+use exedra_link::dial::registry::{Description, HttpOptions, Registration, RegistrationConfig};
 use exedra_link::error::{Class, RegisterError};
 use exedra_proto::secret::Secret;
 use serde_json::Value;
@@ -21,6 +21,7 @@ fn config(base: &str) -> RegistrationConfig {
         name: None,
         bearer: Some(Secret::new(TOKEN)),
         instance: Uuid::from_u128(1),
+        about: Description::default(),
         http: HttpOptions::default(),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exedra_link::dial::registry::{HttpOptions, Registration, RegistrationConfig};
+use exedra_link::dial::registry::{Description, HttpOptions, Registration, RegistrationConfig};
 use exedra_link::ws::{self, DialOptions, TcpView, WsOptions};
 use exedra_link::{Connection, LinkError};
 use exedra_proto::secret::Secret;
@@ -115,6 +115,7 @@ async fn a_registry_is_spoken_to_through_tls() {
         name: None,
         bearer: Some(Secret::new("s3cret-token")),
         instance: Uuid::from_u128(1),
+        about: Description::default(),
         http: HttpOptions { tls: Some(trusting()), ..HttpOptions::default() },
     };
     let registration = Registration::new(&config).unwrap();

@@ -22,7 +22,7 @@ const COMPARED: u32 = 10_000;
 impl Service {
     /// Connects a client with an executor; waits for one that is away or held, if the request says so.
     pub async fn connect(&self, permit: &Permit, request: &ConnectRequest) -> Result<ConnectReply, Refusal> {
-        let direct = |transport: &String| transport == "direct";
+        let direct = |transport: &String| transport == Transport::Direct.name();
         if !request.transports.is_empty() && !request.transports.iter().any(direct) {
             return Err(Refusal::Transport);
         }

@@ -43,6 +43,10 @@ impl Service {
             return Err(Refusal::OtherExecutor);
         }
         check(&request)?;
+        let direct = |transport: &String| transport == Transport::Direct.name();
+        if !request.transports.is_empty() && !request.transports.iter().any(direct) {
+            return Err(Refusal::Transport);
+        }
         let registration = self.registration(permit, request).await?;
         self.presence.learn(&permit.executor, &registration.id, registration.epoch);
         let slot = Slot { registration: registration.id, epoch: registration.epoch };
@@ -51,7 +55,7 @@ impl Service {
             id: slot.registration.as_str().to_owned(),
             executor_id: permit.executor.as_str().to_owned(),
             url: ticket.url,
-            transport: Some(Transport::Direct),
+            transport: Transport::Direct,
         })
     }
 

@@ -38,6 +38,7 @@ impl Stage {
             name: None,
             labels: BTreeMap::new(),
             metadata: serde_json::Value::Null,
+            transports: Vec::new(),
         };
         Ok(self.service.register(&permit, request).await?.id)
     }

@@ -67,7 +67,7 @@ async fn the_same_instance_keeps_its_registration_and_another_gets_the_next_epoc
     assert_eq!(site.register("box", "i2").await.id, second.id);
     let other = site.register("box2", "i1").await;
     assert_eq!(site.verify(other.url.expose()).unwrap().epoch, 1, "an instance counts for one executor");
-    assert_eq!(second.transport, Some(Transport::Direct));
+    assert_eq!(second.transport, Transport::Direct);
 }
 
 #[tokio::test]
@@ -76,10 +76,19 @@ async fn members_that_we_do_not_know_and_members_that_are_missing_do_no_harm() {
     let post = async |body: &str| site.post("/cloud/executor/b/register", &site.admin, body.to_owned()).await.status();
     assert_eq!(post(r#"{"idempotency_id":"i","executor_id":"b"}"#).await, 200);
     assert_eq!(
-        post(r#"{"idempotency_id":"j","executor_id":"b","metadata":null,"transports":["noise"],"x":{}}"#).await,
+        post(r#"{"idempotency_id":"j","executor_id":"b","metadata":null,"transports":["noise","direct"],"x":{}}"#)
+            .await,
         200
     );
     assert_eq!(post(r#"{"idempotency_id":"k","executor_id":"b","labels":{"a":"b"},"metadata":{"v":[1]}}"#).await, 200);
+}
+
+#[tokio::test]
+async fn an_executor_that_cannot_serve_what_we_have_is_told_so() {
+    let (site, _dir) = site().await;
+    let body = r#"{"idempotency_id":"i","executor_id":"b","transports":["noise","relay"]}"#;
+    let reply = site.post("/cloud/executor/b/register", &site.admin, body.to_owned()).await;
+    refusal(reply, 400, "transport_unsupported").await;
 }
 
 #[tokio::test]

@@ -53,11 +53,16 @@ impl RegistryClient {
             Unanswered::Failed(text) => ConnectError::Transport(text),
             Unanswered::Redirected(origin) => ConnectError::Redirected(origin),
         })?;
-        if answer.is_success() { self.read(id, &answer) } else { Err(self.refused(id, &answer)) }
+        if answer.is_success() { self.read(id, request, &answer) } else { Err(self.refused(id, &answer)) }
     }
 
-    fn read(&self, id: &ExecutorId, answer: &Answer) -> Result<ConnectReply, ConnectError> {
+    fn read(&self, id: &ExecutorId, request: &ConnectRequest, answer: &Answer) -> Result<ConnectReply, ConnectError> {
         let reply: ConnectReply = answer.decode().map_err(ConnectError::Undecodable)?;
+        let name = reply.transport.name();
+        if !request.transports.is_empty() && !request.transports.iter().any(|offered| offered == name) {
+            let cause = format!("it names the transport `{name}`, which was not offered");
+            return Err(ConnectError::Undecodable(Cause(cause)));
+        }
         if reply.executor_id != *id {
             return Err(ConnectError::Undecodable(Cause("it names another executor".to_owned())));
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use exedra_proto::registry::{RegisterReply, RegisterRequest, idempotency_id};
+use exedra_proto::registry::{RegisterReply, RegisterRequest, Transport, idempotency_id};
 use exedra_proto::secret::Secret;
 use serde_json::{Map, Value};
 use url::Url;
@@ -35,8 +35,21 @@ pub struct RegistrationConfig {
     pub bearer: Option<Secret>,
     /// Names this process; one per process start, so that all its registrations count as one.
     pub instance: Uuid,
+    /// What it tells beyond stock.
+    pub about: Description,
     /// How to talk to the registry.
     pub http: HttpOptions,
+}
+
+/// What an executor tells a registry beyond what stock tells; empty, the request is stock's to the byte.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// For people.
+    pub labels: BTreeMap<String, String>,
+    /// For people.
+    pub metadata: Map<String, Value>,
+    /// What it can serve, best first.
+    pub transports: Vec<Transport>,
 }
 
 /// An executor's registration: checked, and ready to be sent as often as needed. `Debug` redacts the token.
@@ -68,8 +81,9 @@ impl Registration {
             idempotency_id: idempotency_id(id, name, config.instance),
             executor_id: id.to_owned(),
             name: Some(name.to_owned()),
-            labels: BTreeMap::new(),
-            metadata: Value::Object(Map::new()),
+            labels: config.about.labels.clone(),
+            metadata: Value::Object(config.about.metadata.clone()),
+            transports: config.about.transports.iter().map(|transport| transport.name().to_owned()).collect(),
         };
         let http = Http::new(base, bearer, &config.http).map_err(RegisterError::Config)?;
         Ok(Self { http, endpoint, request, options: config.http.clone() })
