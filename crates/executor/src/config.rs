@@ -7,6 +7,11 @@ use exedra_host::process::Limits;
 
 use crate::audit::Audit;
 
+/// The shortest useful [`ExecutorConfig::session_ttl`]: a stock client may come back as late.
+pub const MIN_SESSION_TTL: Duration = Duration::from_secs(80);
+/// The default of [`ExecutorConfig::takeover`]: with what is around it, a dead connection loses its session within 5 s.
+const TAKEOVER: Duration = Duration::from_millis(4_500);
+
 /// What an executor is made of.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
@@ -18,6 +23,9 @@ pub struct ExecutorConfig {
     pub session_ttl: Duration,
     /// How many sessions there may be, attached or not; one more is refused.
     pub max_sessions: usize,
+    /// How long the connection that holds a session may stay silent, once it was asked for a sign of life because another
+    /// wants the session. Then it loses the session.
+    pub takeover: Duration,
     /// How many sessions may wait for a connection; above it, the longest detached without a live process go first.
     pub max_detached: usize,
     /// How long processes have between SIGTERM and SIGKILL when their session ends.
@@ -33,6 +41,7 @@ impl Default for ExecutorConfig {
             processes: Limits::default(),
             session_ttl: Duration::from_secs(600),
             max_sessions: 4_096,
+            takeover: TAKEOVER,
             max_detached: 256,
             grace: Duration::from_secs(5),
             audit: None,

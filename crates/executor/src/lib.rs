@@ -16,7 +16,7 @@ pub mod peer;
 pub mod serve;
 mod session;
 
-pub use config::ExecutorConfig;
+pub use config::{ExecutorConfig, MIN_SESSION_TTL};
 pub use error::ExecutorError;
 pub use executor::Executor;
 pub use peer::{Client, Peer};

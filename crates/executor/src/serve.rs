@@ -39,6 +39,8 @@ pub enum End {
     Disconnected(Disconnect),
     /// The executor is shutting down.
     Shutdown,
+    /// The client gave no sign of life while another connection wanted its session.
+    Superseded,
 }
 
 impl fmt::Display for End {
@@ -46,6 +48,7 @@ impl fmt::Display for End {
         match self {
             Self::Disconnected(disconnect) => disconnect.fmt(f),
             Self::Shutdown => f.write_str("the executor is shutting down"),
+            Self::Superseded => f.write_str("the client was silent, and another connection took its session"),
         }
     }
 }
@@ -65,12 +68,14 @@ pub(crate) async fn run(
     let mut service = Service::new(connection, peer, sessions, fetcher, pool);
     tracing::info!(%peer, name = ?client.name, labels = ?client.labels, "connected");
     if let Some(audit) = &audit {
-        let (connection, Client { name, labels }) = (service.number().0, client);
+        let (connection, Client { name, labels }) = (service.holder().number().0, client);
         audit.tell(Record::Connected { connection, peer: peer.to_string(), name, labels });
     }
+    let lost = service.holder().lost().clone();
     let end = tokio::select! {
         biased;
         () = stop => End::Shutdown,
+        () = lost.cancelled() => End::Superseded,
         disconnect = service.run() => End::Disconnected(disconnect),
     };
     let served = Served { end, spoke: service.has_spoken(), opened: service.has_opened(), lasted: started.elapsed() };
@@ -78,13 +83,18 @@ pub(crate) async fn run(
     if let Some(audit) = &audit {
         let (received, sent) = service.traffic();
         let ms = u64::try_from(served.lasted.as_millis()).unwrap_or(u64::MAX);
-        let (connection, reason) = (service.number().0, served.end.to_string());
+        let (connection, reason) = (service.holder().number().0, served.end.to_string());
         audit.tell(Record::Disconnected { connection, reason, ms, received, sent });
     }
     // The session is free from here on, whatever the goodbye takes.
     let (sender, mut receiver) = service.detach();
-    if served.end == End::Shutdown {
-        sender.close(CloseReason::GoingAway);
+    let goodbye = match served.end {
+        End::Shutdown => Some(CloseReason::GoingAway),
+        End::Superseded => Some(CloseReason::Silent),
+        End::Disconnected(_) => None,
+    };
+    if let Some(reason) = goodbye {
+        sender.close(reason);
         receiver.finished().await;
     }
     served

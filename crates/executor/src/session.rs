@@ -4,6 +4,7 @@
 //! over, their end. What a message says is not known here.
 
 pub mod attach;
+pub mod holder;
 pub mod outbox;
 pub mod reaper;
 pub mod store;

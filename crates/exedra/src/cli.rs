@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod duration;
 pub mod listen;
+pub mod sessions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -74,6 +75,9 @@ pub struct UpArgs {
     /// Print one line of JSON for scripts
     #[arg(long, conflicts_with = "argv")]
     pub json: bool,
+    /// How long sessions stay, and what becomes of output that nobody reads.
+    #[command(flatten)]
+    pub sessions: sessions::SessionArgs,
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub argv: Vec<String>,
@@ -195,6 +199,9 @@ pub struct ExecServerArgs {
     /// What is written down.
     #[command(flatten)]
     pub audit: audit::AuditArgs,
+    /// How long sessions stay, and what becomes of output that nobody reads.
+    #[command(flatten)]
+    pub sessions: sessions::SessionArgs,
 }
 
 /// Flags of `exec`.

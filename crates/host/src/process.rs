@@ -36,6 +36,6 @@ mod wait;
 
 pub use crate::error::{StartError, UnknownProcess, WriteFailed};
 pub use event::{Delivery, Event, EventKind, EventRef};
-pub use host::{Host, HostConfig};
+pub use host::{Host, HostConfig, WhenFull};
 pub use observer::Observer;
 pub use table::{Limits, Table};

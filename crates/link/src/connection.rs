@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::error::Disconnect;
 use crate::message::Message;
+use crate::probe::{self, Life};
 use crate::queue;
 
 /// Room for outgoing messages between senders and the driver, in bytes (each message counts 1 KiB at least): when it is
@@ -42,6 +43,7 @@ pub struct Sender {
     queue: queue::Tx<Message>,
     sent: Arc<AtomicU64>,
     close: Arc<watch::Sender<Option<CloseReason>>>,
+    asker: probe::Asker,
     outcome: Outcome,
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct Ends {
     pub(crate) close: Closing,
     /// Where to say that nothing more will arrive, while there may still be something to send.
     pub(crate) told: Told,
+    /// Questions whether the peer lives, from whoever must know at once. A driver that cannot ask it drops them.
+    pub(crate) probes: probe::Probes,
 }
 
 /// The reason why a connection ended, as its driver tells it. The first one counts.
@@ -137,7 +141,8 @@ impl Connection {
         let (close_tx, close_rx) = watch::channel(None);
         let (outcome_tx, outcome_rx) = watch::channel(None);
         let told = Told(Arc::new(outcome_tx));
-        let ends = Ends { outgoing: out_rx, incoming: in_tx, close: Closing(close_rx), told: told.clone() };
+        let (asker, probes) = probe::channel();
+        let ends = Ends { outgoing: out_rx, incoming: in_tx, close: Closing(close_rx), told: told.clone(), probes };
         let driver = driver(ends);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -147,7 +152,7 @@ impl Connection {
         });
         let outcome = Outcome(outcome_rx);
         let sent = Arc::new(AtomicU64::new(0));
-        let sender = Sender { queue: out_tx, sent, close: Arc::new(close_tx), outcome: outcome.clone() };
+        let sender = Sender { queue: out_tx, sent, close: Arc::new(close_tx), asker, outcome: outcome.clone() };
         Self { sender, receiver: Receiver { queue: in_rx, outcome, tasks } }
     }
 
@@ -206,6 +211,15 @@ impl Sender {
             *wanted = wanted.or(Some(reason));
             first
         });
+    }
+
+    /// Asks the peer for a sign of life, and waits at most `limit` for one.
+    pub async fn probe(&self, limit: Duration) -> Life {
+        match self.asker.ask(limit).await {
+            _ if self.outcome.now().is_some() => Life::Silent,
+            Some(life) => life,
+            None => Life::Unknown,
+        }
     }
 
     /// Waits until the connection has ended, and tells why. Somebody must receive meanwhile.

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod message;
 mod mux;
 pub mod peer;
+pub mod probe;
 mod queue;
 mod retry_after;
 pub mod stdio;

@@ -39,7 +39,7 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     Connection::spawn(move |ends| async move {
-        let Ends { outgoing, incoming, close, told } = ends;
+        let Ends { outgoing, incoming, close, told, .. } = ends;
         let mut overdue = close.clone();
         let read = async {
             told.tell(read(Lines::new(reader, max_line), incoming).await);

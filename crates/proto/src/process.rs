@@ -146,6 +146,14 @@ pub struct ReadResult {
     /// The limit that it was ended for, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// Bytes of output that were dropped before anybody was given them, if any were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped_bytes: u64,
+}
+
+/// Whether there is nothing to say.
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// One piece of retained output.

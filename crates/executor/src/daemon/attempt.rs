@@ -159,13 +159,19 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn ended(served: &Served) -> Option<Ended> {
-    let End::Disconnected(disconnect) = &served.end else { return None };
-    let ending = match disconnect.reason() {
-        Some(reason) if reason.is_good_order() => Ending::GoodOrder,
-        Some(CloseReason::Replaced) => Ending::Replaced,
-        _ => Ending::Other,
+    let (ending, hint) = match &served.end {
+        End::Shutdown => return None,
+        End::Superseded => (Ending::Other, None),
+        End::Disconnected(disconnect) => {
+            let ending = match disconnect.reason() {
+                Some(reason) if reason.is_good_order() => Ending::GoodOrder,
+                Some(CloseReason::Replaced) => Ending::Replaced,
+                _ => Ending::Other,
+            };
+            (ending, disconnect.hint())
+        }
     };
     let Served { opened, lasted, .. } = *served;
     let outcome = Outcome::Served { opened, lasted, ending };
-    Some(Ended { outcome, text: disconnect.to_string(), hint: disconnect.hint() })
+    Some(Ended { outcome, text: served.end.to_string(), hint })
 }

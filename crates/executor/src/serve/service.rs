@@ -31,8 +31,8 @@ use crate::dispatch::reply::{LARGE, encode, refusal};
 use crate::dispatch::route::{self, Context, Job};
 use crate::peer::Peer;
 use crate::session::attach::Attachment;
+use crate::session::holder::Holder;
 use crate::session::outbox::{self, Hold, Holds};
-use crate::session::table::ConnectionId;
 use crate::session::{Session, Sessions};
 
 /// Requests of one connection that may be unanswered: what a stock client has in flight, and one to clean up. Above it the
@@ -60,7 +60,7 @@ pub struct Service {
     sessions: Arc<Sessions>,
     fetcher: Arc<Fetcher>,
     pool: Pool,
-    number: ConnectionId,
+    holder: Holder,
     peer: Peer,
     spoke: bool,
     received: u64,
@@ -127,7 +127,7 @@ impl Service {
             agreed: ExedraOne::default(),
             context: None,
             attachment: None,
-            number: sessions.number_connection(),
+            holder: Holder::new(sessions.number_connection(), connection.sender.clone()),
             sessions,
             fetcher,
             pool,
@@ -149,9 +149,9 @@ impl Service {
         self.gate != Gate::New
     }
 
-    /// Its number.
-    pub fn number(&self) -> ConnectionId {
-        self.number
+    /// The connection as the sessions see it.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     /// Bytes of messages that came, and that were handed to the connection.
@@ -249,12 +249,12 @@ impl Service {
         audit.as_ref().map_or(Ok(()), Audit::check).map_err(|error| errors::unwritable(&error))?;
         let resumed = resume.is_some();
         let attachment = match resume {
-            None => Attachment::create(&self.sessions, self.number),
-            Some(ref id) => Attachment::resume(&self.sessions, id, self.number).await,
+            None => Attachment::create(&self.sessions, &self.holder),
+            Some(ref id) => Attachment::resume(&self.sessions, id, &self.holder).await,
         };
         let attachment = attachment.map_err(|refusal| errors::no_session(refusal, resume.as_ref()))?;
         if let Some(audit) = audit {
-            let (session, connection) = (attachment.session().id.clone(), self.number.0);
+            let (session, connection) = (attachment.session().id.clone(), self.holder.number().0);
             let record = Record::Session { session, connection, client: client.to_owned(), resumed };
             audit.commit(record).await.map_err(|error| errors::unwritable(&error))?;
         }
@@ -266,7 +266,7 @@ impl Service {
             Ok(context) => match self.sessions.audit() {
                 None => route::route(id, request, context),
                 Some(audit) => {
-                    let witness = Witness::new(audit, context.session(), self.number, &id, &request);
+                    let witness = Witness::new(audit, context.session(), self.holder.number(), &id, &request);
                     audited(route::route(id.clone(), request, context), id, witness)
                 }
             },

@@ -3,9 +3,10 @@
 //! In flow openings, resumptions and detachments from connections, out flow sessions, and news for those who wait for a
 //! change. What a session's processes do is known to their own table only.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use exedra_host::Host;
 use exedra_host::process::{self, Delivery, Limits};
@@ -13,6 +14,7 @@ use exedra_proto::ids::SessionId;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::holder::Holder;
 use super::table::{ConnectionId, Refusal, Table};
 use crate::audit::Audit;
 use crate::config::ExecutorConfig;
@@ -30,6 +32,9 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Sessions {
     table: Mutex<Table<Arc<Session>>>,
+    /// The connections that hold sessions.
+    holders: Mutex<HashMap<ConnectionId, Holder>>,
+    takeover: Duration,
     host: Arc<Host>,
     limits: Limits,
     max: usize,
@@ -44,6 +49,8 @@ impl Sessions {
     pub fn new(host: Arc<Host>, config: &ExecutorConfig) -> Self {
         Self {
             table: Mutex::new(Table::new(config.session_ttl, config.max_detached)),
+            holders: Mutex::default(),
+            takeover: config.takeover,
             host,
             limits: config.processes.clone(),
             max: config.max_sessions,
@@ -64,11 +71,11 @@ impl Sessions {
         self.audit.as_ref()
     }
 
-    /// A new session, attached to `connection`.
+    /// A new session, attached to `holder`.
     ///
     /// # Errors
     /// There are too many, or the executor is shutting down.
-    pub fn create(&self, connection: ConnectionId) -> Result<Arc<Session>, Refusal> {
+    pub fn create(&self, holder: &Holder) -> Result<Arc<Session>, Refusal> {
         let id = SessionId::new(Uuid::new_v4().to_string());
         let mut processes = process::Table::new(Arc::clone(&self.host), self.limits.clone());
         if let Some(audit) = &self.audit {
@@ -80,23 +87,29 @@ impl Sessions {
         if table.len() >= self.max {
             return Err(Refusal::Full(self.max));
         }
-        if table.create(id, Arc::clone(&session), connection) { Ok(session) } else { Err(Refusal::Closed) }
+        if !table.create(id, Arc::clone(&session), holder.number()) {
+            return Err(Refusal::Closed);
+        }
+        self.holders().insert(holder.number(), holder.clone());
+        Ok(session)
     }
 
-    /// The detached session of that id, attached to `connection`.
+    /// The detached session of that id, attached to `holder`.
     ///
     /// # Errors
     /// There is none, or another connection holds it.
-    pub fn resume(&self, id: &SessionId, connection: ConnectionId) -> Result<Arc<Session>, Refusal> {
+    pub fn resume(&self, id: &SessionId, holder: &Holder) -> Result<Arc<Session>, Refusal> {
         let mut table = self.lock();
-        let session = table.resume(id, connection, Instant::now())?;
+        let session = table.resume(id, holder.number(), Instant::now())?;
         // Under the lock, so that it cannot overtake the detachment before it.
         session.processes.attach(Delivery::Sent);
+        self.holders().insert(holder.number(), holder.clone());
         Ok(session)
     }
 
     /// Takes `session` from `connection`, if that holds it.
     pub fn detach(&self, session: &Session, connection: ConnectionId) {
+        self.holders().remove(&connection);
         let mut table = self.lock();
         if table.detach(&session.id, connection, Instant::now()) {
             session.processes.detach();
@@ -110,6 +123,16 @@ impl Sessions {
     /// Whether `connection` holds `session`.
     pub fn holds(&self, session: &Session, connection: ConnectionId) -> bool {
         self.lock().holds(&session.id, connection)
+    }
+
+    /// The connection of that number, if it holds a session.
+    pub fn holder(&self, connection: ConnectionId) -> Option<Holder> {
+        self.holders().get(&connection).cloned()
+    }
+
+    /// How long a holder may stay silent, once it was asked for a sign of life.
+    pub fn takeover(&self) -> Duration {
+        self.takeover
     }
 
     /// Told when any session is detached.
@@ -137,6 +160,10 @@ impl Sessions {
     /// How many sessions there are.
     pub fn count(&self) -> usize {
         self.lock().len()
+    }
+
+    fn holders(&self) -> MutexGuard<'_, HashMap<ConnectionId, Holder>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table<Arc<Session>>> {

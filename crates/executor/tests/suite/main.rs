@@ -15,3 +15,4 @@ mod process;
 mod relay;
 mod resume;
 mod script;
+mod takeover;

@@ -11,12 +11,14 @@ use exedra_executor::listen::tls::Tls;
 use exedra_executor::listen::{ListenOptions, ListenUrl, Listener};
 use exedra_executor::{Executor, ExecutorConfig, ExecutorError};
 use exedra_host::HostConfig;
+use exedra_host::process::WhenFull;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::audit;
 use crate::cli::ExecServerArgs;
 use crate::cli::listen::{LimitArgs, ListenArgs, WsAuthMode};
+use crate::cli::sessions::{SessionArgs, WhenFullArg};
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
 use crate::{env, log, output, runtime};
@@ -30,7 +32,7 @@ pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
     runtime::full(async move {
         let signals = Signals::listen()?;
         let audit = audit::open(&args.audit)?;
-        let config = limited(ExecutorConfig { audit: audit.clone(), ..config() }, &args.limits);
+        let config = limited(ExecutorConfig { audit: audit.clone(), ..config(&args.sessions) }, &args.limits);
         let ended = match &args.remote {
             Some(url) => remote(url, &args, config, signals).await,
             None => listen(&args, config, signals).await,
@@ -143,8 +145,12 @@ fn ws_auth(args: &ListenArgs) -> Result<Option<WsAuth>, Failure> {
 }
 
 /// What every executor of this binary is made of: commands never inherit our secrets.
-pub(super) fn config() -> ExecutorConfig {
+pub(super) fn config(sessions: &SessionArgs) -> ExecutorConfig {
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
-    ExecutorConfig { host, ..ExecutorConfig::default() }
+    host.when_full = match sessions.when_full {
+        WhenFullArg::Wait => WhenFull::Wait,
+        WhenFullArg::DropOldest => WhenFull::DropOldest,
+    };
+    ExecutorConfig { host, session_ttl: sessions.session_ttl, ..ExecutorConfig::default() }
 }

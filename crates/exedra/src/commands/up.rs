@@ -32,6 +32,7 @@ use self::credentials::Credentials;
 use self::next::Next;
 use super::exec_server;
 use crate::cli::UpArgs;
+use crate::cli::sessions::SessionArgs;
 use crate::exit::{Exit, Failure};
 use crate::plane::{Plane, PlaneConfig};
 use crate::relay::{self, Run};
@@ -81,7 +82,7 @@ fn once(args: UpArgs) -> Result<Exit, Failure> {
     };
     let done = runtime::full(async {
         let mut signals = Signals::listen()?;
-        let up = Up::start(listen, &data_dir).await?;
+        let up = Up::start(listen, &data_dir, &args.sessions).await?;
         let done = up.run(run, &mut signals).await;
         // Whatever the command came to, a second signal does not wait.
         let executor = Arc::clone(&up.executor);
@@ -98,7 +99,7 @@ fn stay(args: UpArgs) -> Result<Exit, Failure> {
     let data_dir = std::path::absolute(settings::data_dir(args.data_dir)?)?;
     runtime::full(async {
         let mut signals = Signals::listen()?;
-        let mut up = Up::start(listen, &data_dir).await?;
+        let mut up = Up::start(listen, &data_dir, &args.sessions).await?;
         let told = up.tell(&data_dir, args.json).await;
         let ended = match told {
             Ok(()) => tokio::select! {
@@ -119,7 +120,7 @@ fn stay(args: UpArgs) -> Result<Exit, Failure> {
 }
 
 impl Up {
-    async fn start(listen: SocketAddr, data_dir: &Path) -> Result<Self, Failure> {
+    async fn start(listen: SocketAddr, data_dir: &Path, sessions: &SessionArgs) -> Result<Self, Failure> {
         let plane = Plane::start(PlaneConfig {
             listen,
             data_dir: data_dir.to_owned(),
@@ -129,7 +130,7 @@ impl Up {
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;
-        let executor = Arc::new(Executor::new(exec_server::config())?);
+        let executor = Arc::new(Executor::new(exec_server::config(sessions))?);
         let mut config = DaemonConfig::new(plane.url(), EXECUTOR);
         config.token = TokenSource::Fixed(credentials.executor.clone());
         let daemon = Daemon::new(config, Arc::clone(&executor))?;

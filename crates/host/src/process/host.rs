@@ -30,6 +30,8 @@ pub struct HostConfig {
     /// processes that have some already are not read and the commands wait, until a reader confirms what it read or a
     /// table goes. Each may keep one piece in any case, and output to attached peers has windows of its own.
     pub backlog: usize,
+    /// What happens when undelivered output fills what is kept of it, for one process or for all.
+    pub when_full: WhenFull,
     /// What each process may use at most. A request may ask for less.
     pub limits: ResourceLimits,
     /// Processes of all tables that may run, or have outputs that are open, at a time; one more is refused.
@@ -38,6 +40,17 @@ pub struct HostConfig {
 
 /// The default of [`HostConfig::max_processes`].
 pub const MAX_PROCESSES: usize = 8_192;
+
+/// What happens when output of a time when nobody is attached fills what is kept of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The pipes are not read and the command waits. Nothing is lost.
+    #[default]
+    Wait,
+    /// The oldest output goes, and how much is counted.
+    DropOldest,
+}
+
 /// The default of [`HostConfig::backlog`]: six processes with all that one may keep.
 pub const BACKLOG: usize = 256 * 1024 * 1024;
 
@@ -48,6 +61,7 @@ impl Default for HostConfig {
             pidfd: true,
             backlog: BACKLOG,
             max_processes: MAX_PROCESSES,
+            when_full: WhenFull::Wait,
             limits: ResourceLimits::default(),
         }
     }
@@ -62,6 +76,7 @@ pub struct Host {
     ledger: Arc<Ledger>,
     slots: Arc<Semaphore>,
     max_processes: usize,
+    when_full: WhenFull,
     environment: BTreeMap<OsString, OsString>,
     shell: String,
 }
@@ -77,9 +92,9 @@ impl Host {
         let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
         let ledger = Arc::new(Ledger::new(config.backlog));
         let (site, slots) = (Site::find(), Arc::new(Semaphore::new(config.max_processes)));
-        let HostConfig { environment, max_processes, limits, .. } = config;
+        let HostConfig { environment, max_processes, when_full, limits, .. } = config;
         let shell = login_shell();
-        Ok(Arc::new(Self { spawner, maker, site, limits, ledger, slots, max_processes, environment, shell }))
+        Ok(Arc::new(Self { spawner, maker, site, limits, ledger, slots, max_processes, when_full, environment, shell }))
     }
 
     /// The threads.
@@ -114,6 +129,11 @@ impl Host {
     /// Where all tables account for what they keep.
     pub(super) fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// What happens when there is no room for more output.
+    pub(super) fn when_full(&self) -> WhenFull {
+        self.when_full
     }
 
     /// What children may inherit.

@@ -3,6 +3,7 @@
 //! In flow output, exits and deliveries, out flow events and answers, and room for the drivers to read on. The lock is
 //! held for moments and never across a wait. Knows no descriptor and no task.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::cgroup::Group;
 use super::event::{Delivery, Event, EventRef};
+use super::host::WhenFull;
 use super::ledger::Ledger;
 use super::mark::{Given, Maker, Mark};
 use super::output::{Demand, Log, Reading};
@@ -35,6 +37,8 @@ pub struct Process {
     pub leader: Leader,
     /// Its standard input, if writable.
     pub stdin: Option<Stdin>,
+    /// Bytes of its output that were dropped.
+    dropped: AtomicU64,
     /// Tells long polls of an event.
     changed: Notify,
     /// Tells the driver that it may read on.
@@ -60,7 +64,7 @@ pub struct Hub {
 impl Process {
     /// A process that runs.
     pub fn new(id: ProcessId, leader: Leader, stdin: Option<Stdin>) -> Self {
-        Self { id, leader, stdin, changed: Notify::new(), room: Notify::new() }
+        Self { id, leader, stdin, dropped: AtomicU64::new(0), changed: Notify::new(), room: Notify::new() }
     }
 
     /// Waits until it is worth asking again, after a `demand` that was not for more. Others that make room say so to
@@ -75,10 +79,10 @@ impl Process {
 
 impl Hub {
     /// An empty one.
-    pub fn new(retention: Duration, ledger: Arc<Ledger>, maker: Option<Maker>) -> Self {
+    pub fn new(retention: Duration, ledger: Arc<Ledger>, when_full: WhenFull, maker: Option<Maker>) -> Self {
         Self {
             marks: Mutex::new(Given::new(maker)),
-            roster: Mutex::new(Roster::new(retention, ledger)),
+            roster: Mutex::new(Roster::new(retention, ledger, when_full)),
             events: Notify::new(),
             exits: Notify::new(),
             untidy: Notify::new(),
@@ -123,6 +127,10 @@ impl Hub {
     pub fn closed(&self, id: &ProcessId) {
         let changed = self.roster().close(id);
         if let Some(changed) = changed {
+            let dropped = changed.handle.dropped.load(Ordering::Relaxed);
+            if dropped > 0 {
+                tracing::warn!(process = %id, bytes = dropped, "output was dropped");
+            }
             changed.handle.changed.notify_waiters();
             if changed.pending {
                 self.events.notify_one();
@@ -285,6 +293,9 @@ impl Hub {
 
     fn append(&self, id: &ProcessId, append: impl FnOnce(&mut Log)) -> Demand {
         let Some(changed) = self.roster().change(id, append) else { return Demand::Full };
+        if changed.dropped > 0 && changed.handle.dropped.fetch_add(changed.dropped, Ordering::Relaxed) == 0 {
+            tracing::warn!(process = %id, "there is no room for more output: the oldest is dropped");
+        }
         changed.handle.changed.notify_waiters();
         if changed.pending {
             self.events.notify_one();

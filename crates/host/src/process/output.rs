@@ -6,7 +6,8 @@
 //! Delivered is what was handed to an attached peer, or what it acknowledged, as it attached; and what a reader confirms
 //! by asking for what comes after it: an answer may be lost on its way, so what it holds is not delivered by being in it.
 //!
-//! Invariants: numbers have no gaps; output that is not delivered is never dropped; an event still to be notified
+//! Invariants: numbers have no gaps; output that is not delivered is never dropped unless that is wanted, and then it is
+//! counted; an event still to be notified
 //! is never evicted; the memory held is bounded by the constants below plus one piece per stream.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 
 use super::event::{Delivery, EventKind};
+use super::host::WhenFull;
 
 /// Delivered output that stays readable, in bytes: the newest. When full, the oldest goes.
 pub const RETAINED_BYTES: usize = 1024 * 1024;
@@ -61,6 +63,8 @@ pub struct Log {
     /// Whether somebody was given the exit, and the end.
     exit_seen: bool,
     end_seen: bool,
+    when_full: WhenFull,
+    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -104,6 +108,8 @@ pub struct Reading {
     pub limit: Option<Limit>,
     /// Nothing more will come.
     pub closed: bool,
+    /// Bytes that were dropped before anybody was given them.
+    pub dropped: u64,
     /// Whether this answers a long poll.
     pub is_news: bool,
 }
@@ -117,7 +123,7 @@ impl Reading {
 
 impl Log {
     /// An empty log.
-    pub fn new(attached: Option<Delivery>) -> Self {
+    pub fn new(attached: Option<Delivery>, when_full: WhenFull) -> Self {
         Self {
             next_seq: 1,
             chunks: BTreeMap::new(),
@@ -134,6 +140,8 @@ impl Log {
             unseen: 0,
             exit_seen: false,
             end_seen: false,
+            when_full,
+            dropped: 0,
         }
     }
 
@@ -147,6 +155,29 @@ impl Log {
         }
         let seq = self.number();
         self.chunks.insert(seq, chunk);
+        while self.backlog > BACKLOG_JSON && self.drop_oldest() {}
+    }
+
+    /// Drops the oldest piece where that is wanted, nobody is attached and it is not the only one; whether it did.
+    pub fn drop_oldest(&mut self) -> bool {
+        if self.when_full == WhenFull::Wait || self.attached.is_some() || self.chunks.len() < 2 {
+            return false;
+        }
+        let Some((seq, chunk)) = self.chunks.pop_first() else { return false };
+        if chunk.delivered {
+            self.evictable.remove(&seq);
+            self.retained -= chunk.bytes.len();
+        } else {
+            self.backlog -= chunk.json_len();
+            self.unseen -= usize::from(!chunk.returned);
+            self.dropped += chunk.bytes.len() as u64;
+        }
+        true
+    }
+
+    /// Bytes that were dropped before anybody was given them.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Appends the exit.
@@ -178,6 +209,9 @@ impl Log {
     /// How the pipes may be read further; `room` says whether all logs together may hold more.
     pub fn demand(&self, room: bool) -> Demand {
         let attached = self.attached.is_some();
+        if !attached && self.when_full == WhenFull::DropOldest {
+            return Demand::More;
+        }
         let full = if attached { self.in_flight >= WINDOW } else { self.backlog >= BACKLOG_JSON };
         match (full, attached || room || self.backlog == 0) {
             (true, _) => Demand::Full,
@@ -279,6 +313,7 @@ impl Log {
             exit_code: self.exited.map(|exit| exit.code),
             limit: self.exited.and_then(|exit| exit.limit),
             closed: self.closed.is_some(),
+            dropped: self.dropped,
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use exedra_proto::ids::ProcessId;
 
 use super::event::{Delivery, Event};
+use super::host::WhenFull;
 use super::ledger::Ledger;
 use super::output::{Demand, Log};
 use crate::error::StartError;
@@ -33,6 +34,7 @@ pub struct Roster<H> {
     attached: Option<Delivery>,
     shutting_down: bool,
     retention: Duration,
+    when_full: WhenFull,
     /// The closed ones that somebody was given all of.
     settled: VecDeque<Settled>,
     /// How many closed ones are not among them.
@@ -86,19 +88,22 @@ pub struct Changed<H, R> {
     pub pending: bool,
     /// Whether the pipes may be read.
     pub demand: Demand,
+    /// Bytes that were dropped for want of room.
+    pub dropped: u64,
     /// Whether it has just come to the point from which its days are counted.
     pub settled: bool,
 }
 
 impl<H: Clone> Roster<H> {
     /// Nobody, and nobody attached.
-    pub fn new(retention: Duration, ledger: Arc<Ledger>) -> Self {
+    pub fn new(retention: Duration, ledger: Arc<Ledger>, when_full: WhenFull) -> Self {
         Self {
             slots: HashMap::new(),
             ring: VecDeque::new(),
             attached: None,
             shutting_down: false,
             retention,
+            when_full,
             settled: VecDeque::new(),
             owed: 0,
             closed_bytes: 0,
@@ -142,7 +147,7 @@ impl<H: Clone> Roster<H> {
             self.release(id);
             return Err(if cancelled { StartError::Cancelled(id.clone()) } else { StartError::ShuttingDown });
         }
-        let entry = Entry { handle, log: Log::new(self.attached), in_ring: false, settled: false };
+        let entry = Entry { handle, log: Log::new(self.attached, self.when_full), in_ring: false, settled: false };
         self.slots.insert(id.clone(), Slot::Live(entry));
         Ok(())
     }
@@ -177,10 +182,16 @@ impl<H: Clone> Roster<H> {
         let Some(Slot::Live(entry)) = self.slots.get_mut(id) else { return None };
         let was_closed = entry.log.is_closed();
         let before = if was_closed { entry.log.retained() } else { 0 };
-        let backlog = entry.log.backlog();
+        let (backlog, dropped) = (entry.log.backlog(), entry.log.dropped());
         let value = change(&mut entry.log);
         self.ledger.change(backlog, entry.log.backlog());
-        self.held = self.held + entry.log.backlog() - backlog;
+        let mut held = entry.log.backlog();
+        while held > backlog && !self.ledger.has_room() && entry.log.drop_oldest() {
+            self.ledger.change(held, entry.log.backlog());
+            held = entry.log.backlog();
+        }
+        self.held = self.held + held - backlog;
+        let dropped = entry.log.dropped() - dropped;
         let after = if entry.log.is_closed() { entry.log.retained() } else { 0 };
         self.closed_bytes = self.closed_bytes + after - before;
         self.owed += usize::from(entry.log.is_closed() && !was_closed);
@@ -195,7 +206,7 @@ impl<H: Clone> Roster<H> {
         }
         let demand = entry.log.demand(self.ledger.has_room());
         let handle = entry.handle.clone();
-        Some(Changed { handle, value, pending, demand, settled })
+        Some(Changed { handle, value, pending, demand, settled, dropped })
     }
 
     /// Appends the last event of `id`. Its days are counted from when somebody was given all of it.

@@ -71,7 +71,7 @@ struct Tasks {
 impl Table {
     /// An empty table, detached.
     pub fn new(host: Arc<Host>, limits: Limits) -> Self {
-        let hub = Arc::new(Hub::new(limits.retention, host.ledger().clone(), host.maker()));
+        let hub = Arc::new(Hub::new(limits.retention, host.ledger().clone(), host.when_full(), host.maker()));
         Self { host, hub, tasks: Mutex::default(), observer: None }
     }
 
@@ -283,6 +283,7 @@ fn result(reading: &Reading) -> ReadResult {
         exited: reading.exit_code.is_some(),
         exit_code: reading.exit_code,
         closed: reading.closed,
+        dropped_bytes: reading.dropped,
         failure: None,
         limit: reading.limit,
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use exedra_host::HostConfig;
-use exedra_host::process::{Delivery, Event, EventKind, Limits, Table};
+use exedra_host::process::{Delivery, Event, EventKind, Limits, Table, WhenFull};
 use exedra_proto::process::ReadResult;
 use serde_json::json;
 
@@ -313,4 +313,23 @@ impl Merge for serde_json::Value {
         self[flag] = true.into();
         self
     }
+}
+
+#[tokio::test]
+async fn where_it_is_wanted_a_command_never_waits_and_what_is_lost_is_counted() {
+    const TOTAL: u64 = 60_000_000;
+    let mut config = HostConfig::default();
+    config.when_full = WhenFull::DropOldest;
+    let rig = Rig::with(config, Limits::default());
+    rig.table.detach();
+    rig.start("p", sh(&format!("yes 0123456789abcde | head -c {TOTAL}; exit 4"))).await;
+    // Reading from the start again and again confirms nothing.
+    while !read(&rig, 0, 0).await.closed {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let whole = read(&rig, 0, 0).await;
+    assert_eq!((whole.exit_code, whole.closed), (Some(4), true));
+    let kept = bytes(&whole).len() as u64;
+    assert!(whole.dropped_bytes > 0);
+    assert_eq!(whole.dropped_bytes + kept, TOTAL);
 }

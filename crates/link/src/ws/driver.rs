@@ -20,7 +20,7 @@ use super::frames::Goodbye;
 use super::limits::{Limits, WsOptions};
 use super::reader::{self, ReadEnd};
 use super::socket::TcpView;
-use super::watch::{Pulse, watch};
+use super::watch::{Pulse, answer, watch};
 use super::writer::{Inputs, Writer};
 use crate::connection::{CLOSE_DEADLINE, Connection, Ends};
 use crate::error::Disconnect;
@@ -53,7 +53,7 @@ where
     Connection::spawn(move |ends| async move {
         let mut stream = opening.await;
         let Some((socket, replies)) = stream.get_mut().take_write() else { return Disconnect::Dropped };
-        let Ends { outgoing, incoming, close, .. } = ends;
+        let Ends { outgoing, incoming, close, probes, .. } = ends;
         let pulse = Arc::new(Pulse::new());
         let (finish_tx, finish) = oneshot::channel();
 
@@ -67,13 +67,20 @@ where
         let inputs = Inputs { outgoing, is_open: true, replies: Arc::clone(&replies), close: close.clone(), finish };
         tasks.spawn(async move { Part::Writer(writer.run(inputs).await) });
 
+        let questions = answer(probes, Arc::clone(&pulse), Arc::clone(&replies), tcp);
+        let watched = async {
+            tokio::select! {
+                () = watch(pulse, replies, tcp, options.times) => {}
+                () = questions => {}
+            }
+        };
         let asked = close.clone();
         let mut overdue = close;
         let first = tokio::select! {
             biased;
             part = tasks.join_next() => First::Part(part.and_then(Result::ok)),
             reason = overdue.overdue() => return Disconnect::LocalClose(reason),
-            () = watch(pulse, replies, tcp, options.times) => First::Silence,
+            () = watched => First::Silence,
         };
         let reason = Ending { tasks, finish: finish_tx }.settle(first).await;
         match asked.asked() {

@@ -13,10 +13,13 @@ use tokio::sync::Notify;
 use super::duplex::Replies;
 use super::limits::Times;
 use super::socket::{Health, TcpView};
+use crate::probe::{Life, Probes};
 
 /// Unanswered probes of a closed window that make a peer dead. They are up to two minutes apart, and one alone may be
 /// lost on its way.
 const DEAD_PROBES: u8 = 3;
+/// Between two looks for a sign of life that somebody waits for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What reader and writer are doing, as the watch sees it.
 #[derive(Debug)]
@@ -90,6 +93,37 @@ pub(super) async fn watch(pulse: Arc<Pulse>, replies: Arc<Replies>, tcp: Option<
                 }
             }
         }
+    }
+}
+
+/// Answers whoever wants to know at once whether the peer lives, for ever: pings it, and waits for any byte of it.
+pub(super) async fn answer(mut probes: Probes, pulse: Arc<Pulse>, replies: Arc<Replies>, tcp: Option<TcpView>) {
+    loop {
+        let mut probe = probes.next().await;
+        let limit = probe.limit;
+        let life = tokio::select! {
+            life = ask(&pulse, &replies, tcp, limit) => life,
+            () = probe.abandoned() => continue,
+        };
+        probe.answer(life);
+    }
+}
+
+/// Who gives no sign is silent, unless we keep it from giving one and its kernel answers for it.
+async fn ask(pulse: &Pulse, replies: &Replies, tcp: Option<TcpView>, limit: Duration) -> Life {
+    let asked = Instant::now();
+    pulse.ping.notify_one();
+    while asked.elapsed() < limit {
+        tokio::time::sleep(LOOK.min(limit)).await;
+        if replies.heard() > asked {
+            return Life::Heard;
+        }
+    }
+    let (reading, writing) = (pulse.reading.load(Ordering::Relaxed), pulse.writing.load(Ordering::Relaxed));
+    // Half of it: the last answer of its kernel may be younger than the question.
+    match judge(reading, writing, tcp.and_then(|tcp| tcp.health()), limit / 2) {
+        Judgement::Counts | Judgement::Dead => Life::Silent,
+        Judgement::Excused => Life::Heard,
     }
 }
 

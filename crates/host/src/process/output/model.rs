@@ -141,7 +141,7 @@ fn random_operations_agree_with_the_model() {
 }
 
 fn run_model(mut state: u64) {
-    let (mut log, mut model) = (Log::new(None), Model::default());
+    let (mut log, mut model) = (Log::new(None, WhenFull::Wait), Model::default());
     let mut taken: Vec<u64> = Vec::new();
     let steps = 200 + random(&mut state, 400);
     for step in 0..steps {

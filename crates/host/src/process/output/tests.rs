@@ -17,7 +17,7 @@ fn seqs(reading: &Reading) -> Vec<u64> {
 /// What `read-after-close` of the 0.130 fixture recorded.
 #[test]
 fn reads_as_stock_recorded_them() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     log.output(OUT, Bytes::from_static(b"ab"));
     log.output(OUT, Bytes::from_static(b"cd"));
     log.exited(7, None);
@@ -41,7 +41,7 @@ fn reads_as_stock_recorded_them() {
 
 #[test]
 fn a_long_poll_is_answered_by_output_exit_and_close_only() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     assert!(!log.read(0, None).is_news);
     log.output(OUT, piece(1));
     assert!(log.read(0, None).is_news);
@@ -55,7 +55,7 @@ fn a_long_poll_is_answered_by_output_exit_and_close_only() {
 
 #[test]
 fn the_newest_of_the_delivered_stays() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     for seq in 1..=40 {
         log.output(OUT, piece(64 * 1024));
         log.take(1, 1);
@@ -67,7 +67,7 @@ fn the_newest_of_the_delivered_stays() {
 
 #[test]
 fn tiny_pieces_are_bounded_by_number() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     for seq in 1..=RETAINED_CHUNKS as u64 + 10 {
         log.output(OUT, piece(1));
         log.delivered(seq);
@@ -77,7 +77,7 @@ fn tiny_pieces_are_bounded_by_number() {
 
 #[test]
 fn attached_the_window_stops_the_reading_and_delivery_resumes_it() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     let mut written = 0;
     while wants(&log) {
         log.output(OUT, piece(64 * 1024));
@@ -94,7 +94,7 @@ fn attached_the_window_stops_the_reading_and_delivery_resumes_it() {
 
 #[test]
 fn detached_the_backlog_is_kept_whole_and_fits_one_message() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     let mut count = 0;
     while wants(&log) {
         log.output(OUT, piece(64 * 1024));
@@ -113,7 +113,7 @@ fn detached_the_backlog_is_kept_whole_and_fits_one_message() {
 
 #[test]
 fn an_answer_that_was_lost_can_be_had_again() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     for _ in 0..100 {
         log.output(OUT, piece(64 * 1024));
     }
@@ -127,7 +127,7 @@ fn an_answer_that_was_lost_can_be_had_again() {
 
 #[test]
 fn a_reader_confirms_nothing_that_was_not_there_yet() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     log.read(u64::MAX, None);
     for _ in 0..20 {
         log.output(OUT, piece(64 * 1024));
@@ -138,7 +138,7 @@ fn a_reader_confirms_nothing_that_was_not_there_yet() {
 
 #[test]
 fn a_backlog_does_not_stop_an_attached_command() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     while wants(&log) {
         log.output(OUT, piece(64 * 1024));
     }
@@ -148,7 +148,7 @@ fn a_backlog_does_not_stop_an_attached_command() {
 
 #[test]
 fn events_of_a_detached_time_are_never_notified() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     log.output(OUT, piece(1));
     log.detach();
     log.output(OUT, piece(1));
@@ -166,7 +166,7 @@ fn events_of_a_detached_time_are_never_notified() {
 
 #[test]
 fn what_is_still_to_be_notified_is_not_evicted_by_a_read() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     for _ in 0..20 {
         log.output(OUT, piece(64 * 1024));
     }
@@ -180,7 +180,7 @@ fn what_is_still_to_be_notified_is_not_evicted_by_a_read() {
 
 #[test]
 fn a_take_stops_at_its_limits_but_gives_one() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     for _ in 0..4 {
         log.output(OUT, piece(10));
     }
@@ -192,7 +192,7 @@ fn a_take_stops_at_its_limits_but_gives_one() {
 
 #[test]
 fn trimming_leaves_what_nobody_has_seen() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     log.output(OUT, piece(10));
     log.output(OUT, piece(10));
     log.delivered(1);
@@ -202,7 +202,7 @@ fn trimming_leaves_what_nobody_has_seen() {
 
 #[test]
 fn a_log_is_settled_by_delivery_of_every_event() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     log.output(OUT, piece(1));
     log.exited(0, None);
     log.closed();
@@ -215,7 +215,7 @@ fn a_log_is_settled_by_delivery_of_every_event() {
 
 #[test]
 fn a_log_is_settled_by_reading_to_its_end() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     log.output(OUT, piece(10));
     log.output(OUT, piece(10));
     log.read(0, Some(10));
@@ -231,7 +231,7 @@ fn a_log_is_settled_by_reading_to_its_end() {
 
 #[test]
 fn a_gap_that_was_never_read_keeps_a_log_from_being_settled() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     log.output(OUT, piece(1));
     log.attach(Delivery::Sent);
     log.exited(0, None);
@@ -244,7 +244,7 @@ fn a_gap_that_was_never_read_keeps_a_log_from_being_settled() {
 
 #[test]
 fn without_common_room_a_detached_log_holds_one_piece_and_an_attached_one_its_window() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     assert_eq!(log.demand(false), Demand::More);
     log.output(OUT, piece(1));
     assert_eq!((log.demand(false), log.demand(true)), (Demand::Short, Demand::More));
@@ -256,7 +256,7 @@ fn without_common_room_a_detached_log_holds_one_piece_and_an_attached_one_its_wi
 }
 
 fn attached_to_acknowledge() -> Log {
-    Log::new(Some(Delivery::Acknowledged))
+    Log::new(Some(Delivery::Acknowledged), WhenFull::Wait)
 }
 
 fn numbers(events: &[(u64, EventKind)]) -> Vec<u64> {
@@ -308,7 +308,7 @@ fn the_window_counts_until_it_is_acknowledged() {
 
 #[test]
 fn a_backlog_is_handed_out_by_the_window() {
-    let mut log = Log::new(None);
+    let mut log = Log::new(None, WhenFull::Wait);
     while wants(&log) {
         log.output(OUT, piece(64 * 1024));
     }
@@ -347,7 +347,7 @@ fn who_acknowledges_first_gets_no_duplicate_and_nobody_acknowledges_the_future()
 
 #[test]
 fn a_session_may_be_resumed_in_the_other_way() {
-    let mut log = Log::new(Some(Delivery::Sent));
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
     log.output(OUT, piece(1));
     log.take(9, 9);
     log.delivered(1);
@@ -361,4 +361,38 @@ fn a_session_may_be_resumed_in_the_other_way() {
     assert_eq!(numbers(&log.take(9, 9)), [3, 4]);
     assert_eq!(seqs(&log.read(1, None)), [2]);
     assert_eq!(log.in_flight, 0);
+}
+
+#[test]
+fn where_it_is_wanted_the_oldest_goes_and_is_counted() {
+    let mut log = Log::new(None, WhenFull::DropOldest);
+    let count = 800;
+    for _ in 0..count {
+        assert!(wants(&log));
+        log.output(OUT, piece(64 * 1024));
+    }
+    log.exited(0, None);
+    log.closed();
+    assert!(log.backlog() <= BACKLOG_JSON);
+    let reading = log.read(0, None);
+    let kept = reading.chunks.len() as u64;
+    assert_eq!(seqs(&reading), (count - kept + 1..=count).collect::<Vec<_>>());
+    assert!(kept * 64 * 1024 >= 32 * 1024 * 1024);
+    assert_eq!(reading.dropped, (count - kept) * 64 * 1024);
+    assert_eq!((reading.exit_code, reading.closed), (Some(0), true));
+    assert!(log.is_settled());
+}
+
+#[test]
+fn what_was_delivered_goes_uncounted_and_nothing_goes_while_somebody_is_attached() {
+    let mut log = Log::new(None, WhenFull::DropOldest);
+    (0..3).for_each(|_| log.output(OUT, piece(10)));
+    log.read(1, None);
+    assert!(log.drop_oldest());
+    assert_eq!((log.dropped(), log.retained()), (0, 0));
+    log.attach(Delivery::Sent);
+    assert!(!log.drop_oldest());
+    log.detach();
+    assert!(log.drop_oldest() && !log.drop_oldest());
+    assert_eq!(log.dropped(), 10);
 }

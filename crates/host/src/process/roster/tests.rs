@@ -9,7 +9,7 @@ fn id(name: &str) -> ProcessId {
 }
 
 fn roster(names: &[&'static str]) -> Roster<&'static str> {
-    let mut roster = Roster::new(Duration::from_secs(80), Arc::new(Ledger::new(usize::MAX)));
+    let mut roster = Roster::new(Duration::from_secs(80), Arc::new(Ledger::new(usize::MAX)), WhenFull::Wait);
     for name in names {
         roster.reserve(&id(name)).unwrap();
         roster.admit(&id(name), *name).unwrap();
@@ -230,7 +230,10 @@ fn closed_processes_are_bounded_in_number_and_in_bytes() {
 #[test]
 fn what_is_kept_is_accounted_for_until_it_goes() {
     let ledger = Arc::new(Ledger::new(1));
-    let (mut one, mut two) = (Roster::new(Duration::ZERO, ledger.clone()), Roster::new(Duration::ZERO, ledger.clone()));
+    let (mut one, mut two) = (
+        Roster::new(Duration::ZERO, ledger.clone(), WhenFull::Wait),
+        Roster::new(Duration::ZERO, ledger.clone(), WhenFull::Wait),
+    );
     for roster in [&mut one, &mut two] {
         roster.reserve(&id("p")).unwrap();
         roster.admit(&id("p"), "p").unwrap();
@@ -248,5 +251,27 @@ fn what_is_kept_is_accounted_for_until_it_goes() {
     assert_eq!(two.purge(Instant::now()), ["p"]);
     assert_eq!(ledger.held(), 0);
     drop(two);
+    assert_eq!(ledger.held(), 0);
+}
+
+#[test]
+fn without_common_room_the_oldest_of_the_writer_goes_and_is_counted() {
+    let ledger = Arc::new(Ledger::new(300));
+    let mut roster = Roster::new(Duration::ZERO, ledger.clone(), WhenFull::DropOldest);
+    for name in ["p", "q"] {
+        roster.reserve(&id(name)).unwrap();
+        roster.admit(&id(name), name).unwrap();
+    }
+    let mut output = |name: &str| {
+        let bytes = Bytes::from(vec![0; 30]);
+        roster.change(&id(name), |log| log.output(OutputStream::Stdout, bytes)).unwrap()
+    };
+    assert_eq!((output("p").dropped, output("p").dropped), (0, 0));
+    let third = output("q");
+    assert_eq!((third.dropped, third.demand), (0, Demand::More), "its only piece stays");
+    assert_eq!((output("q").dropped, output("q").dropped), (30, 30));
+    let reading = roster.change(&id("q"), |log| log.read(0, None)).unwrap().value;
+    assert_eq!((reading.dropped, reading.chunks.len(), reading.next_seq), (60, 1, 4));
+    drop(roster);
     assert_eq!(ledger.held(), 0);
 }
