@@ -88,7 +88,7 @@ impl Executor {
 
     /// Its files.
     pub fn files(&self) -> Files {
-        Files::new(self.client.clone())
+        Files::new(self.client.clone(), Arc::clone(&self.routes))
     }
 
     /// Performs an HTTP request from there and waits for the whole response.

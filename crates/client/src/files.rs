@@ -3,27 +3,39 @@
 //! In flow absolute paths and bytes, out flow bytes and descriptions. A path keeps the form in which it was given
 //! (native or URI). Errors tell with [`Error::is_not_found`] whether a file is missing.
 
+mod blocks;
+mod watch;
+
+use std::sync::Arc;
+
 use exedra_link::peer::Client;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::{
-    CopyParams, CreateDirectoryParams, DirectoryEntry, Metadata, PathParams, RemoveParams, WriteFileParams,
+    CopyParams, CreateDirectoryParams, DirectoryEntry, Metadata, OpenMode, PathParams, RemoveParams, WalkOptions,
+    WalkParams, WalkResult, WriteFileParams,
 };
 use exedra_proto::method::{
-    FsCopy, FsCreateDirectory, FsGetMetadata, FsReadDirectory, FsReadFile, FsRemove, FsWriteFile, Method,
+    FsCanonicalize, FsCopy, FsCreateDirectory, FsGetMetadata, FsReadDirectory, FsReadFile, FsRemove, FsWalk,
+    FsWriteFile, Method,
 };
 use exedra_proto::path::AbsolutePath;
 
 use crate::error::Error;
+use crate::routes::Routes;
+
+pub use blocks::FileHandle;
+pub use watch::Missing;
 
 /// The files of an executor; clones reach the same ones.
 #[derive(Clone, Debug)]
 pub struct Files {
     client: Client,
+    routes: Arc<Routes>,
 }
 
 impl Files {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    pub(crate) fn new(client: Client, routes: Arc<Routes>) -> Self {
+        Self { client, routes }
     }
 
     /// A whole file.
@@ -41,7 +53,13 @@ impl Files {
     /// The parent is missing, or the file cannot be written.
     pub async fn write(&self, path: &AbsolutePath, data: &[u8]) -> Result<(), Error> {
         let data_base64 = Base64Text::encode(data);
-        self.call::<FsWriteFile>(&WriteFileParams { path: path.clone(), data_base64, sandbox: None }).await?;
+        self.call::<FsWriteFile>(&WriteFileParams {
+            path: path.clone(),
+            data_base64,
+            follow_symlinks: None,
+            sandbox: None,
+        })
+        .await?;
         Ok(())
     }
 
@@ -50,7 +68,12 @@ impl Files {
     /// # Errors
     /// A parent is missing, or something else is there.
     pub async fn create_directory(&self, path: &AbsolutePath, recursive: bool) -> Result<(), Error> {
-        let params = CreateDirectoryParams { path: path.clone(), recursive: Some(recursive), sandbox: None };
+        let params = CreateDirectoryParams {
+            path: path.clone(),
+            recursive: Some(recursive),
+            follow_symlinks: None,
+            sandbox: None,
+        };
         self.call::<FsCreateDirectory>(&params).await?;
         Ok(())
     }
@@ -77,7 +100,14 @@ impl Files {
     /// It cannot be removed.
     pub async fn remove(&self, path: &AbsolutePath, recursive: bool, force: bool) -> Result<(), Error> {
         let (recursive, force) = (Some(recursive), Some(force));
-        self.call::<FsRemove>(&RemoveParams { path: path.clone(), recursive, force, sandbox: None }).await?;
+        self.call::<FsRemove>(&RemoveParams {
+            path: path.clone(),
+            recursive,
+            force,
+            follow_symlinks: None,
+            sandbox: None,
+        })
+        .await?;
         Ok(())
     }
 
@@ -87,8 +117,52 @@ impl Files {
     /// It cannot be copied.
     pub async fn copy(&self, from: &AbsolutePath, to: &AbsolutePath, recursive: bool) -> Result<(), Error> {
         let (source_path, destination_path) = (from.clone(), to.clone());
-        self.call::<FsCopy>(&CopyParams { source_path, destination_path, recursive, sandbox: None }).await?;
+        self.call::<FsCopy>(&CopyParams {
+            source_path,
+            destination_path,
+            recursive,
+            follow_symlinks: None,
+            sandbox: None,
+        })
+        .await?;
         Ok(())
+    }
+
+    /// Where a path leads, links resolved (0.142 and later, as what follows).
+    ///
+    /// # Errors
+    /// There is nothing.
+    pub async fn canonicalize(&self, path: &AbsolutePath) -> Result<AbsolutePath, Error> {
+        Ok(self.call::<FsCanonicalize>(&path_only(path)).await?.path)
+    }
+
+    /// What is below a directory, as far as `options` go (0.145 and later).
+    ///
+    /// # Errors
+    /// There is nothing, or the options will not do.
+    pub async fn walk(&self, path: &AbsolutePath, options: WalkOptions) -> Result<WalkResult, Error> {
+        self.call::<FsWalk>(&WalkParams { path: path.clone(), options, sandbox: None }).await
+    }
+
+    /// Opens a file for access by blocks; writing needs 0.169.
+    ///
+    /// # Errors
+    /// It is no file, or too many are open.
+    pub async fn open(&self, path: &AbsolutePath, mode: OpenMode) -> Result<FileHandle, Error> {
+        FileHandle::open(self.clone(), path, mode).await
+    }
+
+    /// Waits for one of `missing` to appear, or for `present` to change; none if the executor cannot see it and the
+    /// caller had better look from time to time. A later watch takes the place of an earlier one (0.169).
+    ///
+    /// # Errors
+    /// The executor has no such method, or refuses the paths.
+    pub async fn watch_missing(
+        &self,
+        missing: &[AbsolutePath],
+        present: Option<&AbsolutePath>,
+    ) -> Result<Option<Missing>, Error> {
+        Missing::watch(self, missing, present).await
     }
 
     async fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, Error> {
@@ -97,5 +171,5 @@ impl Files {
 }
 
 fn path_only(path: &AbsolutePath) -> PathParams {
-    PathParams { path: path.clone(), sandbox: None }
+    PathParams::new(path.clone())
 }

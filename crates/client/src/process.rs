@@ -196,6 +196,7 @@ impl Process {
             ServerEvent::ProcessClosed(_) => {
                 Err(Error::Protocol("a process was closed without an exit code".to_owned()))
             }
+            ServerEvent::FsMissingChanged(_) => Err(Error::Protocol("a file where a process was expected".to_owned())),
             ServerEvent::HttpBodyDelta(_) => Err(Error::Protocol("a body where a process was expected".to_owned())),
         }
     }
@@ -232,6 +233,8 @@ impl Numbered for ServerEvent {
             Self::ProcessExited(params) => params.seq,
             Self::ProcessClosed(params) => params.seq,
             Self::HttpBodyDelta(params) => params.seq,
+            // It comes once.
+            Self::FsMissingChanged(_) => 1,
         }
     }
 
@@ -239,7 +242,7 @@ impl Numbered for ServerEvent {
         match self {
             Self::ProcessOutput(params) => params.chunk.decoded_len_estimate(),
             Self::HttpBodyDelta(params) => params.delta_base64.decoded_len_estimate(),
-            Self::ProcessExited(_) | Self::ProcessClosed(_) => 0,
+            Self::ProcessExited(_) | Self::ProcessClosed(_) | Self::FsMissingChanged(_) => 0,
         }
     }
 }

@@ -11,7 +11,7 @@ use exedra_link::peer::{Client, Event, Events};
 use exedra_proto::http::BodyDeltaParams;
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::ServerEvent;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Events waiting for one receiver: 64. When it is full the connection is not read, so that the peer waits; a receiver
 /// that is not read therefore stalls the others of its connection, and one that is dropped stalls nobody.
@@ -25,6 +25,8 @@ pub(crate) struct Routes(Mutex<State>);
 struct State {
     processes: HashMap<ProcessId, mpsc::Sender<ServerEvent>>,
     bodies: HashMap<String, mpsc::Sender<BodyDeltaParams>>,
+    watch: Option<(u64, oneshot::Sender<()>)>,
+    last_number: u64,
     ended: Option<Disconnect>,
 }
 
@@ -45,6 +47,23 @@ impl Routes {
         let mut state = self.state();
         if state.ended.is_none() {
             state.bodies.insert(request.to_owned(), sender);
+        }
+        receiver
+    }
+
+    /// A number that this connection has not used for a handle or a watch; later ones are greater.
+    pub(crate) fn next_number(&self) -> u64 {
+        let mut state = self.state();
+        state.last_number += 1;
+        state.last_number
+    }
+
+    /// Enters a watch, in place of the one before.
+    pub(crate) fn watch(&self, id: u64) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if state.ended.is_none() && state.watch.as_ref().is_none_or(|(latest, _)| *latest < id) {
+            state.watch = Some((id, sender));
         }
         receiver
     }
@@ -78,6 +97,7 @@ impl Routes {
         state.ended = Some(reason);
         state.processes.clear();
         state.bodies.clear();
+        state.watch = None;
     }
 
     async fn deliver(&self, event: ServerEvent) {
@@ -86,6 +106,7 @@ impl Routes {
             ServerEvent::ProcessExited(params) => &params.process_id,
             ServerEvent::ProcessClosed(params) => &params.process_id,
             ServerEvent::HttpBodyDelta(_) => return self.deliver_body(event).await,
+            ServerEvent::FsMissingChanged(params) => return self.deliver_change(params.watch_id),
         };
         let receiver = self.state().processes.get(id).cloned();
         // A receiver that was dropped meanwhile wants no more events.
@@ -100,6 +121,12 @@ impl Routes {
         if let Some(receiver) = receiver {
             let _ = receiver.send(delta).await;
         }
+    }
+
+    fn deliver_change(&self, id: u64) {
+        let watch = self.state().watch.take_if(|(watch, _)| *watch == id);
+        // Who waits may have given up.
+        let _ = watch.map(|(_, changed)| changed.send(()));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

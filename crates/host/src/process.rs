@@ -37,5 +37,6 @@ mod wait;
 pub use crate::error::{StartError, UnknownProcess, WriteFailed};
 pub use event::{Delivery, Event, EventKind, EventRef};
 pub use host::{Host, HostConfig, WhenFull};
+pub(crate) use launch::Watched;
 pub use observer::Observer;
 pub use table::{Limits, Table};

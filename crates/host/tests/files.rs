@@ -6,10 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use exedra_host::fs::{
-    FsError, FsErrorKind, WHOLE_FILE_LIMIT, copy, create_directory, get_metadata, read_directory, read_file, remove,
-    write_file,
-};
+use exedra_host::fs::{Files, FsError, FsErrorKind, WHOLE_FILE_LIMIT};
+use exedra_host::{Host, HostConfig};
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::Metadata;
 use serde::de::DeserializeOwned;
@@ -18,11 +16,13 @@ use serde_json::{Value, json};
 /// The directory that the fixtures describe.
 struct Place {
     dir: tempfile::TempDir,
+    files: Files,
 }
 
 impl Place {
     fn new() -> Self {
-        let place = Self { dir: tempfile::tempdir().unwrap() };
+        let place =
+            Self { dir: tempfile::tempdir().unwrap(), files: Files::new(Host::start(HostConfig::default()).unwrap()) };
         fs::write(place.at("f.txt"), "hello").unwrap();
         let touched = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         fs::File::options().write(true).open(place.at("f.txt")).unwrap().set_modified(touched).unwrap();
@@ -46,35 +46,35 @@ impl Place {
     }
 
     async fn read(&self, name: &str) -> Result<Vec<u8>, FsError> {
-        Ok(read_file(path(self.at(name))).await?.data_base64.decode().unwrap())
+        Ok(self.files.read_file(path(self.at(name))).await?.data_base64.decode().unwrap())
     }
 
     async fn write(&self, name: &str, text: &str) -> Result<(), FsError> {
         let data = Base64Text::encode(text.as_bytes());
-        write_file(params(json!({"path": self.at(name), "dataBase64": data}))).await.map(|_| ())
+        self.files.write_file(params(json!({"path": self.at(name), "dataBase64": data}))).await.map(|_| ())
     }
 
     async fn metadata(&self, name: &str) -> Result<Metadata, FsError> {
-        get_metadata(path(self.at(name))).await
+        self.files.get_metadata(path(self.at(name))).await
     }
 
     async fn create(&self, name: &str, recursive: Option<bool>) -> Result<(), FsError> {
-        create_directory(params(json!({"path": self.at(name), "recursive": recursive}))).await.map(|_| ())
+        self.files.create_directory(params(json!({"path": self.at(name), "recursive": recursive}))).await.map(|_| ())
     }
 
     async fn remove(&self, name: &str, over: Value) -> Result<(), FsError> {
         let mut members = json!({"path": self.at(name)});
         members.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
-        remove(params(members)).await.map(|_| ())
+        self.files.remove(params(members)).await.map(|_| ())
     }
 
     async fn copy(&self, from: &str, to: &str, recursive: bool) -> Result<(), FsError> {
         let members = json!({"sourcePath": self.at(from), "destinationPath": self.at(to), "recursive": recursive});
-        copy(params(members)).await.map(|_| ())
+        self.files.copy(params(members)).await.map(|_| ())
     }
 
     async fn names(&self, name: &str) -> Result<Vec<(String, bool, bool)>, FsError> {
-        let entries = read_directory(path(self.at(name))).await?.entries;
+        let entries = self.files.read_directory(path(self.at(name))).await?.entries;
         let mut names: Vec<_> = entries.into_iter().map(|e| (e.file_name, e.is_directory, e.is_file)).collect();
         names.sort();
         Ok(names)
@@ -128,7 +128,7 @@ async fn large_files_are_refused_with_the_size_and_the_limit() {
     let ours = "file is too large to read in one message: it has 50282497 bytes, the limit is 50282496 bytes";
     assert_eq!(place.read("big").await, Err(FsError::invalid(ours)));
     file.set_len(WHOLE_FILE_LIMIT).unwrap();
-    let encoded = read_file(path(place.at("big"))).await.unwrap().data_base64.0;
+    let encoded = place.files.read_file(path(place.at("big"))).await.unwrap().data_base64.0;
     assert!(encoded.len() > 60 * 1024 * 1024 && encoded.len() < 64 * 1024 * 1024);
 }
 
@@ -139,7 +139,7 @@ async fn writing() {
     assert_eq!(place.text("new"), "data");
     assert_eq!(place.write("no/such/w", "").await, Err(not_found()));
     assert_eq!(place.write("full", "").await, Err(other("Is a directory (os error 21)")));
-    let bad: Result<_, _> = write_file(params(json!({"path": place.at("w"), "dataBase64": "!!"}))).await;
+    let bad: Result<_, _> = place.files.write_file(params(json!({"path": place.at("w"), "dataBase64": "!!"}))).await;
     let text = "fs/writeFile requires valid base64 dataBase64: Invalid symbol 33, offset 0.";
     assert_eq!(bad.unwrap_err(), FsError::invalid(text));
     assert!(!place.at("w").exists());
@@ -336,7 +336,7 @@ async fn what_cannot_be_enforced_is_refused() {
         let file_system = json!({"type": "restricted", "entries": entries});
         context(json!({"type": "managed", "network": "restricted", "file_system": file_system}))
     };
-    let read = |sandbox: Value| read_file(params(json!({"path": place.at("f.txt"), "sandbox": sandbox})));
+    let read = |sandbox: Value| place.files.read_file(params(json!({"path": place.at("f.txt"), "sandbox": sandbox})));
     for free in [
         Value::Null,
         context(json!({"type": "disabled"})),
@@ -352,14 +352,14 @@ async fn what_cannot_be_enforced_is_refused() {
     let refusal = FsError::invalid("sandboxed filesystem operations require configured runtime paths");
     let at = place.at("f.txt");
     let one = || json!({"path": at, "sandbox": needed});
-    assert_eq!(read_file(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(get_metadata(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(read_directory(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(remove(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(create_directory(params(one())).await.unwrap_err(), refusal);
+    assert_eq!(place.files.read_file(params(one())).await.unwrap_err(), refusal);
+    assert_eq!(place.files.get_metadata(params(one())).await.unwrap_err(), refusal);
+    assert_eq!(place.files.read_directory(params(one())).await.unwrap_err(), refusal);
+    assert_eq!(place.files.remove(params(one())).await.unwrap_err(), refusal);
+    assert_eq!(place.files.create_directory(params(one())).await.unwrap_err(), refusal);
     let write = json!({"path": at, "dataBase64": "", "sandbox": needed});
-    assert_eq!(write_file(params(write)).await.unwrap_err(), refusal);
+    assert_eq!(place.files.write_file(params(write)).await.unwrap_err(), refusal);
     let both = json!({"sourcePath": at, "destinationPath": place.at("x"), "recursive": false, "sandbox": needed});
-    assert_eq!(copy(params(both)).await.unwrap_err(), refusal);
+    assert_eq!(place.files.copy(params(both)).await.unwrap_err(), refusal);
     assert_eq!(place.text("f.txt"), "hello");
 }

@@ -1,16 +1,30 @@
 //! Params and results of `fs/*`.
 
+mod blocks;
+mod watch;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base64::Base64Text;
 use crate::path::AbsolutePath;
 use crate::sandbox::SandboxContext;
 
-/// Params of the methods that take a path and no more: `fs/readFile`, `fs/getMetadata`, `fs/readDirectory`.
+pub use blocks::{CloseParams, OpenMode, OpenParams, OpenResult, ReadBlockParams, ReadBlockResult, WriteBlockParams};
+pub use watch::{
+    MissingChangedParams, WalkEntry, WalkError, WalkKind, WalkOptions, WalkParams, WalkResult, WatchMissingParams,
+    WatchMissingResult,
+};
+
+/// Params of the methods that take a path and no more: `fs/readFile`, `fs/getMetadata`,
+/// `fs/readDirectory`, `fs/canonicalize`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PathParams {
     /// Which file or directory.
     pub path: AbsolutePath,
+    /// Follow links; absent means true (0.155 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_symlinks: Option<bool>,
     /// What must be enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxContext>,
@@ -32,6 +46,9 @@ pub struct WriteFileParams {
     pub path: AbsolutePath,
     /// Its whole new content.
     pub data_base64: Base64Text,
+    /// Follow links; absent means true (0.155 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_symlinks: Option<bool>,
     /// What must be enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxContext>,
@@ -39,12 +56,16 @@ pub struct WriteFileParams {
 
 /// Params of `fs/createDirectory`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CreateDirectoryParams {
     /// Which directory.
     pub path: AbsolutePath,
     /// Make missing parents, accept an existing directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recursive: Option<bool>,
+    /// Follow links; absent means true (0.155 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_symlinks: Option<bool>,
     /// What must be enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxContext>,
@@ -69,6 +90,13 @@ pub struct Metadata {
     pub modified_at_ms: i64,
 }
 
+/// Result of `fs/canonicalize`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanonicalizeResult {
+    /// The path without links, in the form in which it was asked.
+    pub path: AbsolutePath,
+}
+
 /// Result of `fs/readDirectory`, in any order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadDirectoryResult {
@@ -90,6 +118,7 @@ pub struct DirectoryEntry {
 
 /// Params of `fs/remove`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RemoveParams {
     /// What to remove.
     pub path: AbsolutePath,
@@ -99,6 +128,9 @@ pub struct RemoveParams {
     /// A missing path is a success; absent means true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
+    /// Follow links; absent means true (0.155 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_symlinks: Option<bool>,
     /// What must be enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxContext>,
@@ -114,6 +146,9 @@ pub struct CopyParams {
     pub destination_path: AbsolutePath,
     /// Needed for a directory.
     pub recursive: bool,
+    /// Follow links; absent means true (0.155 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_symlinks: Option<bool>,
     /// What must be enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxContext>,
@@ -122,6 +157,13 @@ pub struct CopyParams {
 /// The result of methods that only succeed: `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}
+
+impl PathParams {
+    /// Just this path.
+    pub fn new(path: AbsolutePath) -> Self {
+        Self { path, follow_symlinks: None, sandbox: None }
+    }
+}
 
 impl CreateDirectoryParams {
     /// The value of `recursive` with its default.

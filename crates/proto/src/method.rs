@@ -138,6 +138,20 @@ methods! {
     FsRemove = "fs/remove", Filesystem, fs::RemoveParams => fs::Done;
     /// Copies a file, link or directory.
     FsCopy = "fs/copy", Filesystem, fs::CopyParams => fs::Done;
+    /// Tells where a path leads (0.142 and later, as what follows).
+    FsCanonicalize = "fs/canonicalize", Filesystem, fs::PathParams => fs::CanonicalizeResult;
+    /// Opens a file for access by blocks.
+    FsOpen = "fs/open", Filesystem, fs::OpenParams => fs::OpenResult;
+    /// Reads a block.
+    FsReadBlock = "fs/readBlock", Filesystem, fs::ReadBlockParams => fs::ReadBlockResult;
+    /// Writes a block (0.169).
+    FsWriteBlock = "fs/writeBlock", Filesystem, fs::WriteBlockParams => fs::Done;
+    /// Closes what was opened.
+    FsClose = "fs/close", Filesystem, fs::CloseParams => fs::Done;
+    /// Lists a tree (0.145).
+    FsWalk = "fs/walk", Filesystem, fs::WalkParams => fs::WalkResult;
+    /// Waits for paths to appear (0.169).
+    FsWatchMissing = "fs/watchMissing", Filesystem, fs::WatchMissingParams => fs::WatchMissingResult;
     /// Performs an HTTP request from the executor's place in the network.
     HttpRequest = "http/request", Http, http::RequestParams => http::RequestResult;
 }
@@ -183,6 +197,8 @@ notifications! {
     ProcessExited = "process/exited", process::ExitedParams;
     /// The last event of a process.
     ProcessClosed = "process/closed", process::ClosedParams;
+    /// A path that was missing may be there.
+    FsMissingChanged = "fs/missingChanged", fs::MissingChangedParams;
     /// A piece of a response body.
     HttpBodyDelta = "http/request/bodyDelta", http::BodyDeltaParams;
 }

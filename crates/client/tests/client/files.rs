@@ -1,5 +1,6 @@
 //! The seven file methods: what is sent, what comes back, what is missing.
 
+use exedra_proto::fs::{OpenMode, WalkKind, WalkOptions};
 use exedra_proto::path::AbsolutePath;
 use serde_json::{Value, json};
 
@@ -41,6 +42,77 @@ async fn each_method_sends_its_params_and_reads_its_result() {
         {"path": "/d", "recursive": true, "force": false}, {});
     exchange!(files => files.copy(&path("/a"), &path("/b"), true), "fs/copy",
         {"sourcePath": "/a", "destinationPath": "/b", "recursive": true}, {});
+}
+
+#[tokio::test]
+async fn what_newer_executors_can_do() {
+    let real = exchange!(files => files.canonicalize(&path("file:///l")), "fs/canonicalize", {"path": "file:///l"},
+        {"path": "file:///f"});
+    assert_eq!(real, path("file:///f"));
+    let options = WalkOptions {
+        max_depth: 1,
+        max_directories: 2,
+        max_entries: 3,
+        follow_directory_symlinks: true,
+        prune_hidden_directories: false,
+    };
+    let walked = exchange!(files => files.walk(&path("/d"), options), "fs/walk",
+        {"path": "/d", "options": {"maxDepth": 1, "maxDirectories": 2, "maxEntries": 3,
+            "followDirectorySymlinks": true, "pruneHiddenDirectories": false}},
+        {"entries": [{"path": "/d/f", "kind": "file"}], "errors": [], "truncated": true});
+    assert_eq!((walked.entries[0].kind, walked.truncated), (WalkKind::File, true));
+}
+
+#[tokio::test]
+async fn a_file_by_blocks() {
+    let (executor, mut peer) = open(true).await;
+    let ours = async {
+        let file = executor.files().open(&path("/f"), OpenMode::Replace).await.unwrap();
+        file.write_block(3, &[0, 255]).await.unwrap();
+        assert_eq!(file.read_block(1, 9).await.unwrap(), (vec![0, 255], true));
+        file.close().await.unwrap();
+    };
+    let theirs = async {
+        let open = peer.call("fs/open").await;
+        let id = open.params["handleId"].clone();
+        assert_eq!(open.params, json!({"handleId": id, "path": "/f", "mode": "replace"}));
+        peer.answer(&open, json!({"handleId": id})).await;
+        let write = peer.call("fs/writeBlock").await;
+        assert_eq!(write.params, json!({"handleId": id, "offset": 3, "chunk": "AP8="}));
+        peer.answer(&write, json!({})).await;
+        let read = peer.call("fs/readBlock").await;
+        assert_eq!(read.params, json!({"handleId": id, "offset": 1, "len": 9}));
+        peer.answer(&read, json!({"chunk": "AP8=", "eof": true})).await;
+        let close = peer.call("fs/close").await;
+        assert_eq!(close.params, json!({"handleId": id}));
+        peer.answer(&close, json!({})).await;
+    };
+    tokio::join!(ours, theirs);
+}
+
+#[tokio::test]
+async fn a_change_is_seen_even_before_the_answer_and_a_later_watch_takes_the_place() {
+    let (executor, mut peer) = open(true).await;
+    let (files, missing, present) = (executor.files(), [path("/none")], path("/f"));
+    let (first, id) = tokio::join!(files.watch_missing(&missing, None), async {
+        let call = peer.call("fs/watchMissing").await;
+        peer.answer(&call, json!({"watching": true})).await;
+        call.params["watchId"].as_u64().unwrap()
+    });
+    let (second, ()) = tokio::join!(files.watch_missing(&missing, Some(&present)), async {
+        let call = peer.call("fs/watchMissing").await;
+        assert!(call.params["watchId"].as_u64().unwrap() > id);
+        let params = json!({"watchId": call.params["watchId"]});
+        peer.say(json!({"method": "fs/missingChanged", "params": params})).await;
+        peer.answer(&call, json!({"watching": true})).await;
+    });
+    assert!(!first.unwrap().unwrap().changed().await);
+    assert!(second.unwrap().unwrap().changed().await);
+    let (none, ()) = tokio::join!(files.watch_missing(&missing, None), async {
+        let call = peer.call("fs/watchMissing").await;
+        peer.answer(&call, json!({"watching": false})).await;
+    });
+    assert!(none.unwrap().is_none());
 }
 
 #[tokio::test]

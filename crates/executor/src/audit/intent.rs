@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use exedra_proto::base64::Base64Text;
+use exedra_proto::fs::OpenMode;
 use exedra_proto::method::Request;
 use exedra_proto::process::StartParams;
 
@@ -35,7 +36,19 @@ pub fn record(request: &Request, by: By, identity: &Identity) -> Option<Record> 
         | Request::ProcessCloseStdin(_)
         | Request::FsReadFile(_)
         | Request::FsGetMetadata(_)
-        | Request::FsReadDirectory(_) => None,
+        | Request::FsReadDirectory(_)
+        | Request::FsCanonicalize(_)
+        | Request::FsReadBlock(_)
+        | Request::FsClose(_)
+        | Request::FsWalk(_)
+        | Request::FsWatchMissing(_) => None,
+        Request::FsOpen(params) if params.mode == OpenMode::Read => None,
+        Request::FsOpen(params) => file(params.path.as_path(), None, None),
+        Request::FsWriteBlock(params) => {
+            // Its path stands in the record of the opening.
+            let handle = format!("(handle {})", params.handle_id);
+            file(Path::new(&handle), None, Some(decoded_len(&params.chunk)))
+        }
     }
 }
 

@@ -3,17 +3,26 @@
 //! In flow decoded params, out flow results or refusals, and the class by which requests are put in order. It knows no
 //! message and no connection.
 
-use exedra_host::fs;
-use exedra_proto::envelope::RpcError;
+use exedra_host::fs::{Change, Files, MAX_BLOCK, WALK_BUDGET};
+use exedra_link::{Message, Sender};
+use exedra_proto::envelope::{RpcError, notification};
 use exedra_proto::fs::{
-    CopyParams, CreateDirectoryParams, Done, Metadata, PathParams, ReadDirectoryResult, ReadFileResult, RemoveParams,
-    WriteFileParams,
+    MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockParams, ReadBlockResult, ReadFileResult,
+    WalkParams, WalkResult, WatchMissingParams, WatchMissingResult,
 };
+use exedra_proto::method::{FsMissingChanged, Notification as _};
 use exedra_proto::path::AbsolutePath;
 
 use super::budget::{Budget, Share};
 use super::errors;
 use super::order::Class;
+
+/// A watch that was promised; its notification follows the answer.
+#[derive(Debug)]
+pub struct Watching {
+    id: u64,
+    change: Change,
+}
 
 /// What a method that only looks at `path` touches.
 pub fn reads(path: &AbsolutePath) -> Class {
@@ -25,41 +34,71 @@ pub fn changes(path: &AbsolutePath) -> Class {
     Class::FileChange(path.as_path().to_owned())
 }
 
+/// What `fs/open` touches: the handle, and what it does to the file.
+pub fn opens(params: &OpenParams) -> Class {
+    let (handle, path) = (params.handle_id.clone(), params.path.as_path().to_owned());
+    Class::Open { handle, path, changes: params.mode == OpenMode::Replace }
+}
+
 /// `fs/readFile`, and the room that its answer takes.
-pub async fn read_file(params: PathParams, budget: &Budget) -> Result<(ReadFileResult, Share), RpcError> {
+pub async fn read_file(
+    files: &Files,
+    params: PathParams,
+    budget: &Budget,
+) -> Result<(ReadFileResult, Share), RpcError> {
     // What cannot be looked at cannot be read either, and reading says why.
-    let size = fs::get_metadata(params.clone()).await.ok().and_then(|metadata| metadata.size).unwrap_or(0);
+    let size = files.get_metadata(params.clone()).await.ok().and_then(|metadata| metadata.size).unwrap_or(0);
     let share = budget.share(size).await;
-    let result = fs::read_file(params).await.map_err(errors::from_fs)?;
+    let result = files.read_file(params).await.map_err(errors::from_fs)?;
     Ok((result, share))
 }
 
-/// `fs/writeFile`
-pub async fn write_file(params: WriteFileParams) -> Result<Done, RpcError> {
-    fs::write_file(params).await.map_err(errors::from_fs)
+/// `fs/readBlock`, and the room that its answer takes.
+pub async fn read_block(
+    files: &Files,
+    params: ReadBlockParams,
+    budget: &Budget,
+) -> Result<(ReadBlockResult, Share), RpcError> {
+    let mut share = budget.share(params.len.min(MAX_BLOCK)).await;
+    let result = files.read_block(params).await.map_err(errors::from_fs)?;
+    share.shrink(result.chunk.decoded_len_estimate());
+    Ok((result, share))
 }
 
-/// `fs/createDirectory`
-pub async fn create_directory(params: CreateDirectoryParams) -> Result<Done, RpcError> {
-    fs::create_directory(params).await.map_err(errors::from_fs)
+/// `fs/walk`, and the room that its answer takes.
+pub async fn walk(files: &Files, params: WalkParams, budget: &Budget) -> Result<(WalkResult, Share), RpcError> {
+    let mut share = budget.share(WALK_BUDGET as u64).await;
+    let result = files.walk(params).await.map_err(errors::from_fs)?;
+    share.shrink(walk_size(&result));
+    Ok((result, share))
 }
 
-/// `fs/getMetadata`
-pub async fn get_metadata(params: PathParams) -> Result<Metadata, RpcError> {
-    fs::get_metadata(params).await.map_err(errors::from_fs)
+/// About what the answer of a walk takes, in bytes.
+pub fn walk_size(result: &WalkResult) -> usize {
+    let path = |path: &AbsolutePath| path.as_path().as_os_str().len() + 64;
+    let entries = result.entries.iter().map(|entry| path(&entry.path));
+    entries.chain(result.errors.iter().map(|error| path(&error.path) + error.message.len())).sum()
 }
 
-/// `fs/readDirectory`
-pub async fn read_directory(params: PathParams) -> Result<ReadDirectoryResult, RpcError> {
-    fs::read_directory(params).await.map_err(errors::from_fs)
+/// `fs/watchMissing`, and what follows the answer.
+pub async fn watch_missing(
+    files: &Files,
+    params: WatchMissingParams,
+) -> Result<(WatchMissingResult, Option<Watching>), RpcError> {
+    let id = params.watch_id;
+    let change = files.watch_missing(params).await.map_err(errors::from_fs)?;
+    let watching = change.map(|change| Watching { id, change });
+    Ok((WatchMissingResult { watching: watching.is_some() }, watching))
 }
 
-/// `fs/remove`
-pub async fn remove(params: RemoveParams) -> Result<Done, RpcError> {
-    fs::remove(params).await.map_err(errors::from_fs)
-}
-
-/// `fs/copy`
-pub async fn copy(params: CopyParams) -> Result<Done, RpcError> {
-    fs::copy(params).await.map_err(errors::from_fs)
+impl Watching {
+    /// Sends the notification when the time has come.
+    pub async fn pump(self, sender: Sender) {
+        if self.change.wait().await
+            && let Ok(text) = notification(FsMissingChanged::NAME, &MissingChangedParams { watch_id: self.id })
+        {
+            // The receiver learns why there is nobody to send to.
+            let _ = sender.send(Message::text(text)).await;
+        }
+    }
 }

@@ -18,6 +18,19 @@ pub enum Class {
     FileRead(PathBuf),
     /// Changes what is at, or below, this path.
     FileChange(PathBuf),
+    /// Opens a handle, which looks at, or changes, this path.
+    Open {
+        /// The handle.
+        handle: String,
+        /// The path.
+        path: PathBuf,
+        /// Whether it is changed.
+        changes: bool,
+    },
+    /// Works on an open handle.
+    Handle(String),
+    /// Sets a watch.
+    Watch,
     /// Starts this process, which may change any file.
     Start(ProcessId),
     /// Writes to, or ends, the stdin of this process.
@@ -41,6 +54,8 @@ pub struct Order {
     last_change: Option<Ticket>,
     last_start: HashMap<ProcessId, Ticket>,
     last_stdin: HashMap<ProcessId, Ticket>,
+    last_handle: HashMap<String, Ticket>,
+    last_watch: Option<Ticket>,
 }
 
 #[derive(Debug)]
@@ -96,6 +111,16 @@ impl Order {
                 let reads = self.reads.iter().filter(|(_, read)| same(read)).map(|(ticket, _)| *ticket);
                 self.last_change.into_iter().chain(reads).collect()
             }
+            Class::Open { handle, path, changes } => {
+                let mut blockers = match changes {
+                    true => self.blockers(&Class::FileChange(path.clone())),
+                    false => self.blockers(&Class::FileRead(path.clone())),
+                };
+                blockers.extend(self.last_handle.get(handle).filter(|last| !blockers.contains(last)).copied());
+                blockers
+            }
+            Class::Handle(handle) => self.last_handle.get(handle).copied().into_iter().collect(),
+            Class::Watch => self.last_watch.into_iter().collect(),
             Class::Stdin(process) => {
                 let start = self.last_start.get(process);
                 start.into_iter().chain(self.last_stdin.get(process)).copied().collect()
@@ -118,6 +143,17 @@ impl Order {
             Class::Stdin(process) => {
                 self.last_stdin.insert(process.clone(), ticket);
             }
+            Class::Open { handle, path, changes } => {
+                match changes {
+                    true => self.last_change = Some(ticket),
+                    false => drop(self.reads.insert(ticket, path.clone())),
+                }
+                self.last_handle.insert(handle.clone(), ticket);
+            }
+            Class::Handle(handle) => {
+                self.last_handle.insert(handle.clone(), ticket);
+            }
+            Class::Watch => self.last_watch = Some(ticket),
             Class::Process(_) | Class::Aside => {}
         }
     }
@@ -126,9 +162,18 @@ impl Order {
         if self.last_change == Some(ticket) {
             self.last_change = None;
         }
+        if self.last_watch == Some(ticket) {
+            self.last_watch = None;
+        }
         match class {
             Class::FileRead(_) => {
                 self.reads.remove(&ticket);
+            }
+            Class::Open { handle, .. } | Class::Handle(handle) => {
+                self.reads.remove(&ticket);
+                if self.last_handle.get(handle) == Some(&ticket) {
+                    self.last_handle.remove(handle);
+                }
             }
             Class::Start(process) if self.last_start.get(process) == Some(&ticket) => {
                 self.last_start.remove(process);
@@ -162,6 +207,35 @@ mod tests {
         assert!(!order.admit(Class::Stdin(pid("p"))).1);
         assert!(order.admit(Class::Stdin(pid("q"))).1);
         assert!(order.admit(Class::Process(pid("p"))).1);
+    }
+
+    #[test]
+    fn one_handle_keeps_its_order_and_holds_up_no_other() {
+        let mut order = Order::default();
+        let open = |path: &str, changes| Class::Open { handle: "h".into(), path: file(path), changes };
+        let (opened, ready) = order.admit(open("/f", true));
+        assert!(ready);
+        let (first, ready) = order.admit(Class::Handle("h".into()));
+        assert!(!ready);
+        let (second, _) = order.admit(Class::Handle("h".into()));
+        assert!(order.admit(Class::Handle("other".into())).1);
+        assert!(!order.admit(Class::FileRead(file("/f"))).1, "it may be cut off");
+        assert!(order.finish(opened).contains(&first));
+        assert!(order.admit(Class::FileChange(file("/f"))).1, "a block that hangs holds up no change");
+        assert_eq!(order.finish(first), [second]);
+        assert!(order.finish(second).is_empty());
+        assert!(order.last_handle.len() == 1, "only the other");
+    }
+
+    #[test]
+    fn watches_keep_their_order() {
+        let mut order = Order::default();
+        let (first, _) = order.admit(Class::Watch);
+        let (second, ready) = order.admit(Class::Watch);
+        assert!(!ready);
+        assert_eq!(order.finish(first), [second]);
+        order.finish(second);
+        assert!(order.admit(Class::Watch).1);
     }
 
     #[test]

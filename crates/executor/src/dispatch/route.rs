@@ -9,14 +9,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use exedra_host::fetch::Fetcher;
+use exedra_host::fs::Files;
+use exedra_link::Sender;
 use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::ids::ProcessId;
-use exedra_proto::method::Request;
+use exedra_proto::method::{Request, unknown_method};
 use exedra_proto::process::ReadResult;
 use futures_util::FutureExt as _;
 use serde::Serialize;
 
 use super::budget::{Budget, Pool, Share};
+use super::fs::Watching;
 use super::http::{Body, Exchange, Streams};
 use super::order::Class;
 use super::reply::{encode, refusal};
@@ -27,6 +30,7 @@ use crate::session::Session;
 #[derive(Clone, Debug)]
 pub struct Context {
     session: Arc<Session>,
+    files: Arc<Files>,
     fetcher: Arc<Fetcher>,
     streams: Streams,
     budget: Budget,
@@ -48,22 +52,41 @@ pub struct Served {
     /// The answer.
     pub text: String,
     /// What is to be sent after it.
-    pub body: Option<Body>,
+    pub follows: Option<Follow>,
     /// The room that the answer takes, to be kept until it is sent.
     pub share: Share,
+}
+
+/// What is to be sent after an answer.
+#[derive(Debug)]
+pub enum Follow {
+    /// The body of a response.
+    Body(Body),
+    /// The notification of a watch.
+    Watch(Watching),
+}
+
+impl Follow {
+    /// Sends it.
+    pub async fn pump(self, sender: Sender) {
+        match self {
+            Self::Body(body) => body.pump(sender).await,
+            Self::Watch(watching) => watching.pump(sender).await,
+        }
+    }
 }
 
 impl Served {
     /// An answer without a body, and of no size to speak of.
     pub fn small(text: String) -> Self {
-        Self { text, body: None, share: Share::default() }
+        Self { text, follows: None, share: Share::default() }
     }
 }
 
 impl Context {
     /// For a connection that holds `session`; large answers take their room from `pool`.
-    pub fn new(session: Arc<Session>, fetcher: Arc<Fetcher>, pool: Pool) -> Self {
-        Self { session, fetcher, streams: Streams::default(), budget: Budget::new(pool) }
+    pub fn new(session: Arc<Session>, files: Files, fetcher: Arc<Fetcher>, pool: Pool) -> Self {
+        Self { session, files: Arc::new(files), fetcher, streams: Streams::default(), budget: Budget::new(pool) }
     }
 
     /// The session.
@@ -108,38 +131,71 @@ pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
             let class = Class::Process(params.process_id.clone());
             job(id, class, async move { Ok(process::terminate(&session.processes, &params)) })
         }
-        Request::FsReadFile(params) => {
-            let (class, budget) = (fs::reads(&params.path), context.budget.clone());
-            let work = async move {
-                match guarded(fs::read_file(params, &budget)).await {
-                    Ok((result, share)) => {
-                        let size = result.data_base64.0.len() + 64;
-                        Served { text: encode(id, Ok(result), size).await, body: None, share }
-                    }
-                    Err(error) => Served::small(refusal(&id, &error)),
-                }
-            };
-            Job { class, starts: None, work: Box::pin(work) }
-        }
-        Request::FsWriteFile(params) => job(id, fs::changes(&params.path), fs::write_file(params)),
-        Request::FsCreateDirectory(params) => job(id, fs::changes(&params.path), fs::create_directory(params)),
-        Request::FsGetMetadata(params) => job(id, fs::reads(&params.path), fs::get_metadata(params)),
-        Request::FsReadDirectory(params) => job(id, fs::reads(&params.path), fs::read_directory(params)),
-        Request::FsRemove(params) => job(id, fs::changes(&params.path), fs::remove(params)),
-        Request::FsCopy(params) => job(id, fs::changes(&params.destination_path), fs::copy(params)),
         Request::HttpRequest(params) => {
             let Context { fetcher, streams, budget, .. } = context.clone();
             let work = async move {
                 match guarded(http::request(&fetcher, &streams, &budget, params)).await {
                     Ok(Exchange { head, body, share }) => {
                         let size = head.body_base64.0.len() + 64;
-                        Served { text: encode(id, Ok(head), size).await, body, share }
+                        Served { text: encode(id, Ok(head), size).await, follows: body.map(Follow::Body), share }
                     }
                     Err(error) => Served::small(refusal(&id, &error)),
                 }
             };
             Job { class: Class::Aside, starts: None, work: Box::pin(work) }
         }
+        request => files(id, request, context),
+    }
+}
+
+/// The part of [`route`] about files.
+fn files(id: RequestId, request: Request, context: &Context) -> Job {
+    let (files, budget) = (Arc::clone(&context.files), context.budget.clone());
+    macro_rules! simple {
+        ($class:expr, $method:ident, $params:expr) => {{
+            let class = $class;
+            job(id, class, async move { files.$method($params).await.map_err(errors::from_fs) })
+        }};
+    }
+    match request {
+        Request::FsReadFile(params) => {
+            let class = fs::reads(&params.path);
+            let work = async move { fs::read_file(&files, params, &budget).await };
+            budgeted(id, class, work, |result| result.data_base64.0.len() + 64)
+        }
+        Request::FsWriteFile(params) => simple!(fs::changes(&params.path), write_file, params),
+        Request::FsCreateDirectory(params) => simple!(fs::changes(&params.path), create_directory, params),
+        Request::FsGetMetadata(params) => simple!(fs::reads(&params.path), get_metadata, params),
+        Request::FsReadDirectory(params) => simple!(fs::reads(&params.path), read_directory, params),
+        Request::FsRemove(params) => simple!(fs::changes(&params.path), remove, params),
+        Request::FsCopy(params) => simple!(fs::changes(&params.destination_path), copy, params),
+        Request::FsCanonicalize(params) => simple!(fs::reads(&params.path), canonicalize, params),
+        Request::FsOpen(params) => simple!(fs::opens(&params), open, params),
+        Request::FsReadBlock(params) => {
+            let class = Class::Handle(params.handle_id.clone());
+            let work = async move { fs::read_block(&files, params, &budget).await };
+            budgeted(id, class, work, |result| result.chunk.0.len() + 64)
+        }
+        Request::FsWriteBlock(params) => simple!(Class::Handle(params.handle_id.clone()), write_block, params),
+        Request::FsClose(params) => simple!(Class::Handle(params.handle_id.clone()), close, params),
+        Request::FsWalk(params) => {
+            let class = fs::reads(&params.path);
+            budgeted(id, class, async move { fs::walk(&files, params, &budget).await }, fs::walk_size)
+        }
+        Request::FsWatchMissing(params) => {
+            let work = async move {
+                match guarded(fs::watch_missing(&files, params)).await {
+                    Ok((result, watching)) => {
+                        let follows = watching.map(Follow::Watch);
+                        Served { text: encode(id, Ok(result), 0).await, follows, share: Share::default() }
+                    }
+                    Err(error) => Served::small(refusal(&id, &error)),
+                }
+            };
+            Job { class: Class::Watch, starts: None, work: Box::pin(work) }
+        }
+        // Nothing else comes here.
+        other => refuse(id, unknown_method(other.row().name)),
     }
 }
 
@@ -172,6 +228,24 @@ where
         let result = guarded(work).await;
         let size = result.as_ref().map_or(0, size);
         Served::small(encode(id, result, size).await)
+    };
+    Job { class, starts: None, work: Box::pin(work) }
+}
+
+/// A job whose result has room of its own.
+fn budgeted<R, W>(id: RequestId, class: Class, work: W, size: impl FnOnce(&R) -> usize + Send + 'static) -> Job
+where
+    R: Serialize + Send + 'static,
+    W: Future<Output = Result<(R, Share), RpcError>> + Send + 'static,
+{
+    let work = async move {
+        match guarded(work).await {
+            Ok((result, share)) => {
+                let size = size(&result);
+                Served { text: encode(id, Ok(result), size).await, follows: None, share }
+            }
+            Err(error) => Served::small(refusal(&id, &error)),
+        }
     };
     Job { class, starts: None, work: Box::pin(work) }
 }

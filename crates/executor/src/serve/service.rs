@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use exedra_host::fetch::Fetcher;
+use exedra_host::fs::Files;
 use exedra_link::{Connection, Disconnect, Message, Receiver, Sender};
 use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::ids::SessionId;
@@ -24,11 +25,10 @@ use crate::dispatch::audited::{Witness, audited};
 use crate::dispatch::budget::{Pool, Share};
 use crate::dispatch::errors;
 use crate::dispatch::gate::Gate;
-use crate::dispatch::http::Body;
 use crate::dispatch::incoming::{self, Incoming};
 use crate::dispatch::order::{Order, Ticket};
 use crate::dispatch::reply::{LARGE, encode, refusal};
-use crate::dispatch::route::{self, Context, Job};
+use crate::dispatch::route::{self, Context, Follow, Job};
 use crate::peer::Peer;
 use crate::session::attach::Attachment;
 use crate::session::holder::Holder;
@@ -100,7 +100,7 @@ struct Kept {
 /// What follows an answer.
 enum After {
     Nothing,
-    Body(Body),
+    More(Follow),
     Events(Arc<Session>),
 }
 
@@ -235,7 +235,9 @@ impl Service {
                 let result = InitializeResult { session_id: session.id.clone(), extensions };
                 self.gate.open();
                 self.agreed = agreed.unwrap_or_default();
-                self.context = Some(Context::new(Arc::clone(&session), Arc::clone(&self.fetcher), self.pool.clone()));
+                let files = Files::new(Arc::clone(self.sessions.host()));
+                let (held, fetcher) = (Arc::clone(&session), Arc::clone(&self.fetcher));
+                self.context = Some(Context::new(held, files, fetcher, self.pool.clone()));
                 self.attachment = Some(attachment);
                 let text = encode(id, Ok(result), 0).await;
                 self.send(text, Kept::default(), After::Events(session)).await;
@@ -318,7 +320,7 @@ impl Service {
     /// Sends the answer of a job, and gives back the requests that waited for it.
     async fn done(&mut self, done: Done) -> Vec<(Ticket, Request)> {
         self.held -= done.bytes;
-        let after = done.served.body.map_or(After::Nothing, After::Body);
+        let after = done.served.follows.map_or(After::Nothing, After::More);
         let kept = Kept { hold: done.hold, share: done.served.share };
         self.send(done.served.text, kept, after).await;
         let released = self.order.finish(done.ticket);
@@ -353,7 +355,7 @@ impl Service {
     fn follow(&mut self, after: After) {
         match after {
             After::Nothing => {}
-            After::Body(body) => self.bodies.push(Box::pin(body.pump(self.sender.clone()))),
+            After::More(follow) => self.bodies.push(Box::pin(follow.pump(self.sender.clone()))),
             After::Events(session) => {
                 let (sender, holds) = (self.sender.clone(), self.holds.clone());
                 self.outbox = Some(Box::pin(outbox::run(session, sender, holds)));

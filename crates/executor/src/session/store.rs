@@ -61,6 +61,11 @@ impl Sessions {
         }
     }
 
+    /// The machine that sessions run processes on.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
     /// A number for a new connection.
     pub fn number_connection(&self) -> ConnectionId {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))

@@ -10,16 +10,24 @@ use std::path::{Path, PathBuf};
 
 use exedra_proto::fs::Done;
 
+use super::directory;
 use super::regular::{open_to_read, open_to_write};
+use super::resolve::{Way, contains_link, is_link_loop};
+use super::roots::Access;
 use super::write::settle;
 use crate::error::FsError;
 
 /// Copies `source` to `destination`.
 ///
 /// # Errors
-/// The system's, or a request that makes no sense.
-pub fn copy(source: &Path, destination: &Path, recursive: bool) -> Result<Done, FsError> {
-    let kind = std::fs::symlink_metadata(source)?.file_type();
+/// The system's, a request that makes no sense, or that it is out of bounds.
+pub fn copy(way: Way<'_>, source: &Path, destination: &Path, recursive: bool) -> Result<Done, FsError> {
+    let copied = copy_any(way, source, destination, recursive);
+    copied.map_err(|error| if is_link_loop(&error) { contains_link() } else { error })
+}
+
+fn copy_any(way: Way<'_>, source: &Path, destination: &Path, recursive: bool) -> Result<Done, FsError> {
+    let kind = std::fs::symlink_metadata(way.entry(source, Access::Read)?.path())?.file_type();
     if kind.is_dir() {
         if !recursive {
             return Err(FsError::invalid("fs/copy requires recursive: true when sourcePath is a directory"));
@@ -27,41 +35,46 @@ pub fn copy(source: &Path, destination: &Path, recursive: bool) -> Result<Done, 
         if resolve_missing(destination)?.starts_with(source.canonicalize()?) {
             return Err(FsError::invalid("fs/copy cannot copy a directory to itself or one of its descendants"));
         }
-        copy_directory(source, destination)?;
+        copy_directory(way, source, destination)?;
     } else if kind.is_symlink() {
-        copy_link(source, destination)?;
+        if !way.follows() {
+            return Err(contains_link());
+        }
+        copy_link(way, source, destination)?;
     } else if kind.is_file() {
-        copy_file(source, destination)?;
+        copy_file(way, source, destination)?;
     } else {
         return Err(FsError::invalid("fs/copy only supports regular files, directories, and symlinks"));
     }
     Ok(Done {})
 }
 
-fn copy_directory(source: &Path, destination: &Path) -> Result<(), FsError> {
-    std::fs::create_dir_all(destination)?;
-    for entry in std::fs::read_dir(source)? {
+fn copy_directory(way: Way<'_>, source: &Path, destination: &Path) -> Result<(), FsError> {
+    directory::create(way, destination, true)?;
+    let held = way.target(source, Access::Read)?;
+    for entry in std::fs::read_dir(held.path())? {
         let entry = entry?;
         let kind = entry.file_type()?;
-        let (from, to) = (entry.path(), destination.join(entry.file_name()));
+        let (from, to) = (held.place().join(entry.file_name()), destination.join(entry.file_name()));
         if kind.is_dir() {
-            copy_directory(&from, &to)?;
+            copy_directory(way, &from, &to)?;
         } else if kind.is_symlink() {
-            copy_link(&from, &to)?;
+            copy_link(way, &from, &to)?;
         } else if kind.is_file() {
-            copy_file(&from, &to)?;
+            copy_file(way, &from, &to)?;
         }
     }
     Ok(())
 }
 
-fn copy_link(source: &Path, destination: &Path) -> Result<(), FsError> {
-    Ok(std::os::unix::fs::symlink(std::fs::read_link(source)?, destination)?)
+fn copy_link(way: Way<'_>, source: &Path, destination: &Path) -> Result<(), FsError> {
+    let text = std::fs::read_link(way.entry(source, Access::Read)?.path())?;
+    Ok(std::os::unix::fs::symlink(text, way.entry(destination, Access::Write)?.path())?)
 }
 
-fn copy_file(source: &Path, destination: &Path) -> Result<(), FsError> {
-    let (from, metadata) = open_to_read(source)?;
-    let (to, replaced) = open_to_write(destination, metadata.permissions().mode())?;
+fn copy_file(way: Way<'_>, source: &Path, destination: &Path) -> Result<(), FsError> {
+    let (from, metadata) = open_to_read(way, source)?;
+    let (to, replaced) = open_to_write(way, destination, metadata.permissions().mode())?;
     if same(&metadata, &replaced) {
         return Ok(());
     }

@@ -4,12 +4,15 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
 
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::ReadFileResult;
+use exedra_proto::path::{AbsolutePath, PathForm};
+use rustix::io::Errno;
 
 use super::regular::open_to_read;
+use super::resolve::Way;
+use super::roots::Access;
 use crate::error::FsError;
 
 /// The limit of stock, in bytes.
@@ -21,8 +24,15 @@ pub const WHOLE_FILE_LIMIT: u64 = (64 * 1024 * 1024 - 64 * 1024) / 4 * 3;
 ///
 /// # Errors
 /// The system's, that it is no file, or that it is too large.
-pub fn read_file(path: &Path) -> Result<ReadFileResult, FsError> {
-    let (file, metadata) = open_to_read(path)?;
+pub fn read_file(way: Way<'_>, path: &AbsolutePath) -> Result<ReadFileResult, FsError> {
+    // Clients that write native paths know a directory by the system's words.
+    if path.form() == PathForm::Native {
+        let held = way.target(path.as_path(), Access::Read)?;
+        if std::fs::metadata(held.path())?.is_dir() {
+            return Err(Errno::ISDIR.into());
+        }
+    }
+    let (file, metadata) = open_to_read(way, path.as_path())?;
     check_size(metadata.len())?;
     let data = read_up_to_limit(file, metadata.len())?;
     Ok(ReadFileResult { data_base64: Base64Text::encode(&data) })

@@ -3,21 +3,28 @@
 //! In flow paths, out flow open files or the refusal. Knows no content.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::error::FsError;
+use super::resolve::Way;
+use super::roots::Access;
+use crate::error::{FsError, FsErrorKind};
 
-/// Opens a regular file for reading, links followed.
+/// How often a file that comes and goes is tried to be opened.
+const ROUNDS: usize = 100;
+
+/// Opens a regular file for reading.
 ///
 /// # Errors
-/// The system's, or that it is something else; for a directory in the words of a read from one.
-pub fn open_to_read(path: &Path) -> Result<(File, Metadata), FsError> {
-    check_source(path, std::fs::metadata(path)?.file_type())?;
-    let file = without_waiting(OpenOptions::new().read(true)).open(path)?;
+/// The system's, or that it is something else.
+pub fn open_to_read(way: Way<'_>, path: &Path) -> Result<(File, Metadata), FsError> {
+    let held = way.target(path, Access::Read)?;
+    check_source(path, std::fs::metadata(held.path())?.file_type())?;
+    let file = without_waiting(OpenOptions::new().read(true)).open(held.path())?;
     let metadata = file.metadata()?;
     check_source(path, metadata.file_type())?;
     Ok((file, metadata))
@@ -27,18 +34,56 @@ pub fn open_to_read(path: &Path) -> Result<(File, Metadata), FsError> {
 ///
 /// # Errors
 /// The system's, or that it is something that a writer would have to wait for.
-pub fn open_to_write(path: &Path, mode: u32) -> Result<(File, Metadata), FsError> {
-    let opened = without_waiting(OpenOptions::new().write(true).create(true).truncate(false)).mode(mode).open(path);
-    let file = match opened {
-        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
-            check_sink(path, std::fs::metadata(path)?.file_type())?;
-            return Err(error.into());
-        }
-        opened => opened?,
+pub fn open_to_write(way: Way<'_>, path: &Path, mode: u32) -> Result<(File, Metadata), FsError> {
+    let file = if way.is_plain() {
+        let mut options = OpenOptions::new();
+        open_sink(path, path, without_waiting(options.write(true).create(true).truncate(false)).mode(mode))?
+    } else {
+        open_held(way, path, mode)?
     };
     let metadata = file.metadata()?;
     check_sink(path, metadata.file_type())?;
+    if way.is_limited() && metadata.is_file() && metadata.nlink() > 1 {
+        let path = path.display();
+        return Err(FsError::invalid(format!(
+            "policy: `{path}` has other names (hard links), maybe outside the roots"
+        )));
+    }
     Ok((file, metadata))
+}
+
+fn open_held(way: Way<'_>, path: &Path, mode: u32) -> Result<File, FsError> {
+    for _ in 0..ROUNDS {
+        match way.target(path, Access::Write) {
+            Ok(held) => return open_sink(path, held.path(), without_waiting(OpenOptions::new().write(true))),
+            Err(error) if error.kind == FsErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let entry = way.entry(path, Access::Write)?;
+        let mut options = OpenOptions::new();
+        match without_waiting(options.write(true).create_new(true)).mode(mode).open(entry.path()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if std::fs::symlink_metadata(entry.path()).is_ok_and(|metadata| metadata.is_symlink()) {
+                    let path = path.display();
+                    let text =
+                        format!("policy: `{path}` is a link that leads nowhere: beneath roots none is written through");
+                    return Err(FsError::invalid(text));
+                }
+            }
+            opened => return Ok(opened?),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}
+
+fn open_sink(asked: &Path, path: &Path, options: &OpenOptions) -> Result<File, FsError> {
+    match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+            check_sink(asked, std::fs::metadata(path)?.file_type())?;
+            Err(error.into())
+        }
+        opened => Ok(opened?),
+    }
 }
 
 fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
@@ -46,9 +91,6 @@ fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 fn check_source(path: &Path, kind: FileType) -> Result<(), FsError> {
-    if kind.is_dir() {
-        return Err(Errno::ISDIR.into());
-    }
     if kind.is_file() { Ok(()) } else { Err(not_a_file(path)) }
 }
 
@@ -56,6 +98,7 @@ fn check_sink(path: &Path, kind: FileType) -> Result<(), FsError> {
     if kind.is_fifo() || kind.is_socket() { Err(not_a_file(path)) } else { Ok(()) }
 }
 
-fn not_a_file(path: &Path) -> FsError {
+/// The refusal of a path that is something else.
+pub fn not_a_file(path: &Path) -> FsError {
     FsError::invalid(format!("path `{}` is not a file", path.display()))
 }

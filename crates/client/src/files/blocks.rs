@@ -1,0 +1,62 @@
+//! A file of the executor that is read or written by blocks.
+//!
+//! In flow offsets and bytes, out flow bytes. The executor closes what failed; a handle that is dropped without being
+//! closed stays open there until the connection ends, since nothing can be sent from a drop.
+
+use exedra_proto::base64::Base64Text;
+use exedra_proto::fs::{CloseParams, OpenMode, OpenParams, ReadBlockParams, WriteBlockParams};
+use exedra_proto::method::{FsClose, FsOpen, FsReadBlock, FsWriteBlock, Method as _};
+use exedra_proto::path::AbsolutePath;
+
+use super::Files;
+use crate::error::Error;
+
+/// An open file.
+#[derive(Debug)]
+pub struct FileHandle {
+    files: Files,
+    id: String,
+}
+
+impl FileHandle {
+    /// Bytes that one block may have.
+    pub const MAX_BLOCK: usize = 1_048_576;
+
+    pub(super) async fn open(files: Files, path: &AbsolutePath, mode: OpenMode) -> Result<Self, Error> {
+        let id = format!("h{}", files.routes.next_number());
+        let params =
+            OpenParams { handle_id: id.clone(), path: path.clone(), mode, follow_symlinks: None, sandbox: None };
+        files.call::<FsOpen>(&params).await?;
+        Ok(Self { files, id })
+    }
+
+    /// Up to `len` bytes from `offset` on, and whether the file ended before that.
+    ///
+    /// # Errors
+    /// The executor cannot read it; see [`Error`].
+    pub async fn read_block(&self, offset: u64, len: usize) -> Result<(Vec<u8>, bool), Error> {
+        let params = ReadBlockParams { handle_id: self.id.clone(), offset, len: len as u64 };
+        let result = self.files.call::<FsReadBlock>(&params).await?;
+        let bytes = result.chunk.decode();
+        Ok((bytes.map_err(|text| Error::Protocol(format!("{}: {text}", FsReadBlock::NAME)))?, result.eof))
+    }
+
+    /// Writes `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// The executor cannot write it; see [`Error`].
+    pub async fn write_block(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let params = WriteBlockParams { handle_id: self.id.clone(), offset, chunk: Base64Text::encode(bytes) };
+        self.files.call::<FsWriteBlock>(&params).await?;
+        Ok(())
+    }
+
+    /// Closes it.
+    ///
+    /// # Errors
+    /// What was written could not be kept after all.
+    pub async fn close(self) -> Result<(), Error> {
+        self.files.call::<FsClose>(&CloseParams { handle_id: self.id }).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! The files of a host as one connection has them: its open handles, its watch, and the roots that it is held to.
+//!
+//! In flow decoded params, out flow results. Every operation passes through one function, which decides what it may run
+//! on and where it runs.
+
+use std::sync::Arc;
+
+use exedra_proto::base64::Base64Text;
+use exedra_proto::fs::{
+    CanonicalizeResult, CloseParams, CopyParams, CreateDirectoryParams, Done, Metadata, OpenParams, OpenResult,
+    PathParams, ReadBlockParams, ReadBlockResult, ReadDirectoryResult, ReadFileResult, RemoveParams, WalkParams,
+    WalkResult, WatchMissingParams, WriteBlockParams, WriteFileParams,
+};
+use exedra_proto::path::AbsolutePath;
+use exedra_proto::sandbox::{Enforcement, SandboxContext};
+
+use super::handles::Handles;
+use super::resolve::Way;
+use super::roots::Roots;
+use super::watch::{self, Change, Latest};
+use super::{copy, directory, metadata, read, remove, walk, write};
+use crate::error::{FsError, FsErrorKind};
+use crate::process::Host;
+
+/// The files of a host for one connection. Whatever is open ends with it.
+#[derive(Debug)]
+pub struct Files {
+    #[expect(dead_code, reason = "what is open keeps the host")]
+    host: Arc<Host>,
+    roots: Arc<Roots>,
+    handles: Arc<Handles>,
+    watch: Latest,
+}
+
+impl Files {
+    /// For a new connection.
+    pub fn new(host: Arc<Host>) -> Self {
+        Self::beneath(host, Roots::everything())
+    }
+
+    /// For a new connection that is held to `roots`.
+    pub fn beneath(host: Arc<Host>, roots: Roots) -> Self {
+        Self { host, roots: Arc::new(roots), handles: Arc::default(), watch: Latest::default() }
+    }
+
+    /// `fs/readFile`: the whole file.
+    ///
+    /// # Errors
+    /// Why not; also a file that no message could carry. What is out of bounds is refused, here and below.
+    pub async fn read_file(&self, params: PathParams) -> Result<ReadFileResult, FsError> {
+        let follow = params.follow_symlinks;
+        self.run(params.sandbox, move |roots| read::read_file(Way::following(roots, follow), &params.path)).await
+    }
+
+    /// `fs/writeFile`: creates or truncates.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn write_file(&self, params: WriteFileParams) -> Result<Done, FsError> {
+        let WriteFileParams { path, data_base64, follow_symlinks, sandbox } = params;
+        let act = move |roots: &Roots| {
+            write::write_file(Way::following(roots, follow_symlinks), path.as_path(), &data_base64)
+        };
+        self.run(sandbox, act).await
+    }
+
+    /// `fs/createDirectory`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn create_directory(&self, params: CreateDirectoryParams) -> Result<Done, FsError> {
+        let (recursive, follow) = (params.recursive(), params.follow_symlinks);
+        let act =
+            move |roots: &Roots| directory::create(Way::following(roots, follow), params.path.as_path(), recursive);
+        self.run(params.sandbox, act).await
+    }
+
+    /// `fs/getMetadata`: of a link's target, and whether it is a link.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn get_metadata(&self, params: PathParams) -> Result<Metadata, FsError> {
+        let follow = params.follow_symlinks;
+        self.run(params.sandbox, move |roots| metadata::get(Way::following(roots, follow), params.path.as_path())).await
+    }
+
+    /// `fs/canonicalize`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn canonicalize(&self, params: PathParams) -> Result<CanonicalizeResult, FsError> {
+        let PathParams { path, sandbox, .. } = params;
+        let form = path.form();
+        let real = self.run(sandbox, move |roots| metadata::canonicalize(Way::new(roots), path.as_path())).await?;
+        let path = AbsolutePath::native(real).map_err(FsError::invalid)?.with_form(form);
+        Ok(CanonicalizeResult { path })
+    }
+
+    /// `fs/readDirectory`: the entries that can be examined, links followed.
+    ///
+    /// # Errors
+    /// Why not; also more entries than a message could carry.
+    pub async fn read_directory(&self, params: PathParams) -> Result<ReadDirectoryResult, FsError> {
+        self.run(params.sandbox, move |roots| directory::list(Way::new(roots), params.path.as_path())).await
+    }
+
+    /// `fs/remove`: a link itself, never its target.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn remove(&self, params: RemoveParams) -> Result<Done, FsError> {
+        let (recursive, force, follow) = (params.recursive(), params.force(), params.follow_symlinks);
+        let act =
+            move |roots: &Roots| remove::remove(Way::following(roots, follow), params.path.as_path(), recursive, force);
+        self.run(params.sandbox, act).await
+    }
+
+    /// `fs/copy`: a file, a link as such, or a directory. A file onto itself is left as it is.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn copy(&self, params: CopyParams) -> Result<Done, FsError> {
+        let CopyParams { source_path, destination_path, recursive, follow_symlinks, sandbox } = params;
+        let act = move |roots: &Roots| {
+            let way = Way::following(roots, follow_symlinks);
+            copy::copy(way, source_path.as_path(), destination_path.as_path(), recursive)
+        };
+        self.run(sandbox, act).await
+    }
+
+    /// `fs/open`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn open(&self, params: OpenParams) -> Result<OpenResult, FsError> {
+        let OpenParams { handle_id, path, mode, follow_symlinks, sandbox } = params;
+        let handles = Arc::clone(&self.handles);
+        let act = move |roots: &Roots| {
+            handles.open(&handle_id, Way::following(roots, follow_symlinks), path.as_path(), mode)?;
+            Ok(OpenResult { handle_id })
+        };
+        self.run(sandbox, act).await
+    }
+
+    /// `fs/readBlock`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn read_block(&self, params: ReadBlockParams) -> Result<ReadBlockResult, FsError> {
+        let handles = Arc::clone(&self.handles);
+        let act = move |_: &Roots| {
+            let bytes = handles.read(&params.handle_id, params.offset, params.len)?;
+            Ok(ReadBlockResult { chunk: Base64Text::encode(&bytes), eof: (bytes.len() as u64) < params.len })
+        };
+        self.run(None, act).await
+    }
+
+    /// The bytes of a block, fewer than `len` at the end of the file.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn read_bytes(&self, handle: String, offset: u64, len: u64) -> Result<Vec<u8>, FsError> {
+        let handles = Arc::clone(&self.handles);
+        self.run(None, move |_| handles.read(&handle, offset, len)).await
+    }
+
+    /// `fs/writeBlock`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn write_block(&self, params: WriteBlockParams) -> Result<Done, FsError> {
+        let handles = Arc::clone(&self.handles);
+        let act = move |_: &Roots| {
+            let bad = |cause| FsError::invalid(format!("fs/writeBlock requires valid base64 chunk: {cause}"));
+            let bytes = params.chunk.decode().map_err(bad)?;
+            handles.write(&params.handle_id, params.offset, &bytes)?;
+            Ok(Done {})
+        };
+        self.run(None, act).await
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn write_bytes<B>(&self, handle: String, offset: u64, bytes: B) -> Result<(), FsError>
+    where
+        B: AsRef<[u8]> + Send + 'static,
+    {
+        let handles = Arc::clone(&self.handles);
+        self.run(None, move |_| handles.write(&handle, offset, bytes.as_ref())).await
+    }
+
+    /// `fs/close`: also of a handle that there is not.
+    ///
+    /// # Errors
+    /// What a file system that defers its refusals says only now.
+    pub async fn close(&self, params: CloseParams) -> Result<Done, FsError> {
+        let handles = Arc::clone(&self.handles);
+        let act = move |_: &Roots| {
+            if let Some(file) = handles.close(&params.handle_id) {
+                write::settle(&file)?;
+            }
+            Ok(Done {})
+        };
+        self.run(None, act).await
+    }
+
+    /// `fs/walk`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn walk(&self, params: WalkParams) -> Result<WalkResult, FsError> {
+        self.run(params.sandbox, move |roots| walk::walk(Way::new(roots), &params.path, params.options)).await
+    }
+
+    /// `fs/watchMissing`: the change to wait for, or none if the client had better poll.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn watch_missing(&self, params: WatchMissingParams) -> Result<Option<Change>, FsError> {
+        let WatchMissingParams { watch_id, missing, present, sandbox } = params;
+        let Some(replaced) = self.watch.begin(watch_id) else { return Ok(None) };
+        let set = self.run(sandbox, move |roots| watch::set(Way::new(roots), &missing, present.as_ref())).await?;
+        Ok(set.map(|watch| Change::new(watch, replaced)))
+    }
+
+    /// Every operation passes here.
+    async fn run<R, A>(&self, sandbox: Option<SandboxContext>, act: A) -> Result<R, FsError>
+    where
+        R: Send + 'static,
+        A: FnOnce(&Roots) -> Result<R, FsError> + Send + 'static,
+    {
+        match sandbox.map_or(Enforcement::NotNeeded, |sandbox| sandbox.for_files()) {
+            Enforcement::NotNeeded => {}
+            Enforcement::Needed => {
+                return Err(FsError::invalid("sandboxed filesystem operations require configured runtime paths"));
+            }
+            Enforcement::MissingCwd => {
+                return Err(FsError::invalid("file system sandbox context with dynamic permissions requires cwd"));
+            }
+        }
+        let roots = Arc::clone(&self.roots);
+        let failed = |error: tokio::task::JoinError| FsError { kind: FsErrorKind::Other, text: error.to_string() };
+        tokio::task::spawn_blocking(move || act(&roots)).await.map_err(failed)?
+    }
+}

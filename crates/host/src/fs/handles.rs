@@ -1,0 +1,149 @@
+//! The open files of one connection: `fs/open`, `fs/readBlock`, `fs/writeBlock`, `fs/close`.
+//!
+//! In flow ids that the client chose, offsets and bytes, out flow bytes. A file stays the one that was opened, whatever
+//! becomes of its name. Two requests for one handle may run at the same time; who wants an order puts them in one.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use exedra_proto::fs::OpenMode;
+
+use super::regular::{not_a_file, open_to_read, open_to_write};
+use super::resolve::Way;
+use super::write::NEW_FILE;
+use crate::error::{FsError, FsErrorKind};
+
+/// Handles that a connection may have open. One more is refused.
+const MAX_HANDLES: usize = 128;
+/// Bytes of a handle's id.
+const MAX_ID: usize = 32;
+/// Bytes of a block.
+pub const MAX_BLOCK: u64 = 1_048_576;
+
+/// The open files of one connection. An id without a file is being opened.
+#[derive(Debug, Default)]
+pub struct Handles(Mutex<HashMap<String, Option<Arc<File>>>>);
+
+impl Handles {
+    /// Opens a regular file under a new id.
+    ///
+    /// # Errors
+    /// The system's, that it is no file, or that the id will not do.
+    pub fn open(&self, id: &str, way: Way<'_>, path: &Path, mode: OpenMode) -> Result<(), FsError> {
+        self.reserve(id)?;
+        match open(way, path, mode) {
+            Ok(file) => {
+                self.files().insert(id.to_owned(), Some(Arc::new(file)));
+                Ok(())
+            }
+            Err(error) => {
+                self.files().remove(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Up to `len` bytes from `offset` on; fewer at the end of the file.
+    ///
+    /// # Errors
+    /// The system's, which closes the handle; that the length will not do, or that there is no such handle.
+    pub fn read(&self, id: &str, offset: u64, len: u64) -> Result<Vec<u8>, FsError> {
+        let len = block_length("read", len)?;
+        let file = self.find(id)?;
+        read_up_to(&file, offset, len).map_err(|error| self.fail(id, &file, error))
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn write(&self, id: &str, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+        block_length("write", bytes.len() as u64)?;
+        let file = self.find(id)?;
+        file.write_all_at(bytes, offset).map_err(|error| self.fail(id, &file, error))
+    }
+
+    /// Closes a handle, if there is one.
+    pub fn close(&self, id: &str) -> Option<Arc<File>> {
+        self.files().remove(id).flatten()
+    }
+
+    fn reserve(&self, id: &str) -> Result<(), FsError> {
+        if id.len() > MAX_ID {
+            return Err(FsError::invalid(format!("file handle ID must not exceed {MAX_ID} bytes")));
+        }
+        let mut files = self.files();
+        if files.contains_key(id) {
+            return Err(FsError::invalid(format!("file handle `{id}` already exists")));
+        }
+        if files.len() >= MAX_HANDLES {
+            return Err(FsError::invalid(format!("at most {MAX_HANDLES} file handles may be open per connection")));
+        }
+        files.insert(id.to_owned(), None);
+        Ok(())
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<File>, FsError> {
+        let unknown = || FsError { kind: FsErrorKind::NotFound, text: format!("unknown file handle `{id}`") };
+        self.files().get(id).cloned().flatten().ok_or_else(unknown)
+    }
+
+    fn fail(&self, id: &str, file: &Arc<File>, error: io::Error) -> FsError {
+        let mut files = self.files();
+        // Only the one that failed: its id may be in use again.
+        if files.get(id).is_some_and(|open| open.as_ref().is_some_and(|open| Arc::ptr_eq(open, file))) {
+            files.remove(id);
+        }
+        error.into()
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<File>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(way: Way<'_>, path: &Path, mode: OpenMode) -> Result<File, FsError> {
+    match mode {
+        OpenMode::Read => Ok(open_to_read(way, path)?.0),
+        OpenMode::Replace => {
+            let (file, metadata) = match open_to_write(way, path, NEW_FILE) {
+                Err(error) if way.target(path, super::Access::Write).is_ok_and(|held| held.path().is_dir()) => {
+                    tracing::debug!(%error, "a directory was to be written");
+                    return Err(not_a_file(path));
+                }
+                opened => opened?,
+            };
+            if !metadata.is_file() {
+                return Err(not_a_file(path));
+            }
+            file.set_len(0)?;
+            Ok(file)
+        }
+    }
+}
+
+fn block_length(what: &str, len: u64) -> Result<usize, FsError> {
+    if !(1..=MAX_BLOCK).contains(&len) {
+        return Err(FsError::invalid(format!("file {what} block length must be between 1 and {MAX_BLOCK}")));
+    }
+    Ok(usize::try_from(len).unwrap_or(usize::MAX))
+}
+
+fn read_up_to(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let mut read = 0;
+    while read < len {
+        match file.read_at(&mut bytes[read..], offset.saturating_add(read as u64)) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(read);
+    Ok(bytes)
+}

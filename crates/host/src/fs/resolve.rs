@@ -1,0 +1,193 @@
+//! From a path to the thing itself: nothing is looked at by path and then used by path.
+//!
+//! In flow the paths of a request, out flow [`Held`] things. Where there are roots, or links are not to be followed, a
+//! thing is an `O_PATH` descriptor whose real place the kernel told and the rules allow, and its path is the one under
+//! `/proc/self/fd`: whatever becomes of the links and names on the way to it, it stays the thing that was checked. Where
+//! there is neither, it is the path as it came. A hard link has its own real place: it cannot be told apart from the name
+//! that it was made from, so that files with several names are not written beneath roots, but are read.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::roots::{Access, Roots};
+use crate::error::{FsError, FsErrorKind};
+
+/// Stock's words for a link where none may be; they are not the system's.
+const LINK_LOOP: &str = "Symbolic link loop (os error 40)";
+/// What the kernel puts behind the place of a thing that has no name any more.
+const DELETED: &[u8] = b" (deleted)";
+
+/// How the paths of one request become things.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    roots: &'a Roots,
+    follow: bool,
+}
+
+/// A thing, or a name in a directory, that was checked.
+#[derive(Debug)]
+pub struct Held {
+    path: PathBuf,
+    place: PathBuf,
+    #[expect(dead_code, reason = "the path is valid as long as it is open")]
+    descriptor: Option<OwnedFd>,
+}
+
+impl Held {
+    /// For use in system calls. The last component of an [`entry`](Way::entry) must not be followed.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it is: the real place if it was asked for, else as the client put it.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+}
+
+impl<'a> Way<'a> {
+    /// Within `roots`, links followed.
+    pub fn new(roots: &'a Roots) -> Self {
+        Self { roots, follow: true }
+    }
+
+    /// The same, and whether links are followed.
+    pub fn following(roots: &'a Roots, follow: Option<bool>) -> Self {
+        Self { roots, follow: follow.unwrap_or(true) }
+    }
+
+    /// Whether paths are used as they came.
+    pub fn is_plain(&self) -> bool {
+        self.follow && self.roots.is_everything()
+    }
+
+    /// Whether there are roots.
+    pub fn is_limited(&self) -> bool {
+        !self.roots.is_everything()
+    }
+
+    /// Whether links are followed.
+    pub fn follows(&self) -> bool {
+        self.follow
+    }
+
+    /// What is at `path`, links followed.
+    ///
+    /// # Errors
+    /// The system's, or that it is out of bounds.
+    pub fn target(&self, path: &Path, needed: Access) -> Result<Held, FsError> {
+        if self.is_plain() {
+            return Ok(plain(path));
+        }
+        let descriptor = self.open(path).map_err(|errno| self.failure(path, needed, errno))?;
+        let place = real_place(&descriptor)?;
+        self.roots.check(path, &place, needed)?;
+        Ok(Held { path: name_of(&descriptor), place, descriptor: Some(descriptor) })
+    }
+
+    /// The name that `path` ends with, in its directory, whether or not there is something; a link there is not followed.
+    ///
+    /// # Errors
+    /// The system's, or that it is out of bounds.
+    pub fn entry(&self, path: &Path, needed: Access) -> Result<Held, FsError> {
+        if self.is_plain() {
+            return Ok(plain(path));
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return self.target(path, needed) };
+        let directory = self.open(parent).map_err(|errno| self.failure(path, needed, errno))?;
+        let place = real_place(&directory)?.join(name);
+        self.roots.check(path, &place, needed)?;
+        Ok(Held { path: name_of(&directory).join(name), place, descriptor: Some(directory) })
+    }
+
+    /// Refuses to take along what the rules keep below `held`, or to take a root from where it is.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check_removal(&self, asked: &Path, held: &Held) -> Result<(), FsError> {
+        if !self.is_limited() {
+            return Ok(());
+        }
+        self.roots.check(asked, held.place().parent().unwrap_or(Path::new("/")), Access::Write)?;
+        match self.roots.kept_below(held.place()) {
+            None => Ok(()),
+            Some(kept) => {
+                let (asked, kept) = (asked.display(), kept.display());
+                Err(FsError::invalid(format!("policy: `{asked}` may not be removed: root `{kept}` is below it")))
+            }
+        }
+    }
+
+    fn open(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let links = if self.follow { ResolveFlags::empty() } else { ResolveFlags::NO_SYMLINKS };
+        // A magic link leads wherever its process is; beneath roots none is needed.
+        let magic = if self.is_limited() { ResolveFlags::NO_MAGICLINKS } else { ResolveFlags::empty() };
+        rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), links | magic)
+    }
+
+    /// What does not open tells whether it exists; of places out of bounds not even that may be told.
+    fn failure(&self, path: &Path, needed: Access, errno: Errno) -> FsError {
+        if self.is_limited() {
+            let place = self.would_be(path).unwrap_or_else(|| path.to_owned());
+            if let Err(refusal) = self.roots.check(path, &place, needed) {
+                return refusal;
+            }
+        }
+        if self.follow || errno != Errno::LOOP {
+            return errno.into();
+        }
+        let parent = path.parent().map(|parent| self.open(parent));
+        if matches!(parent, Some(Err(Errno::LOOP))) {
+            return Errno::NOTDIR.into();
+        }
+        FsError { kind: FsErrorKind::Other, text: LINK_LOOP.to_owned() }
+    }
+
+    /// Where `path` would be: what of it exists resolved, the rest as it is.
+    fn would_be(&self, path: &Path) -> Option<PathBuf> {
+        path.ancestors().skip(1).find_map(|ancestor| {
+            let real = real_place(&self.open(ancestor).ok()?).ok()?;
+            Some(real.join(path.strip_prefix(ancestor).ok()?))
+        })
+    }
+}
+
+/// A link where none may be, in the words of the methods that look at names.
+pub fn contains_link() -> FsError {
+    FsError::invalid("path contains a symbolic link")
+}
+
+/// Whether that is the refusal of a link at the end of a path.
+pub fn is_link_loop(error: &FsError) -> bool {
+    error.text == LINK_LOOP
+}
+
+fn plain(path: &Path) -> Held {
+    Held { path: path.to_owned(), place: path.to_owned(), descriptor: None }
+}
+
+fn name_of(descriptor: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+/// Where the thing behind `descriptor` is now.
+fn real_place(descriptor: &OwnedFd) -> Result<PathBuf, FsError> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = std::fs::read_link(name_of(descriptor))?;
+    // Out of our sight, or no file at all.
+    if !place.is_absolute() {
+        return Err(Errno::NOENT.into());
+    }
+    if place.as_os_str().as_bytes().ends_with(DELETED) {
+        let own = std::fs::metadata(name_of(descriptor))?;
+        let named = std::fs::symlink_metadata(&place)?;
+        if (own.dev(), own.ino()) != (named.dev(), named.ino()) {
+            return Err(Errno::NOENT.into());
+        }
+    }
+    Ok(place)
+}
