@@ -19,6 +19,9 @@ mod stdio;
 mod terminal;
 
 fn main() -> ExitCode {
+    if let Some(code) = exedra_host::launcher::take_over() {
+        return code;
+    }
     let done = match cli::parse() {
         Ok(cli) => {
             if matches!(cli.command, cli::Command::Serve(_)) {

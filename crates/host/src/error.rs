@@ -44,6 +44,9 @@ pub enum StartError {
     /// A limit cannot be held here: wrong params.
     #[error("{0}")]
     LimitUnavailable(String),
+    /// There is no program here that enters sandboxes: wrong params.
+    #[error("sandbox runtime paths are not configured")]
+    SandboxMissing,
     /// The sandbox depends on a working directory that it does not name: a wrong request.
     #[error("file system sandbox context with dynamic permissions requires cwd")]
     SandboxMissingCwd,

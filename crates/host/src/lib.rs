@@ -7,7 +7,9 @@ mod encoding;
 pub mod error;
 pub mod fetch;
 pub mod fs;
+pub mod launcher;
 pub mod process;
+pub mod sandbox;
 
 pub use error::HostError;
 pub use process::{Host, HostConfig};

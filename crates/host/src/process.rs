@@ -4,12 +4,13 @@
 //! [`Table`] says when somebody is attached, and what has been delivered.
 //!
 //! From the bottom: `launch` starts a child, on a thread of `spawner`, with a `mark` by which `census` and `signal` find its
-//! descendants; `spawn` makes its streams; `reap`, `wait` and `undertaker` take its end. `output`, `roster` and `ledger`
+//! descendants; `spawn` makes its streams, `confine` starts it within a sandbox; `reap`, `wait` and `undertaker` take its end. `output`, `roster` and `ledger`
 //! (pure) keep what it wrote, `hub` puts them behind a lock with wake-ups, `source`, `stdin` and `driver` move the bytes, and
 //! `table` has the calls.
 
 mod census;
 mod cgroup;
+mod confine;
 mod driver;
 mod environment;
 mod event;
@@ -35,8 +36,9 @@ mod undertaker;
 mod wait;
 
 pub use crate::error::{StartError, UnknownProcess, WriteFailed};
+pub(crate) use confine::LAUNCHER;
 pub use event::{Delivery, Event, EventKind, EventRef};
 pub use host::{Host, HostConfig, WhenFull};
-pub(crate) use launch::Watched;
+pub(crate) use launch::{Watched, inherited};
 pub use observer::Observer;
 pub use table::{Limits, Table};

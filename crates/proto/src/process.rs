@@ -85,6 +85,23 @@ pub enum EnvInherit {
 pub struct StartResult {
     /// As requested.
     pub process_id: ProcessId,
+    /// What confines it (0.155 and later); left out where nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox_type: Option<SandboxType>,
+}
+
+/// What confines a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SandboxType {
+    /// Nothing.
+    None,
+    /// Seatbelt.
+    MacosSeatbelt,
+    /// Namespaces, Landlock and a filter of system calls, or the last two.
+    LinuxSeccomp,
+    /// A restricted token.
+    WindowsRestrictedToken,
 }
 
 /// Which output a chunk came from.

@@ -80,7 +80,10 @@ pub fn shutting_down() -> RpcError {
 /// `process/start` failed.
 pub fn from_start(error: &StartError) -> RpcError {
     let code = match error {
-        StartError::EmptyArgv | StartError::SandboxUnavailable | StartError::LimitUnavailable(_) => INVALID_PARAMS,
+        StartError::EmptyArgv
+        | StartError::SandboxUnavailable
+        | StartError::SandboxMissing
+        | StartError::LimitUnavailable(_) => INVALID_PARAMS,
         StartError::AlreadyExists(_) | StartError::Cancelled(_) | StartError::SandboxMissingCwd => INVALID_REQUEST,
         _ => INTERNAL_ERROR,
     };

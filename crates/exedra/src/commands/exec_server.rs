@@ -148,6 +148,7 @@ fn ws_auth(args: &ListenArgs) -> Result<Option<WsAuth>, Failure> {
 pub(super) fn config(sessions: &SessionArgs) -> ExecutorConfig {
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
+    host.launcher = Some("/proc/self/exe".into());
     host.when_full = match sessions.when_full {
         WhenFullArg::Wait => WhenFull::Wait,
         WhenFullArg::DropOldest => WhenFull::DropOldest,

@@ -20,6 +20,7 @@ use super::output::Demand;
 use super::quota::Meter;
 use super::reap::ExitWatch;
 use super::source::Sources;
+use crate::sandbox::Placeholders;
 
 /// Between two looks at a PTY that the child has closed and might open again.
 const LOOK: Duration = Duration::from_millis(250);
@@ -35,6 +36,8 @@ pub struct Driver {
     pub exit: ExitWatch,
     /// Its outputs.
     pub sources: Sources,
+    /// What it is confined by, until it has ended.
+    pub sandbox: Option<Placeholders>,
     /// Who watches, if anybody does.
     pub observer: Option<Arc<dyn Observer>>,
     /// What it may use.
@@ -118,6 +121,8 @@ impl Driver {
         self.process.leader.give_up_group();
         let last = !self.sources.any_open();
         self.observe(|observer, id| observer.exited(id, code, last));
+        // Its end was the end of all within.
+        drop(self.sandbox.take());
         self.hub.exited(&self.process.id, code, limit);
         debug!(process = %self.process.id, code, ?limit, "exited");
     }

@@ -3,8 +3,10 @@
 //! In flows a [`HostConfig`], out flows one [`Host`] that any number of tables share. Knows no process.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use exedra_proto::limits::ResourceLimits;
@@ -36,6 +38,9 @@ pub struct HostConfig {
     pub limits: ResourceLimits,
     /// Processes of all tables that may run, or have outputs that are open, at a time; one more is refused.
     pub max_processes: usize,
+    /// The program that enters sandboxes: one that calls [`crate::launcher::take_over`] first of all, such as this very
+    /// one. Without, whatever needs a sandbox is refused.
+    pub launcher: Option<PathBuf>,
 }
 
 /// The default of [`HostConfig::max_processes`].
@@ -63,6 +68,7 @@ impl Default for HostConfig {
             max_processes: MAX_PROCESSES,
             when_full: WhenFull::Wait,
             limits: ResourceLimits::default(),
+            launcher: None,
         }
     }
 }
@@ -79,6 +85,7 @@ pub struct Host {
     when_full: WhenFull,
     environment: BTreeMap<OsString, OsString>,
     shell: String,
+    launcher: Option<CString>,
 }
 
 impl Host {
@@ -92,9 +99,22 @@ impl Host {
         let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
         let ledger = Arc::new(Ledger::new(config.backlog));
         let (site, slots) = (Site::find(), Arc::new(Semaphore::new(config.max_processes)));
-        let HostConfig { environment, max_processes, when_full, limits, .. } = config;
+        let HostConfig { environment, max_processes, when_full, limits, launcher, .. } = config;
         let shell = login_shell();
-        Ok(Arc::new(Self { spawner, maker, site, limits, ledger, slots, max_processes, when_full, environment, shell }))
+        let launcher = launcher.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
+        Ok(Arc::new(Self {
+            spawner,
+            maker,
+            site,
+            limits,
+            ledger,
+            slots,
+            max_processes,
+            when_full,
+            environment,
+            shell,
+            launcher,
+        }))
     }
 
     /// The threads.
@@ -139,6 +159,11 @@ impl Host {
     /// What children may inherit.
     pub(super) fn environment(&self) -> &BTreeMap<OsString, OsString> {
         &self.environment
+    }
+
+    /// Who enters sandboxes.
+    pub(super) fn launcher(&self) -> Option<&CString> {
+        self.launcher.as_ref()
     }
 
     /// What a child on a PTY gets as `SHELL` if it has none.

@@ -21,7 +21,7 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Resource;
@@ -36,6 +36,12 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 const LAST_SIGNAL: c_long = 64;
 /// Bytes of the kernel's signal set.
 const SIGNAL_SET: usize = 8;
+/// `_LINUX_CAPABILITY_VERSION_3`
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+/// `CAP_SETPCAP`, `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`: what makes a sandbox in namespaces of one's own.
+const CAPABILITIES: [c_long; 3] = [8, 12, 21];
+/// Beside an errno: it is that of a step in the namespaces.
+const IN_NAMESPACES: c_int = 1 << 16;
 
 /// A program to start. Every descriptor passed is at least 3.
 pub struct Launch {
@@ -60,6 +66,19 @@ pub struct Launch {
     pub cgroups: Vec<OwnedFd>,
     /// What the child finds as descriptor 3. Whatever else is open above 2 is closed for it.
     pub inherit: Option<OwnedFd>,
+    /// Namespaces that the child is born into, where it may mount and drop rights before it runs anything else.
+    pub namespaces: Option<Namespaces>,
+}
+
+/// User, mount, PID and IPC namespaces of the child's own; in the first it has all rights, and is who it is outside.
+#[derive(Clone, Debug)]
+pub struct Namespaces {
+    /// A network namespace too.
+    pub network: bool,
+    /// The text for `uid_map`.
+    pub uid_map: CString,
+    /// The text for `gid_map`.
+    pub gid_map: CString,
 }
 
 /// A limit of the child's, as the kernel has them: `u64::MAX` is none.
@@ -103,6 +122,7 @@ struct Plan {
     rlimits: Vec<(c_long, [u64; 2])>,
     cgroups: Vec<RawFd>,
     inherit: Option<RawFd>,
+    namespaces: Option<[(*const c_char, *const c_char, usize); 3]>,
     parent: libc::pid_t,
     error: AtomicI32,
 }
@@ -147,10 +167,12 @@ impl Launcher {
         Ok(launcher)
     }
 
-    /// Starts the program and waits until it runs. It gets SIGTERM when the calling thread ends.
+    /// Starts the program and waits until it runs. It gets SIGTERM when the calling thread ends; in a PID namespace,
+    /// whose first process ignores that, SIGKILL.
     ///
     /// # Errors
-    /// What the failing step said: entering the directory, or the last of the candidates.
+    /// What the failing step said: entering the directory, or the last of the candidates. [`io::ErrorKind::Unsupported`]
+    /// if the system refuses the namespaces.
     pub fn launch(&mut self, launch: &Launch, want_pidfd: bool) -> io::Result<Launched> {
         let (candidates, argv, env) = (pointers(&launch.candidates), pointers(&launch.argv), pointers(&launch.env));
         let mut plan = Plan {
@@ -163,13 +185,22 @@ impl Launcher {
             rlimits: launch.rlimits.iter().map(|limit| limit.raw()).collect(),
             cgroups: launch.cgroups.iter().map(AsRawFd::as_raw_fd).collect(),
             inherit: launch.inherit.as_ref().map(AsRawFd::as_raw_fd),
+            namespaces: launch.namespaces.as_ref().map(Namespaces::maps),
             // SAFETY: no preconditions.
             parent: unsafe { libc::getpid() },
             error: AtomicI32::new(0),
         };
-        let (pid, pidfd) = self.with_signals_blocked(|this| this.clone_anyhow(&mut plan, launch, want_pidfd))?;
+        let born = self.with_signals_blocked(|this| this.clone_anyhow(&mut plan, launch, want_pidfd));
+        let (pid, pidfd) = match born {
+            Err(error) if launch.namespaces.is_some() => return Err(no_namespaces(&error)),
+            born => born?,
+        };
         match plan.error.load(Ordering::Relaxed) {
             0 => Ok(Launched { pid, pidfd }),
+            errno if errno & IN_NAMESPACES != 0 => {
+                reap(pid);
+                Err(no_namespaces(&io::Error::from_raw_os_error(errno & !IN_NAMESPACES)))
+            }
             errno => {
                 reap(pid);
                 Err(io::Error::from_raw_os_error(errno))
@@ -198,28 +229,29 @@ impl Launcher {
         launch: &Launch,
         want_pidfd: bool,
     ) -> io::Result<(i32, Option<OwnedFd>)> {
-        let pidfd_flag = if want_pidfd { libc::CLONE_PIDFD } else { 0 };
+        let flags = launch.namespaces.as_ref().map_or(0, Namespaces::flags);
+        let with_pidfd = if want_pidfd { flags | libc::CLONE_PIDFD } else { flags };
         // What is entered by hand instead, open as long as the child may need it.
         let mut door = None;
         if let Some(birthplace) = &launch.birthplace {
-            if let Ok(born) = self.clone_into(plan, pidfd_flag, birthplace.as_raw_fd()) {
+            if let Ok(born) = self.clone_into(plan, with_pidfd, birthplace.as_raw_fd()) {
                 return Ok(born);
             }
             let procs =
                 rustix::fs::openat(birthplace, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
             plan.cgroups.push(door.insert(procs).as_raw_fd());
         }
-        match self.clone(plan, pidfd_flag) {
-            Err(error) if want_pidfd && error.raw_os_error() == Some(libc::EINVAL) => self.clone(plan, 0),
+        match self.clone(plan, with_pidfd) {
+            Err(error) if want_pidfd && error.raw_os_error() == Some(libc::EINVAL) => self.clone(plan, flags),
             cloned => cloned,
         }
     }
 
-    fn clone_into(&mut self, plan: &Plan, pidfd_flag: c_int, group: RawFd) -> io::Result<(i32, Option<OwnedFd>)> {
+    fn clone_into(&mut self, plan: &Plan, more: c_int, group: RawFd) -> io::Result<(i32, Option<OwnedFd>)> {
         let mut pidfd: c_int = -1;
         // SAFETY: all zero is nothing asked for.
         let mut args: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | pidfd_flag;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | more;
         args.flags = u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP;
         args.pidfd = ptr::from_mut(&mut pidfd) as u64;
         args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
@@ -234,8 +266,8 @@ impl Launcher {
         Ok((pid, pidfd))
     }
 
-    fn clone(&mut self, plan: &Plan, pidfd_flag: c_int) -> io::Result<(i32, Option<OwnedFd>)> {
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | pidfd_flag;
+    fn clone(&mut self, plan: &Plan, more: c_int) -> io::Result<(i32, Option<OwnedFd>)> {
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | more;
         let mut pidfd: c_int = -1;
         let arg = ptr::from_ref(plan).cast_mut().cast::<c_void>();
         // SAFETY: the stack is ours, of STACK bytes, and grows down from its end; `plan` and what it points to outlive
@@ -267,6 +299,38 @@ impl Rlimit {
     fn raw(&self) -> (c_long, [u64; 2]) {
         (self.resource as c_long, [self.soft, self.hard])
     }
+}
+
+impl Namespaces {
+    fn flags(&self) -> c_int {
+        let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
+        if self.network { always | libc::CLONE_NEWNET } else { always }
+    }
+
+    /// What is to be written, in order: the kernel takes no map of groups from one who may still choose groups.
+    fn maps(&self) -> [(*const c_char, *const c_char, usize); 3] {
+        let of = |file: &'static CStr, text: &CStr| (file.as_ptr(), text.as_ptr(), text.count_bytes());
+        [
+            of(c"/proc/self/uid_map", &self.uid_map),
+            of(c"/proc/self/setgroups", c"deny"),
+            of(c"/proc/self/gid_map", &self.gid_map),
+        ]
+    }
+}
+
+fn no_namespaces(error: &io::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("the system refuses namespaces: {error}"))
+}
+
+/// The descriptor that a [`Launch`] left for us as number 3, to the first who asks; its copies are closed on execution.
+pub fn inherited() -> Option<OwnedFd> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    // SAFETY: no memory is involved; whether there is such a descriptor is looked at.
+    if ASKED.swap(true, Ordering::Relaxed) || unsafe { libc::fcntl(3, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open. A launched program that looks for it does so before it opens anything, and takes it once.
+    Some(unsafe { OwnedFd::from_raw_fd(3) })
 }
 
 /// An array as `execve` wants it, ended by a null pointer.
@@ -308,9 +372,19 @@ unsafe fn prepare(plan: &Plan) -> c_int {
     // SAFETY: plain system calls on memory that outlives them; the descriptors are those of the child alone.
     unsafe {
         libc::setsid();
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-        if libc::getppid() != plan.parent {
-            libc::_exit(127);
+        match &plan.namespaces {
+            Some(maps) => {
+                let errno = settle(maps);
+                if errno != 0 {
+                    return errno | IN_NAMESPACES;
+                }
+            }
+            None => {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                if libc::getppid() != plan.parent {
+                    libc::_exit(127);
+                }
+            }
         }
         for procs in &plan.cgroups {
             if libc::write(*procs, c"0".as_ptr().cast(), 1) < 0 {
@@ -350,6 +424,38 @@ unsafe fn prepare(plan: &Plan) -> c_int {
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
         for (resource, limit) in &plan.rlimits {
             if libc::syscall(libc::SYS_prlimit64, 0, *resource, limit.as_ptr(), ptr::null_mut::<u64>()) < 0 {
+                return errno();
+            }
+        }
+    }
+    0
+}
+
+/// Makes the child who it is outside, and lets it keep what it needs of its rights over the execution; 0 or an errno.
+/// Its parent's number cannot be seen from within: should that one be gone by now, the other end of `inherit` is.
+///
+/// # Safety
+/// Only in the child, born into a user namespace.
+unsafe fn settle(maps: &[(*const c_char, *const c_char, usize); 3]) -> c_int {
+    // SAFETY: plain system calls on memory that outlives them.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        for (file, text, length) in maps {
+            let fd = libc::open(*file, libc::O_WRONLY | libc::O_CLOEXEC);
+            if fd < 0 || libc::write(fd, text.cast(), *length) < 0 {
+                return errno();
+            }
+            libc::close(fd);
+        }
+        // Whoever is root keeps them anyway.
+        let header: [u32; 2] = [CAPABILITY_VERSION, 0];
+        let kept = CAPABILITIES.iter().fold(0_u32, |kept, capability| kept | 1 << capability);
+        let sets: [u32; 6] = [kept, kept, kept, 0, 0, 0];
+        if libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) < 0 {
+            return errno();
+        }
+        for capability in CAPABILITIES {
+            if libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0 {
                 return errno();
             }
         }

@@ -11,12 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use exedra_proto::process::{OutputStream, StartParams};
-use exedra_proto::sandbox::Enforcement;
+use exedra_proto::sandbox::{Enforcement, SandboxContext};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 
 use super::cgroup::{Group, Unavailable};
+use super::confine;
 use super::environment;
 use super::host::Host;
 use super::launch::{Launch, Watched};
@@ -28,6 +29,7 @@ use super::reap::{ExitWatch, Leader};
 use super::source::Source;
 use super::stdin::Sink;
 use crate::error::StartError;
+use crate::sandbox::Placeholders;
 
 /// A running child.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Spawned {
     pub stdin: Option<Sink>,
     /// Where its output is read.
     pub sources: Vec<Source>,
+    /// What it is confined by, to be kept until it has ended.
+    pub sandbox: Option<Placeholders>,
 }
 
 /// Our ends of the child's streams, not yet registered anywhere.
@@ -56,14 +60,18 @@ pub fn check(params: &StartParams) -> Result<(), StartError> {
     if params.argv.is_empty() {
         return Err(StartError::EmptyArgv);
     }
-    if params.enforce_managed_network || params.network_proxy.is_some() {
+    if params.enforce_managed_network || params.network_proxy.is_some() || params.managed_network.is_some() {
         return Err(StartError::SandboxUnavailable);
     }
-    match params.sandbox.as_ref().map_or(Enforcement::NotNeeded, |sandbox| sandbox.for_processes()) {
-        Enforcement::NotNeeded => Ok(()),
-        Enforcement::Needed => Err(StartError::SandboxUnavailable),
-        Enforcement::MissingCwd => Err(StartError::SandboxMissingCwd),
+    match params.sandbox.as_ref().map(SandboxContext::for_processes) {
+        Some(Enforcement::MissingCwd) => Err(StartError::SandboxMissingCwd),
+        _ => Ok(()),
     }
+}
+
+/// What the child must be confined by, if anything.
+fn sandbox(params: &StartParams) -> Option<&SandboxContext> {
+    params.sandbox.as_ref().filter(|sandbox| sandbox.for_processes() != Enforcement::NotNeeded)
 }
 
 /// Starts the child, which carries `mark` and is held to `quota`.
@@ -86,11 +94,21 @@ pub async fn spawn(
     let group = group(host, quota)?;
     (launch.birthplace, launch.cgroups) = group.doors().map_err(failed)?;
     let spawner = host.spawner();
-    let launched = spawner.launch(launch).await.map_err(failed)?;
+    let (launched, confined) = match sandbox(params) {
+        None => (spawner.launch(launch).await.map_err(failed)?, None),
+        Some(context) => {
+            let (launched, confined) = confine::start(host, context, launch).await?;
+            (launched, Some(confined))
+        }
+    };
     let leader = Leader::new(launched.pid, mark, group, spawner.clone());
     let exit = ExitWatch::new(launched.pid, launched.pidfd).map_err(failed)?;
     let (stdin, sources) = register(ends, params.tty).map_err(failed)?;
-    Ok(Spawned { leader, exit, stdin, sources })
+    let sandbox = match confined {
+        None => None,
+        Some(confined) => Some(confined.confirm().await?),
+    };
+    Ok(Spawned { leader, exit, stdin, sources, sandbox })
 }
 
 /// Looks at the directory and comes to no verdict, which is the child's. A file system that hangs then hangs the start
@@ -131,6 +149,7 @@ fn prepare(host: &Host, params: &StartParams) -> Result<(Launch, Ends), StartErr
         birthplace: None,
         cgroups: Vec::new(),
         inherit: None,
+        namespaces: None,
     };
     Ok((launch, ends))
 }
@@ -209,7 +228,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// The child's descriptors 0 to 2 are made by copying; a source among them would be overwritten.
-fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() >= 3 {
         return Ok(fd);
     }

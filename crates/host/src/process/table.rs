@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::ids::ProcessId;
-use exedra_proto::process::{OutputStream, ReadChunk, ReadParams, ReadResult, StartParams, WriteStatus};
+use exedra_proto::process::{OutputStream, ReadChunk, ReadParams, ReadResult, SandboxType, StartParams, WriteStatus};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
@@ -82,17 +82,17 @@ impl Table {
         self
     }
 
-    /// Starts a process. If the future is dropped before it is done, the process does not run on.
+    /// Starts a process, and says what confines it. If the future is dropped before it is done, the process does not run on.
     ///
     /// # Errors
     /// Why it did not start.
-    pub async fn start(&self, params: StartParams) -> Result<(), StartError> {
+    pub async fn start(&self, params: StartParams) -> Result<SandboxType, StartError> {
         spawn::check(&params)?;
         let reservation = self.hub.reserve(&params.process_id)?;
         let slot = self.host.slot()?;
         let quota = Quota::new(self.host.limits(), params.limits.as_ref());
         let spawned = spawn::spawn(&self.host, &params, &quota, self.hub.mark()).await?;
-        let Spawned { leader, exit, stdin, sources } = spawned;
+        let Spawned { leader, exit, stdin, sources, sandbox } = spawned;
         let meter = quota.meter(Instant::now());
         let (stdin, queue) = stdin.map(Stdin::new).unzip();
         let process = Arc::new(Process::new(params.process_id, leader, stdin));
@@ -104,12 +104,14 @@ impl Table {
             let hub = self.hub.clone();
             tasks.set.spawn(async move { hub.keep_house().await });
         }
+        let kind = if sandbox.is_some() { SandboxType::LinuxSeccomp } else { SandboxType::None };
         let (sources, observer) = (Sources::new(sources), self.observer.clone());
-        tasks.set.spawn(Driver { hub: self.hub.clone(), process, exit, sources, observer, meter, slot }.run());
+        let hub = self.hub.clone();
+        tasks.set.spawn(Driver { hub, process, exit, sources, sandbox, observer, meter, slot }.run());
         if let Some(queue) = queue {
             tasks.set.spawn(stdin::Queue::run(queue));
         }
-        Ok(())
+        Ok(kind)
     }
 
     /// Reads retained output, waiting for some if asked to. What it asks to come after counts as delivered, what it

@@ -22,7 +22,7 @@ async fn run(rig: &Rig, over: Value) -> Option<Story> {
             eprintln!("skipped: {why}");
             return None;
         }
-        started => started.unwrap(),
+        started => drop(started.unwrap()),
     }
     let story = rig.story().await;
     story.assert_in_order();

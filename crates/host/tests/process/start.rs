@@ -118,11 +118,8 @@ async fn what_cannot_be_enforced_is_refused() {
     };
     let project = json!([{"path": {"type": "special", "value": {"kind": "project_roots"}}, "access": "read"}]);
     for (over, error) in [
-        (json!({"sandbox": restricted(json!([]))}), StartError::SandboxUnavailable),
-        (
-            json!({"sandbox": sandbox(json!({"type": "external", "network": "restricted"}))}),
-            StartError::SandboxUnavailable,
-        ),
+        (json!({"sandbox": restricted(json!([]))}), StartError::SandboxMissing),
+        (json!({"sandbox": sandbox(json!({"type": "external", "network": "restricted"}))}), StartError::SandboxMissing),
         (json!({"sandbox": restricted(project)}), StartError::SandboxMissingCwd),
         (json!({"enforceManagedNetwork": true}), StartError::SandboxUnavailable),
         (json!({"networkProxy": {"proxy": {}}}), StartError::SandboxUnavailable),

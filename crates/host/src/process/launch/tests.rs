@@ -44,6 +44,7 @@ pub fn shell(script: &str) -> (Launch, std::fs::File) {
         birthplace: None,
         cgroups: Vec::new(),
         inherit: None,
+        namespaces: None,
     };
     (launch, read.into())
 }

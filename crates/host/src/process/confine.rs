@@ -1,0 +1,202 @@
+//! Starts a command within a sandbox: through the launcher, which enters it first.
+//!
+//! In flow a [`Launch`] and what it is to be confined by, out flow the launcher that runs and, once [`Confined::confirm`] has
+//! heard so, the certainty that the command runs within. Nothing runs wider than asked: what cannot be enforced is
+//! refused, and the reason is logged.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use exedra_proto::sandbox::SandboxContext;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tracing::warn;
+
+use super::host::Host;
+use super::launch::{Launch, Launched, Namespaces};
+use crate::error::StartError;
+use crate::sandbox::{self, Command, Draft, Job, Placeholders, Raw, Reply, Task};
+
+/// What the launcher is called, by which it knows itself.
+pub const LAUNCHER: &str = "exedra-sandbox";
+/// How long the launcher may take to enter a sandbox: a file system that hangs is not waited for longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A launcher that was started and has not said yet whether the sandbox holds.
+#[derive(Debug)]
+pub struct Confined {
+    channel: UnixStream,
+    job: Vec<u8>,
+    places: Placeholders,
+}
+
+/// The descriptors that a launch takes.
+struct Held {
+    stdio: [OwnedFd; 3],
+    birthplace: Option<OwnedFd>,
+    cgroups: Vec<OwnedFd>,
+    channel: OwnedFd,
+}
+
+/// Starts the launcher for `launch`, whose end is that of all within.
+///
+/// # Errors
+/// The sandbox cannot be enforced, or the system refuses to start the launcher.
+pub async fn start(host: &Host, context: &SandboxContext, launch: Launch) -> Result<(Launched, Confined), StartError> {
+    let Some(launcher) = host.launcher() else { return Err(StartError::SandboxMissing) };
+    let tmpdir = environment(&launch, "TMPDIR");
+    let (draft, places) = prepare(context.clone(), tmpdir.map(Into::into)).await?;
+    let task = Task::Run(Command {
+        candidates: launch.candidates.iter().map(raw).collect(),
+        argv: launch.argv.iter().map(raw).collect(),
+        env: launch.env.iter().map(raw).collect(),
+        cwd: Raw::from(std::path::absolute(of(&launch.cwd)).map_err(failed)?.as_path()),
+    });
+    begin((host, launcher), draft, places, task, launch).await
+}
+
+/// Looks at the disk, and holds the places that are needed.
+async fn prepare(
+    context: SandboxContext,
+    tmpdir: Option<std::ffi::OsString>,
+) -> Result<(Draft, Placeholders), StartError> {
+    let prepare = move || {
+        let draft = sandbox::draft(&context, tmpdir.as_deref().map(Path::new)).map_err(|why| why.to_string())?;
+        let places = Placeholders::hold(draft.places.iter().map(|place| place.as_path()));
+        Ok((draft, places.map_err(|error| error.to_string())?))
+    };
+    let prepared = tokio::task::spawn_blocking(prepare).await.unwrap_or_else(|error| Err(error.to_string()));
+    prepared.map_err(|why: String| unenforced(&why))
+}
+
+async fn begin(
+    (host, launcher): (&Host, &CString),
+    draft: Draft,
+    places: Placeholders,
+    task: Task,
+    launch: Launch,
+) -> Result<(Launched, Confined), StartError> {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(errno)?;
+    let theirs = super::spawn::above_stdio(theirs).map_err(failed)?;
+    let namespaces = Some(namespaces(!draft.plan.network).map_err(failed)?);
+    let (terminal, rlimits) = (launch.terminal, launch.rlimits);
+    let order = |held: Held, namespaces| Launch {
+        candidates: vec![launcher.clone()],
+        argv: vec![CString::from_vec_with_nul(format!("{LAUNCHER}\0").into_bytes()).unwrap_or_default()],
+        env: Vec::new(),
+        cwd: c"/".into(),
+        stdio: held.stdio,
+        terminal,
+        rlimits: rlimits.clone(),
+        birthplace: held.birthplace,
+        cgroups: held.cgroups,
+        inherit: Some(held.channel),
+        namespaces,
+    };
+    let held = Held { stdio: launch.stdio, birthplace: launch.birthplace, cgroups: launch.cgroups, channel: theirs };
+    let spare = if draft.without_namespaces { Some(held.copies().map_err(failed)?) } else { None };
+    let mut with = true;
+    let mut launched = host.spawner().launch(order(held, namespaces)).await;
+    if let (Err(error), Some(spare)) = (&launched, spare)
+        && error.kind() == io::ErrorKind::Unsupported
+    {
+        with = false;
+        launched = host.spawner().launch(order(spare, None)).await;
+    }
+    let launched = launched.map_err(|error| match error.kind() {
+        io::ErrorKind::Unsupported => unenforced(&error.to_string()),
+        _ => failed(error),
+    })?;
+    let job = sandbox::encode(&Job { plan: draft.plan, namespaces: with, task }).map_err(failed)?;
+    rustix::io::ioctl_fionbio(&ours, true).map_err(errno)?;
+    let channel = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours)).map_err(failed)?;
+    Ok((launched, Confined { channel, job, places }))
+}
+
+impl Confined {
+    /// Gives the launcher its job and waits until the command runs; what is to be kept as long as anything does.
+    ///
+    /// # Errors
+    /// The sandbox does not hold, or the command cannot be executed.
+    pub async fn confirm(self) -> Result<Placeholders, StartError> {
+        let Self { channel, job, places } = self;
+        let confirm = async {
+            let (mut reader, mut writer) = channel.into_split();
+            // It may end, with a reply, before it has read all.
+            let _ = writer.write_all(&job).await;
+            let mut shut = false;
+            while let Some(reply) = receive(&mut reader).await.map_err(failed)? {
+                match reply {
+                    Reply::Shut => shut = true,
+                    Reply::Unenforced(why) => return Err(unenforced(&why)),
+                    Reply::NotStarted(text) => return Err(StartError::Spawn(text)),
+                }
+            }
+            if shut { Ok(places) } else { Err(unenforced("the launcher ended without a word")) }
+        };
+        tokio::time::timeout(PATIENCE, confirm).await.unwrap_or_else(|_| Err(unenforced("it takes too long")))
+    }
+}
+
+async fn receive<T: DeserializeOwned>(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<Option<T>> {
+    let mut bytes = vec![0; 4];
+    match from.read(&mut bytes[..1]).await? {
+        0 => return Ok(None),
+        _ => _ = from.read_exact(&mut bytes[1..]).await?,
+    }
+    let length = sandbox::length([bytes[0], bytes[1], bytes[2], bytes[3]])?;
+    from.take(length).read_to_end(&mut bytes).await?;
+    sandbox::receive(&bytes[..])
+}
+
+/// This user is who it is outside; nobody else is anybody.
+fn namespaces(network: bool) -> io::Result<Namespaces> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let map = |id: u32| CString::new(format!("{id} {id} 1\n")).map_err(io::Error::other);
+    Ok(Namespaces { network, uid_map: map(uid)?, gid_map: map(gid)? })
+}
+
+impl Held {
+    /// For a second try, since the first takes them.
+    fn copies(&self) -> io::Result<Self> {
+        let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 3);
+        let [stdin, stdout, stderr] = &self.stdio;
+        let cgroups = self.cgroups.iter().map(copy).collect::<Result<_, _>>()?;
+        let birthplace = self.birthplace.as_ref().map(copy).transpose()?;
+        let stdio = [copy(stdin)?, copy(stdout)?, copy(stderr)?];
+        Ok(Self { stdio, birthplace, cgroups, channel: copy(&self.channel)? })
+    }
+}
+
+fn environment<'a>(launch: &'a Launch, name: &str) -> Option<&'a OsStr> {
+    let value = |text: &'a CString| text.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+    launch.env.iter().find_map(value).map(OsStr::from_bytes)
+}
+
+fn of(text: &CString) -> &Path {
+    Path::new(OsStr::from_bytes(text.as_bytes()))
+}
+
+fn raw(text: &CString) -> Raw {
+    Raw::from(OsStr::from_bytes(text.as_bytes()))
+}
+
+fn unenforced(why: &str) -> StartError {
+    warn!(why, "a sandbox that was asked for cannot be enforced; nothing was started");
+    StartError::SandboxUnavailable
+}
+
+fn failed(error: io::Error) -> StartError {
+    StartError::Spawn(error.to_string())
+}
+
+fn errno(errno: rustix::io::Errno) -> StartError {
+    failed(errno.into())
+}

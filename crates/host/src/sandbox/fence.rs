@@ -1,0 +1,127 @@
+//! What a process gives up for good: capabilities, files by Landlock, system calls by a filter.
+//!
+//! In flows a [`Plan`], out flows a process that can do less, and so can all that it starts. Without namespaces this is all
+//! there is, and every part of it must hold.
+
+use std::io;
+
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, LandlockStatus, RestrictionStatus, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
+};
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+};
+
+use super::filter;
+use super::plan::{Grants, Plan};
+
+/// The newest that is asked for; a kernel that has less gives what it has.
+const NEWEST: ABI = ABI::V7;
+/// Enough where nothing else keeps files from being changed: it knows truncation.
+const ENOUGH: ABI = ABI::V3;
+/// How many capabilities the kernel's sets can hold.
+const CAPABILITIES: u32 = 64;
+
+/// What Landlock is on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landlock {
+    /// It is not there or not switched on.
+    Absent,
+    /// It does not know all that matters.
+    Old,
+    /// It does.
+    Enough,
+}
+
+/// Raises it.
+///
+/// # Errors
+/// A part of it does not hold: the process must end.
+pub fn raise(plan: &Plan, namespaces: bool) -> io::Result<()> {
+    drop_capabilities()?;
+    set_no_new_privs(true)?;
+    if let Some(grants) = &plan.grants {
+        let status = restrict(grants, plan.network, namespaces).map_err(io::Error::other)?;
+        if !namespaces && strength(&status.landlock) != Landlock::Enough {
+            return Err(io::Error::other("the kernel's Landlock is absent or too old"));
+        }
+        if !namespaces && status.ruleset == RulesetStatus::NotEnforced {
+            return Err(io::Error::other("Landlock is not enforced"));
+        }
+    }
+    for program in filter::programs(plan.network, namespaces)? {
+        seccompiler::apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// What Landlock is here. Looking restricts nothing.
+pub fn landlock() -> Landlock {
+    // A ruleset with nothing in it is refused, and says so only where there is Landlock at all.
+    let with = |abi| {
+        let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        ruleset.handle_access(AccessFs::from_all(abi)).and_then(Ruleset::create).is_ok()
+    };
+    match (with(ENOUGH), with(ABI::V1)) {
+        (true, _) => Landlock::Enough,
+        (false, true) => Landlock::Old,
+        (false, false) => Landlock::Absent,
+    }
+}
+
+fn strength(status: &LandlockStatus) -> Landlock {
+    match status {
+        LandlockStatus::Available { effective_abi, .. } if *effective_abi >= ENOUGH => Landlock::Enough,
+        LandlockStatus::Available { .. } => Landlock::Old,
+        _ => Landlock::Absent,
+    }
+}
+
+fn restrict(grants: &Grants, network: bool, namespaces: bool) -> Result<RestrictionStatus, landlock::RulesetError> {
+    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::Signal)?;
+    if !network {
+        ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;
+    }
+    let paths = |list: &[super::job::Raw]| list.iter().map(|raw| raw.as_path().to_owned()).collect::<Vec<_>>();
+    let (mut read, mut write) = (paths(&grants.read), paths(&grants.write));
+    if namespaces {
+        read.push("/proc".into());
+        write.push("/dev".into());
+    } else {
+        write.extend(["/dev/null", "/dev/zero", "/dev/full", "/dev/tty"].map(Into::into));
+    }
+    ruleset
+        .create()?
+        .add_rules(path_beneath_rules(read, AccessFs::from_read(NEWEST)))?
+        .add_rules(path_beneath_rules(write, AccessFs::from_all(NEWEST)))?
+        .restrict_self()
+}
+
+/// All of them, so that no program gets any back, whoever owns it and whoever runs it.
+fn drop_capabilities() -> io::Result<()> {
+    let held = capabilities(None)?;
+    if held.effective.contains(CapabilitySet::SETPCAP) {
+        for number in 0..CAPABILITIES {
+            match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+                // The kernel has no more.
+                Err(Errno::INVAL) => break,
+                done => done?,
+            }
+        }
+        let bits = CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+            | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+        set_capabilities_secure_bits(bits)?;
+    }
+    clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    Ok(())
+}

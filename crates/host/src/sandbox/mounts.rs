@@ -1,0 +1,105 @@
+//! The mounts of this process as `/proc` lists them, and narrowing the flags of copies of them.
+//!
+//! In flows the text of `mountinfo`, out flow places with their flags. In a user namespace of one's own flags may be added
+//! and not taken away, so a remount names what is there already.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount_remount};
+
+/// Every mount, those below others after them.
+#[derive(Clone, Debug)]
+pub struct Mounts(Vec<(PathBuf, MountFlags)>);
+
+impl Mounts {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// There is no such list.
+    pub fn read() -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read("/proc/self/mountinfo")?))
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        let mut all: Vec<_> = text.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Self(all)
+    }
+
+    /// Adds `flags` to the mount at `to`, a copy of what is at `from` with all below it.
+    ///
+    /// # Errors
+    /// The system refuses it for one that can be reached.
+    pub fn narrow(&self, from: &Path, to: &Path, flags: MountFlags) -> io::Result<()> {
+        let around = self.0.iter().rfind(|(at, _)| from.starts_with(at));
+        remount(to, around.map_or(MountFlags::empty(), |(_, flags)| *flags) | flags)?;
+        for (at, own) in self.0.iter().filter(|(at, _)| at != from && at.starts_with(from)) {
+            let Ok(below) = at.strip_prefix(from) else { continue };
+            match remount(&to.join(below), *own | flags) {
+                // Hidden by a mount above it, gone, or where we may not go: then nobody within goes there.
+                Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remount(at: &Path, flags: MountFlags) -> Result<(), Errno> {
+    mount_remount(at, MountFlags::BIND | flags, "")
+}
+
+/// `36 35 98:0 /root /at options - type source options`, the place with octal escapes.
+fn parse_line(line: &[u8]) -> Option<(PathBuf, MountFlags)> {
+    let mut fields = line.split(|byte| *byte == b' ').skip(4);
+    let at = OsString::from_vec(unescape(fields.next()?));
+    let flags = fields.next()?.split(|byte| *byte == b',').map(flag).fold(MountFlags::empty(), |all, flag| all | flag);
+    Some((PathBuf::from(at), flags))
+}
+
+fn flag(option: &[u8]) -> MountFlags {
+    match option {
+        b"ro" => MountFlags::RDONLY,
+        b"nosuid" => MountFlags::NOSUID,
+        b"nodev" => MountFlags::NODEV,
+        b"noexec" => MountFlags::NOEXEC,
+        b"noatime" => MountFlags::NOATIME,
+        b"nodiratime" => MountFlags::NODIRATIME,
+        b"relatime" => MountFlags::RELATIME,
+        b"nosymfollow" => MountFlags::NOSYMFOLLOW,
+        _ => MountFlags::empty(),
+    }
+}
+
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let octal = text.get(at + 1..at + 4).filter(|_| text[at] == b'\\');
+        let byte = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        out.push(byte.unwrap_or(text[at]));
+        at += if byte.is_some() { 4 } else { 1 };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_kernel() {
+        let text = b"29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+            30 29 0:5 / /a\\040b ro,nosuid,nodev,noexec - tmpfs tmpfs rw\nbroken\n";
+        let Mounts(all) = Mounts::parse(text);
+        assert_eq!(all[0], (PathBuf::from("/"), MountFlags::RELATIME));
+        assert_eq!(all[1].0, PathBuf::from("/a b"));
+        let strict = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        assert_eq!(all[1].1, strict);
+        assert_eq!(all.len(), 2);
+    }
+}

@@ -1,0 +1,6 @@
+//! Sandboxed processes through the public interface, and what they try in order to get out.
+#![expect(clippy::unwrap_used, reason = "the lints know tests by #[test], not what those call")]
+
+mod escape;
+mod rig;
+mod run;
