@@ -132,7 +132,8 @@ impl Confined {
             // It may end, with a reply, before it has read all.
             let _ = writer.write_all(&job).await;
             let mut shut = false;
-            while let Some(reply) = receive(&mut reader).await.map_err(failed)? {
+            // Its end with the job unread is an error of the socket.
+            while let Some(reply) = receive(&mut reader).await.map_err(|error| unenforced(&error.to_string()))? {
                 match reply {
                     Reply::Shut => shut = true,
                     Reply::Unenforced(why) => return Err(unenforced(&why)),

@@ -58,8 +58,10 @@ pub fn make(plan: &Plan) -> io::Result<()> {
     for (at, to) in &plan.links {
         make_link(at.as_path(), to.as_path())?;
     }
-    for at in hidden {
-        mount_remount(at, MountFlags::BIND | PLAIN | MountFlags::RDONLY, "")?;
+    // The innermost first: one may not enter the others any more.
+    for (at, mode) in hidden.into_iter().rev() {
+        rustix::fs::chmod(&at, Mode::from_raw_mode(mode))?;
+        mount_remount(&at, MountFlags::BIND | PLAIN | MountFlags::RDONLY, "")?;
     }
     if plan.root == Root::Empty {
         mount_remount(NEW, MountFlags::BIND | PLAIN | MountFlags::RDONLY, "")?;
@@ -155,19 +157,18 @@ impl View {
         }
     }
 
-    fn mount(&self, mount: &Mount, hidden: &mut Vec<PathBuf>) -> io::Result<()> {
+    fn mount(&self, mount: &Mount, hidden: &mut Vec<(PathBuf, u32)>) -> io::Result<()> {
         let at = mount.at.as_path();
         match mount.what {
             What::Shown { writable, in_hidden } => self.show(at, writable, in_hidden),
             What::HiddenDirectory { passable, in_hidden } => {
-                let mode = if passable { c"size=1m,mode=0111" } else { c"size=1m,mode=0" };
                 if in_hidden {
                     make_way(at, true)?;
                 }
                 let Some(place) = self.place(at)? else { return Ok(()) };
-                mount_tmpfs(STAGE, mode)?;
+                mount_tmpfs(STAGE, TINY_755)?;
                 attach(STAGE, &place)?;
-                hidden.push(inside(NEW, at));
+                hidden.push((inside(NEW, at), if passable { 0o111 } else { 0 }));
                 Ok(())
             }
             What::HiddenFile => {
