@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use exedra_link::peer::Client;
 use exedra_proto::ids::ProcessId;
-use exedra_proto::method::{Method as _, ProcessStart, ProcessTerminate, ServerEvent};
+use exedra_proto::method::{Method as _, ProcessSignal, ProcessStart, ProcessTerminate, ServerEvent};
 use exedra_proto::path::CwdPath;
-use exedra_proto::process::{EnvInherit, EnvPolicy, OutputStream, ProcessParams, StartParams};
+use exedra_proto::process::{EnvInherit, EnvPolicy, OutputStream, ProcessParams, Signal, SignalParams, StartParams};
 
 use crate::error::Error;
 use crate::inbox::{Inbox, Numbered};
@@ -218,6 +218,18 @@ impl Controls {
         match self.client.call::<ProcessTerminate>(&params).await {
             Ok(result) => Ok(result.running),
             Err(error) => Err(Error::of_call(ProcessTerminate::NAME, error)),
+        }
+    }
+
+    /// Sends SIGINT to its process group; nothing happens if it is not running any more.
+    ///
+    /// # Errors
+    /// The connection was lost, or the executor is older than 0.142 and has no such method.
+    pub async fn interrupt(&self) -> Result<(), Error> {
+        let params = SignalParams { process_id: self.id.clone(), signal: Signal::Interrupt };
+        match self.client.call::<ProcessSignal>(&params).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::of_call(ProcessSignal::NAME, error)),
         }
     }
 

@@ -126,39 +126,53 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Text of stock 0.129 to 0.142 for JSON that is no JSON-RPC message.
-const NO_MESSAGE: &str = "data did not match any variant of untagged enum JSONRPCMessage";
-/// Text of stock 0.145 and later for an id that is neither text nor 64-bit integer.
-const NO_ID: &str = "data did not match any variant of untagged enum RequestId";
+/// Why a text is no message, in the words of stock 0.145 and later; [`crate::dialect`] knows those of earlier ones.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is no JSON.
+    #[error("{0}")]
+    Syntax(String),
+    /// It is JSON, and no object.
+    #[error("expected a JSON-RPC object")]
+    NoObject,
+    /// It is an object that is none of the four kinds.
+    #[error("{0}")]
+    NoMessage(String),
+    /// Its id is neither text nor 64-bit integer.
+    #[error("data did not match any variant of untagged enum RequestId")]
+    Id,
+    /// It has two ids.
+    #[error("duplicate JSON object key `id`")]
+    DuplicateId,
+}
 
 /// Reads one message.
 ///
 /// # Errors
-/// The cause, in the words of stock peers; the caller puts its own label in front and answers with
-/// [`INVALID_REQUEST`] and [`RequestId::UNKNOWN`].
-pub fn parse(text: &str) -> Result<Message<'_>, String> {
+/// The cause; the caller puts its own label in front and answers with [`INVALID_REQUEST`] and [`RequestId::UNKNOWN`].
+pub fn parse(text: &str) -> Result<Message<'_>, Unreadable> {
     if !text.trim_start().starts_with('{') {
         // Syntax errors win over the wrong kind of value.
-        serde_json::from_str::<&RawValue>(text).map_err(|e| e.to_string())?;
-        return Err(NO_MESSAGE.to_owned());
+        serde_json::from_str::<&RawValue>(text).map_err(|e| Unreadable::Syntax(e.to_string()))?;
+        return Err(Unreadable::NoObject);
     }
     let members: Members<'_> = serde_json::from_str(text).map_err(|e| match e.classify() {
-        serde_json::error::Category::Data if without_position(&e) == "duplicate field `id`" => {
-            "duplicate JSON object key `id`".to_owned()
-        }
-        serde_json::error::Category::Data => NO_MESSAGE.to_owned(),
-        _ => e.to_string(),
+        serde_json::error::Category::Data => match without_position(&e) {
+            cause if cause == "duplicate field `id`" => Unreadable::DuplicateId,
+            cause => Unreadable::NoMessage(cause),
+        },
+        _ => Unreadable::Syntax(e.to_string()),
     })?;
     let id = match members.id {
         None => None,
-        Some(raw) => Some(serde_json::from_str::<RequestId>(raw.get()).map_err(|_| NO_ID.to_owned())?),
+        Some(raw) => Some(serde_json::from_str::<RequestId>(raw.get()).map_err(|_| Unreadable::Id)?),
     };
     match (id, members.method, members.result, members.error) {
         (Some(id), Some(method), _, _) => Ok(Message::Request { id, method, params: members.params }),
         (None, Some(method), _, _) => Ok(Message::Notification { method, params: members.params }),
         (Some(id), None, Some(result), None) => Ok(Message::Response { id, result }),
         (Some(id), None, _, Some(error)) => Ok(Message::Error { id, error }),
-        _ => Err(NO_MESSAGE.to_owned()),
+        _ => Err(Unreadable::NoMessage("missing field `error`".to_owned())),
     }
 }
 
@@ -236,7 +250,7 @@ mod tests {
     use super::*;
 
     fn cause(text: &str) -> String {
-        parse(text).unwrap_err()
+        parse(text).unwrap_err().to_string()
     }
 
     #[test]
@@ -251,11 +265,16 @@ mod tests {
     fn odd_input_is_named_as_stock_names_it() {
         assert_eq!(cause("{bad"), "key must be a string at line 1 column 2");
         assert_eq!(cause(""), "EOF while parsing a value at line 1 column 0");
-        for text in ["5", "[1]", r#"{"foo":1}"#, r#"[1,"m"]"#, r#"{"id":1}"#, r#"{"id":1,"method":5}"#] {
-            assert_eq!(cause(text), NO_MESSAGE, "{text}");
+        for text in ["5", "[1]", r#"[1,"m"]"#] {
+            assert_eq!(cause(text), "expected a JSON-RPC object", "{text}");
         }
+        for text in [r#"{"foo":1}"#, r#"{"id":1}"#] {
+            assert_eq!(cause(text), "missing field `error`", "{text}");
+        }
+        assert_eq!(cause(r#"{"id":1,"method":5}"#), "invalid type: integer `5`, expected a string");
         for id in ["null", "1.5", "9223372036854775808", "[]", "true"] {
-            assert_eq!(cause(&format!(r#"{{"id":{id},"method":"m"}}"#)), NO_ID, "{id}");
+            let text = format!(r#"{{"id":{id},"method":"m"}}"#);
+            assert_eq!(parse(&text).unwrap_err(), Unreadable::Id, "{id}");
         }
         assert_eq!(cause(r#"{"id":1,"id":2,"method":"m"}"#), "duplicate JSON object key `id`");
     }

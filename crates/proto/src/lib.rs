@@ -5,6 +5,7 @@
 
 pub mod base64;
 pub mod close;
+pub mod dialect;
 pub mod envelope;
 pub mod frame;
 pub mod fs;

@@ -122,6 +122,8 @@ methods! {
     ProcessWrite = "process/write", Exec, process::WriteParams => process::WriteResult;
     /// Ends stdin (`exedra/1`).
     ProcessCloseStdin = "process/closeStdin", Exec, process::ProcessParams => process::WriteResult;
+    /// Signals the process group of a process (0.142 and later).
+    ProcessSignal = "process/signal", Exec, process::SignalParams => process::SignalResult;
     /// Kills a process.
     ProcessTerminate = "process/terminate", Exec, process::ProcessParams => process::TerminateResult;
     /// Reads a whole file.

@@ -36,8 +36,10 @@ pub struct CwdPath {
     form: PathForm,
 }
 
-/// Stock text for a native path that is not absolute.
-const NOT_ABSOLUTE: &str = "AbsolutePathBuf deserialized without a base path";
+/// Stock text of 0.142 and later for what is neither absolute nor a URI.
+pub const RELATIVE: &str = "invalid URI: relative URL without a base";
+/// How the stock text of 0.142 and later for a URI that names no file begins.
+pub const OTHER_SCHEME: &str = "unsupported path URI scheme ";
 /// Everything that a URI path segment cannot hold as it is; `/` stays.
 const PATH_ESCAPES: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
@@ -52,7 +54,7 @@ impl AbsolutePath {
     pub fn native(path: impl Into<PathBuf>) -> Result<Self, String> {
         let path = path.into();
         if !path.is_absolute() {
-            return Err(NOT_ABSOLUTE.to_owned());
+            return Err(RELATIVE.to_owned());
         }
         Ok(Self { path: normalise(&path), form: PathForm::Native })
     }
@@ -65,7 +67,10 @@ impl AbsolutePath {
         if is_uri(text) {
             return Ok(Self { path: from_uri(text)?, form: PathForm::Uri });
         }
-        Self::native(text)
+        match url::Url::parse(text) {
+            Ok(url) if !text.starts_with('/') => Err(format!("{OTHER_SCHEME}`{}`", url.scheme())),
+            _ => Self::native(text),
+        }
     }
 
     /// The native path.
@@ -231,9 +236,10 @@ mod tests {
     #[test]
     fn refusals_in_stock_words() {
         let cause = |text: &str| AbsolutePath::parse(text).unwrap_err();
-        for text in ["", "f.txt", "http://x/y", "~"] {
-            assert_eq!(cause(text), NOT_ABSOLUTE, "{text}");
+        for text in ["", "f.txt", "~"] {
+            assert_eq!(cause(text), RELATIVE, "{text}");
         }
+        assert_eq!(cause("http://x/y"), "unsupported path URI scheme `http`");
         assert_eq!(cause("file:///x?q"), "query parameters are not allowed in path URIs");
         assert_eq!(cause("file:///x#f"), "fragments are not allowed in path URIs");
         assert_eq!(cause("file:///C:/x"), "'file:///C:/x' is invalid on 'linux'");

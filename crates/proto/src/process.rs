@@ -226,6 +226,28 @@ pub struct ProcessParams {
     pub process_id: ProcessId,
 }
 
+/// Params of `process/signal` (0.142 and later).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignalParams {
+    /// Which process.
+    pub process_id: ProcessId,
+    /// Which signal.
+    pub signal: Signal,
+}
+
+/// What can be sent to a process group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Signal {
+    /// SIGINT.
+    Interrupt,
+}
+
+/// Result of `process/signal`: nothing, whether there was such a process or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalResult {}
+
 /// Result of `process/terminate`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminateResult {

@@ -100,6 +100,16 @@ pub fn from_write(error: WriteFailed) -> RpcError {
     RpcError::new(INTERNAL_ERROR, error.to_string())
 }
 
+/// A newer client's write has no id to tell a repeat by.
+pub fn missing_write_id() -> RpcError {
+    RpcError::new(INVALID_PARAMS, "missing field `writeId`")
+}
+
+/// An id that cannot tell a repeat.
+pub fn empty_write_id() -> RpcError {
+    RpcError::new(INVALID_PARAMS, "writeId must not be empty")
+}
+
 /// The bytes for stdin are no base64.
 pub fn bad_chunk(cause: String) -> RpcError {
     RpcError::new(INVALID_PARAMS, cause)

@@ -3,6 +3,7 @@
 //! In flows the text of one message, out flows an owned value or the refusal to send back. It knows no state but which
 //! methods of `exedra/1` were agreed on: a method that was not is as unknown as to stock.
 
+use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::method::{INITIALIZED, Method as _, ProcessCloseStdin, Request, unknown_method};
 use exedra_proto::session::ExedraOne;
@@ -22,8 +23,8 @@ pub enum Incoming {
     Ignored,
 }
 
-/// Decodes `text`; `label` is how errors name it.
-pub fn decode(text: &str, agreed: ExedraOne, label: impl Fn() -> String) -> Incoming {
+/// Decodes `text` of a client that has shown to speak `dialect`; `label` is how errors name it.
+pub fn decode(text: &str, agreed: ExedraOne, dialect: Dialect, label: impl Fn() -> String) -> Incoming {
     match envelope::parse(text) {
         Ok(envelope::Message::Request { id, method, .. })
             if method == ProcessCloseStdin::NAME && !agreed.close_stdin =>
@@ -31,7 +32,7 @@ pub fn decode(text: &str, agreed: ExedraOne, label: impl Fn() -> String) -> Inco
             Incoming::Request(id, Box::new(Err(unknown_method(&method))))
         }
         Ok(envelope::Message::Request { id, method, params }) => {
-            Incoming::Request(id, Box::new(Request::decode(&method, params)))
+            Incoming::Request(id, Box::new(Request::decode(&method, params).map_err(|error| dialect.refusal(error))))
         }
         Ok(envelope::Message::Notification { method, .. }) if method == INITIALIZED => Incoming::Initialized,
         Ok(envelope::Message::Notification { method, .. }) => Incoming::Odd(errors::unknown_notification(&method)),
@@ -39,7 +40,7 @@ pub fn decode(text: &str, agreed: ExedraOne, label: impl Fn() -> String) -> Inco
         // Two servers joined by mistake would otherwise answer each other for ever.
         Ok(envelope::Message::Error { id: RequestId::UNKNOWN, .. }) => Incoming::Ignored,
         Ok(envelope::Message::Error { id, .. }) => Incoming::Odd(errors::unexpected_answer(&id)),
-        Err(cause) => Incoming::Odd(errors::unreadable(&label(), &cause)),
+        Err(cause) => Incoming::Odd(errors::unreadable(&label(), &dialect.unreadable(&cause))),
     }
 }
 
@@ -48,14 +49,14 @@ mod tests {
     use super::*;
 
     fn odd(text: &str) -> String {
-        match decode(text, ExedraOne::default(), || "X".to_owned()) {
+        match decode(text, ExedraOne::default(), Dialect::default(), || "X".to_owned()) {
             Incoming::Odd(error) => error.message,
             other => panic!("{other:?}"),
         }
     }
 
     fn refusal(text: &str, agreed: ExedraOne) -> i64 {
-        match decode(text, agreed, String::new) {
+        match decode(text, agreed, Dialect::default(), String::new) {
             Incoming::Request(_, result) => result.unwrap_err().code,
             other => panic!("{other:?}"),
         }
@@ -75,7 +76,8 @@ mod tests {
     #[test]
     fn an_answer_to_our_own_refusal_is_not_answered() {
         let text = r#"{"error":{"code":-32600,"message":"failed to parse"},"id":-1}"#;
-        assert!(matches!(decode(text, ExedraOne::default(), String::new), Incoming::Ignored));
+        let incoming = decode(text, ExedraOne::default(), Dialect::default(), String::new);
+        assert!(matches!(incoming, Incoming::Ignored));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! In flow decoded params, out flow results or refusals. It knows no message and no connection.
 
 use exedra_host::process::Table;
+use exedra_proto::dialect::NextSeq;
 use exedra_proto::envelope::RpcError;
 use exedra_proto::process::{
-    ProcessParams, ReadParams, ReadResult, StartParams, StartResult, TerminateResult, WriteParams, WriteResult,
+    ProcessParams, ReadParams, ReadResult, Signal, SignalParams, SignalResult, StartParams, StartResult,
+    TerminateResult, WriteParams, WriteResult,
 };
 
 use super::errors;
@@ -19,8 +21,8 @@ pub async fn start(table: &Table, params: StartParams) -> Result<StartResult, Rp
 }
 
 /// `process/read`
-pub async fn read(table: &Table, params: ReadParams) -> Result<ReadResult, RpcError> {
-    table.read(params).await.map_err(|error| errors::from_unknown_process(&error))
+pub async fn read(table: &Table, params: ReadParams, next_seq: NextSeq) -> Result<ReadResult, RpcError> {
+    table.read(params, next_seq).await.map_err(|error| errors::from_unknown_process(&error))
 }
 
 /// `process/write`
@@ -33,6 +35,14 @@ pub async fn write(table: &Table, params: WriteParams) -> Result<WriteResult, Rp
 /// `process/closeStdin`
 pub async fn close_stdin(table: &Table, params: ProcessParams) -> Result<WriteResult, RpcError> {
     Ok(WriteResult { status: table.close_stdin(&params.process_id).await })
+}
+
+/// `process/signal`
+pub fn signal(table: &Table, params: &SignalParams) -> SignalResult {
+    match params.signal {
+        Signal::Interrupt => table.interrupt(&params.process_id),
+    }
+    SignalResult {}
 }
 
 /// `process/terminate`

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
 use exedra_link::Sender;
+use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::{Request, unknown_method};
-use exedra_proto::process::ReadResult;
+use exedra_proto::process::{ReadResult, WriteParams};
 use futures_util::FutureExt as _;
 use serde::Serialize;
 
@@ -96,15 +97,17 @@ impl Context {
 }
 
 /// Checks what stock checks while it decodes params, and we when the method runs.
-pub fn check(request: &Request) -> Result<(), RpcError> {
-    match request {
-        Request::ProcessWrite(params) => params.chunk.decode().map(drop).map_err(errors::bad_chunk),
+pub fn check(request: &Request, dialect: Dialect) -> Result<(), RpcError> {
+    let Request::ProcessWrite(params) = request else { return Ok(()) };
+    params.chunk.decode().map(drop).map_err(errors::bad_chunk)?;
+    match &params.write_id {
+        None if dialect.needs_write_id() => Err(errors::missing_write_id()),
         _ => Ok(()),
     }
 }
 
-/// Finds who serves `request`.
-pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
+/// Finds who serves `request` of a client that speaks `dialect`.
+pub fn route(id: RequestId, request: Request, context: &Context, dialect: Dialect) -> Job {
     let session = Arc::clone(&context.session);
     match request {
         // The gate has refused it before.
@@ -116,8 +119,14 @@ pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
         }
         Request::ProcessRead(params) => {
             let class = Class::Process(params.process_id.clone());
-            let work = async move { process::read(&session.processes, params).await };
+            let work = async move { process::read(&session.processes, params, dialect.next_seq()).await };
             sized(id, class, work, |result: &ReadResult| result.chunks.iter().map(|c| c.chunk.0.len() + 64).sum())
+        }
+        Request::ProcessWrite(WriteParams { write_id: None, .. }) if dialect.needs_write_id() => {
+            refuse(id, errors::missing_write_id())
+        }
+        Request::ProcessWrite(WriteParams { write_id: Some(write), .. }) if write.is_empty() => {
+            refuse(id, errors::empty_write_id())
         }
         Request::ProcessWrite(params) => {
             let class = Class::Stdin(params.process_id.clone());
@@ -126,6 +135,10 @@ pub fn route(id: RequestId, request: Request, context: &Context) -> Job {
         Request::ProcessCloseStdin(params) => {
             let class = Class::Stdin(params.process_id.clone());
             job(id, class, async move { process::close_stdin(&session.processes, params).await })
+        }
+        Request::ProcessSignal(params) => {
+            let class = Class::Process(params.process_id.clone());
+            job(id, class, async move { Ok(process::signal(&session.processes, &params)) })
         }
         Request::ProcessTerminate(params) => {
             let class = Class::Process(params.process_id.clone());

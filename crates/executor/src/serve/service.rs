@@ -13,6 +13,7 @@ use std::task::Poll;
 use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
 use exedra_link::{Connection, Disconnect, Message, Receiver, Sender};
+use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::ids::SessionId;
 use exedra_proto::method;
@@ -55,6 +56,7 @@ pub struct Service {
     held: usize,
     gate: Gate,
     agreed: ExedraOne,
+    dialect: Dialect,
     context: Option<Context>,
     attachment: Option<Attachment>,
     sessions: Arc<Sessions>,
@@ -125,6 +127,7 @@ impl Service {
             held: 0,
             gate: Gate::default(),
             agreed: ExedraOne::default(),
+            dialect: Dialect::default(),
             context: None,
             attachment: None,
             holder: Holder::new(sessions.number_connection(), connection.sender.clone()),
@@ -204,10 +207,13 @@ impl Service {
         self.spoke = true;
         let bytes = message.len();
         self.received += bytes as u64;
-        let job = match decode(message, self.agreed, self.peer).await {
+        let job = match decode(message, self.agreed, self.dialect, self.peer).await {
             Incoming::Request(id, request) => match *request {
                 Ok(method::Request::Initialize(params)) => return self.initialize(id, params).await,
-                Ok(request) => self.job(id, request),
+                Ok(request) => {
+                    self.dialect.observe(&request);
+                    self.job(id, request)
+                }
                 Err(error) => route::refuse(id, error),
             },
             Incoming::Initialized => match self.gate.confirm() {
@@ -266,10 +272,10 @@ impl Service {
     fn job(&self, id: RequestId, request: method::Request) -> Job {
         match self.admit(&request) {
             Ok(context) => match self.sessions.audit() {
-                None => route::route(id, request, context),
+                None => route::route(id, request, context, self.dialect),
                 Some(audit) => {
                     let witness = Witness::new(audit, context.session(), self.holder.number(), &id, &request);
-                    audited(route::route(id.clone(), request, context), id, witness)
+                    audited(route::route(id.clone(), request, context, self.dialect), id, witness)
                 }
             },
             Err(error) => route::refuse(id, error),
@@ -278,7 +284,8 @@ impl Service {
 
     fn admit(&self, request: &method::Request) -> Result<&Context, RpcError> {
         // Stock decodes all of the params before it looks at the handshake.
-        self.gate.may_use(request.row().group).map_err(|refusal| route::check(request).err().unwrap_or(refusal))?;
+        let check = |refusal| route::check(request, self.dialect).err().unwrap_or(refusal);
+        self.gate.may_use(request.row().group).map_err(check)?;
         let current = self.attachment.as_ref().is_some_and(Attachment::is_current);
         self.context.as_ref().filter(|_| current).ok_or_else(errors::session_resumed_elsewhere)
     }
@@ -364,11 +371,11 @@ impl Service {
     }
 }
 
-async fn decode(message: Message, agreed: ExedraOne, peer: Peer) -> Incoming {
+async fn decode(message: Message, agreed: ExedraOne, dialect: Dialect, peer: Peer) -> Incoming {
     let large = message.len() >= LARGE;
     let label = move || peer.message_label();
     let decode = move || match message.as_text() {
-        Ok(text) => incoming::decode(text, agreed, label),
+        Ok(text) => incoming::decode(text, agreed, dialect, label),
         Err(cause) => Incoming::Odd(errors::unreadable(&label(), &cause.to_string())),
     };
     if !large {

@@ -5,6 +5,7 @@
 mod audit;
 mod bench;
 mod daemon;
+mod dialect;
 mod files;
 mod flow;
 mod http;

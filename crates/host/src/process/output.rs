@@ -102,6 +102,8 @@ pub struct Reading {
     pub chunks: Vec<(u64, OutputStream, Bytes)>,
     /// The number after the last piece, or of the next event where there is no piece.
     pub next_seq: u64,
+    /// The number of the next event, unless there is output that did not fit: then as [`Self::next_seq`].
+    pub next_event: u64,
     /// The exit code, once there is one.
     pub exit_code: Option<i32>,
     /// The limit that it was ended for, if it was.
@@ -305,11 +307,13 @@ impl Log {
         self.exit_seen |= self.exited.is_some();
         self.end_seen |= self.closed.is_some();
         let next_seq = chunks.last().map_or(self.next_seq, |(seq, ..)| seq + 1);
+        let is_all = self.chunks.range((Included(next_seq), Unbounded)).next().is_none();
         let exit_is_news = self.exited.is_some_and(|exit| exit.seq > after);
         Reading {
             is_news: !chunks.is_empty() || self.closed.is_some() || exit_is_news,
             chunks,
             next_seq,
+            next_event: if is_all { self.next_seq } else { next_seq },
             exit_code: self.exited.map(|exit| exit.code),
             limit: self.exited.and_then(|exit| exit.limit),
             closed: self.closed.is_some(),

@@ -100,6 +100,14 @@ impl Leader {
         }
     }
 
+    /// Interrupts its process group unless it has been reaped.
+    pub fn interrupt_group(&self) {
+        let reaped = self.lock();
+        if !*reaped {
+            signal::interrupt_group(self.pid);
+        }
+    }
+
     /// Waits for its end and reaps it: 0 to 255, or 128 + n after signal n. Can be dropped and called again.
     pub async fn exit(&self, watch: &mut ExitWatch) -> i32 {
         watch.ended().await;

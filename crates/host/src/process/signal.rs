@@ -89,6 +89,13 @@ pub fn kill_group(pid: i32) {
     }
 }
 
+/// Sends SIGINT to the process group of a child that has not been reaped.
+pub fn interrupt_group(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process_group(pid, Signal::INT);
+    }
+}
+
 /// Whether the process group of a child has members.
 pub fn group_exists(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| !matches!(test_kill_process_group(pid), Err(Errno::SRCH)))

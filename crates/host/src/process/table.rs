@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use exedra_proto::base64::Base64Text;
+use exedra_proto::dialect::NextSeq;
 use exedra_proto::ids::ProcessId;
 use exedra_proto::process::{OutputStream, ReadChunk, ReadParams, ReadResult, SandboxType, StartParams, WriteStatus};
 use rustix::process::Signal;
@@ -119,10 +120,13 @@ impl Table {
     ///
     /// # Errors
     /// There is no such process.
-    pub async fn read(&self, params: ReadParams) -> Result<ReadResult, UnknownProcess> {
+    pub async fn read(&self, params: ReadParams, next_seq: NextSeq) -> Result<ReadResult, UnknownProcess> {
         let wait = Duration::from_millis(params.wait_ms.unwrap_or(0)).min(LONGEST_POLL);
         let after = params.after_seq.unwrap_or(0);
-        let reading = self.hub.read(&params.process_id, after, params.max_bytes, Instant::now() + wait).await?;
+        let mut reading = self.hub.read(&params.process_id, after, params.max_bytes, Instant::now() + wait).await?;
+        if next_seq == NextSeq::NextEvent && params.max_bytes.is_none() {
+            reading.next_seq = reading.next_event;
+        }
         Ok(encoding::run(reading.output_len(), move || result(&reading)).await)
     }
 
@@ -177,6 +181,13 @@ impl Table {
                 });
                 true
             }
+        }
+    }
+
+    /// Sends SIGINT to the process group of a process that runs; nothing if there is none.
+    pub fn interrupt(&self, process: &ProcessId) {
+        if let Found::Live(process) = self.hub.find(process) {
+            process.leader.interrupt_group();
         }
     }
 

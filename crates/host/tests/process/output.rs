@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use exedra_host::HostConfig;
 use exedra_host::process::{Delivery, Event, EventKind, Limits, Table, WhenFull};
+use exedra_proto::dialect::NextSeq;
 use exedra_proto::process::ReadResult;
 use serde_json::json;
 
@@ -16,7 +17,7 @@ fn bytes(result: &ReadResult) -> Vec<u8> {
 async fn read(rig: &Rig, after: u64, wait_ms: u64) -> ReadResult {
     let mut params = read_params("p");
     (params.after_seq, params.wait_ms) = (Some(after), Some(wait_ms));
-    rig.table.read(params).await.unwrap()
+    rig.table.read(params, NextSeq::AfterLastPiece).await.unwrap()
 }
 
 #[tokio::test]
@@ -224,12 +225,12 @@ async fn a_closed_process_is_forgotten_after_its_time() {
     rig.story().await;
     assert!(read(&rig, 0, 0).await.closed);
     assert!(rig.table.start(rig.params("p", json!({}))).await.is_err(), "the id stays taken");
-    while rig.table.read(read_params("p")).await.is_ok() {
+    while rig.table.read(read_params("p"), NextSeq::AfterLastPiece).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(began.elapsed() < crate::rig::PATIENCE);
     }
     assert!(began.elapsed() >= Duration::from_millis(300));
-    let error = rig.table.read(read_params("p")).await.unwrap_err();
+    let error = rig.table.read(read_params("p"), NextSeq::AfterLastPiece).await.unwrap_err();
     assert_eq!(error.to_string(), "unknown process id p");
     rig.start("p", json!({})).await;
 }
@@ -258,7 +259,7 @@ async fn what_ended_while_nobody_was_there_stays_until_it_was_read() {
     };
     assert_eq!((got, last.exit_code), (b"late".to_vec(), Some(5)));
     let began = Instant::now();
-    while rig.table.read(read_params("p")).await.is_ok() {
+    while rig.table.read(read_params("p"), NextSeq::AfterLastPiece).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(began.elapsed() < crate::rig::PATIENCE);
     }
@@ -279,12 +280,12 @@ async fn what_all_keep_together_is_bounded() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     for table in [&other, &rig.table] {
         let mut ask = read_params("p");
-        let first = table.read(ask.clone()).await.unwrap();
+        let first = table.read(ask.clone(), NextSeq::AfterLastPiece).await.unwrap();
         assert!(bytes(&first).len() < 512 * 1024 + 64 * 1024 && !first.exited);
         let (mut got, mut closed) = (0, false);
         while !closed {
             ask.wait_ms = Some(20_000);
-            let result = table.read(ask.clone()).await.unwrap();
+            let result = table.read(ask.clone(), NextSeq::AfterLastPiece).await.unwrap();
             got += bytes(&result).len();
             ask.after_seq = Some(result.next_seq - 1);
             closed = result.closed;
@@ -298,7 +299,8 @@ async fn unknown_processes() {
     let rig = Rig::new();
     let mut params = read_params("none");
     params.wait_ms = Some(60_000);
-    let answer = tokio::time::timeout(Duration::from_secs(5), rig.table.read(params)).await.unwrap();
+    let answer =
+        tokio::time::timeout(Duration::from_secs(5), rig.table.read(params, NextSeq::AfterLastPiece)).await.unwrap();
     assert_eq!(answer.unwrap_err().to_string(), "unknown process id none");
     assert!(!rig.table.terminate(&id("none")));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use exedra_proto::dialect::NextSeq;
 use exedra_proto::process::WriteStatus;
 use serde_json::json;
 
@@ -98,7 +99,7 @@ async fn a_blocked_write_blocks_nobody_else() {
         rig.until_output("hello").await;
         let mut params = crate::rig::read_params("blocked");
         params.wait_ms = Some(50);
-        table.read(params).await.unwrap();
+        table.read(params, NextSeq::AfterLastPiece).await.unwrap();
         assert!(table.terminate(&blocked));
     };
     let (waited, ()) = tokio::join!(waits, others);

@@ -32,7 +32,7 @@ pub(super) async fn run(core: Arc<Core>, mut receiver: Receiver, events: queue::
 async fn take(core: &Core, message: Message, events: &queue::Tx<Event>) {
     let bytes = message.clone().into_bytes();
     let parsed = match message.as_text() {
-        Ok(text) => envelope::parse(text),
+        Ok(text) => envelope::parse(text).map_err(|cause| cause.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let event = match parsed {
