@@ -33,9 +33,27 @@ const EARLY: Recording = Recording {
 };
 const LATE: Recording = Recording {
     cases: include_str!("../../proto/fixtures/codex-0.169.jsonl"),
-    count: 154,
+    count: 161,
     intended: include_str!("../../proto/fixtures/intended-0.169.jsonl"),
-    pending: &[],
+    pending: &[
+        ("fs-canonicalize", "the method"),
+        ("fs-stream-read", "file handles"),
+        ("fs-open-errors", "file handles"),
+        ("fs-stream-write", "file handles"),
+        ("fs-walk", "the method"),
+        ("fs-watch-missing", "the method"),
+        ("fs-watch-rules", "the method"),
+        ("http-redirect-stop", "redirectPolicy"),
+        ("sandbox-shapes", "the sandbox"),
+        ("initialize", "environmentInfo"),
+        ("environment-info-before-initialize", "the method"),
+        ("environment-info", "the method"),
+        ("environment-info-empty-object", "the method"),
+        ("environment-info-nonempty-object", "the method"),
+        ("environment-status", "the method"),
+        ("capability-roots", "the method"),
+        ("environment-config-errors", "the method"),
+    ],
     expiry_pace: 0.0135,
 };
 

@@ -22,6 +22,7 @@ pub fn record(request: &Request, by: By, identity: &Identity) -> Option<Record> 
     match request {
         Request::ProcessStart(params) => Some(start(params, by, identity)),
         Request::ProcessTerminate(params) => Some(Record::Signal { by, process: params.process_id.clone(), method }),
+        Request::ProcessSignal(params) => Some(Record::Signal { by, process: params.process_id.clone(), method }),
         Request::FsWriteFile(params) => file(params.path.as_path(), None, Some(decoded_len(&params.data_base64))),
         Request::FsCreateDirectory(params) => file(params.path.as_path(), None, None),
         Request::FsRemove(params) => file(params.path.as_path(), None, None),
