@@ -4,6 +4,7 @@
 
 use exedra_host::HostConfig;
 use exedra_host::process::{Limits, StartError};
+use exedra_proto::dialect::NextSeq;
 use exedra_proto::limits::{Limit, ResourceLimits};
 use serde_json::{Value, json};
 
@@ -75,7 +76,7 @@ async fn wall_time() {
     let pids: Vec<&str> = story.stdout().split_whitespace().collect();
     assert_eq!(pids.len(), 2);
     assert!(!pids.iter().any(|pid| is_alive(pid)), "the tree is gone with it: {pids:?}");
-    let read = rig.table.read(read_params("p")).await.unwrap();
+    let read = rig.table.read(read_params("p"), NextSeq::AfterLastPiece).await.unwrap();
     assert_eq!((read.exit_code, read.limit), (Some(137), Some(Limit::WallTime)));
 }
 
