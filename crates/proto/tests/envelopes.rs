@@ -82,7 +82,10 @@ fn no_input_makes_the_decoders_panic_or_grow() {
             }
             Ok(_) => {}
             Err(cause) => {
-                assert!(cause.to_string().len() < text.len() + 500, "round {round}: an error longer than what it is about")
+                assert!(
+                    cause.to_string().len() < text.len() + 500,
+                    "round {round}: an error longer than what it is about"
+                )
             }
         }
     }
