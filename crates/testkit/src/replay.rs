@@ -10,8 +10,10 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::pattern::Bindings;
 
@@ -19,6 +21,11 @@ use crate::pattern::Bindings;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to listen for messages that no case expects, once all expected ones are there.
 const STRAY: Duration = Duration::from_millis(50);
+
+/// Messages that may wait on either side of a connection: 256; then its driver or the case waits.
+const QUEUE: usize = 256;
+
+type Received = Result<Message, tungstenite::Error>;
 
 /// One recorded exchange.
 #[derive(Clone, Debug, Deserialize)]
@@ -207,8 +214,11 @@ fn compare_several(case: &Case, bindings: &Bindings, all: &BTreeMap<String, Peer
     Ok(())
 }
 
+/// One connection. A task of its own drives it, so that a ping is answered whichever connection the case waits for.
 struct Peer {
-    socket: WebSocketStream<TcpStream>,
+    outgoing: mpsc::Sender<Message>,
+    incoming: mpsc::Receiver<Received>,
+    _driver: JoinSet<()>,
     local: String,
     responses: Vec<Value>,
     events: Vec<Value>,
@@ -222,7 +232,12 @@ impl Peer {
         let local = stream.local_addr().map_err(|e| e.to_string())?.to_string();
         let url = format!("ws://{address}/");
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.map_err(|e| e.to_string())?;
-        Ok(Self { socket, local, responses: Vec::new(), events: Vec::new(), closed: false })
+        let (outgoing, to_send) = mpsc::channel(QUEUE);
+        let (received, incoming) = mpsc::channel(QUEUE);
+        let mut driver = JoinSet::new();
+        driver.spawn(drive(socket, to_send, received));
+        let (responses, events) = (Vec::new(), Vec::new());
+        Ok(Self { outgoing, incoming, _driver: driver, local, responses, events, closed: false })
     }
 
     async fn handshake(&mut self) -> Result<(), String> {
@@ -241,7 +256,7 @@ impl Peer {
         };
         let answered = item.get("id").is_some() || item.get("text").is_some() || item.get("binary_utf8").is_some();
         let before = self.responses.len();
-        if self.socket.send(message).await.is_err() {
+        if self.outgoing.send(message).await.is_err() {
             self.closed = true;
             return Ok(());
         }
@@ -256,7 +271,7 @@ impl Peer {
     async fn wait_for(&mut self, done: impl Fn(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !done(self) {
-            match tokio::time::timeout_at(deadline, self.socket.next()).await {
+            match tokio::time::timeout_at(deadline, self.incoming.recv()).await {
                 Ok(message) => self.take(message),
                 Err(_) => return,
             }
@@ -266,14 +281,14 @@ impl Peer {
     async fn listen(&mut self, time: Duration) {
         let deadline = tokio::time::Instant::now() + time;
         while !self.closed {
-            match tokio::time::timeout_at(deadline, self.socket.next()).await {
+            match tokio::time::timeout_at(deadline, self.incoming.recv()).await {
                 Ok(message) => self.take(message),
                 Err(_) => return,
             }
         }
     }
 
-    fn take(&mut self, message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) {
+    fn take(&mut self, message: Option<Received>) {
         match message {
             Some(Ok(Message::Text(text))) => match serde_json::from_str::<Value>(&text) {
                 Ok(value) if value.get("method").is_some() => self.events.push(value),
@@ -283,6 +298,30 @@ impl Peer {
             Some(Ok(Message::Binary(_))) => self.responses.push(json!("a binary message")),
             Some(Ok(Message::Close(_)) | Err(_)) | None => self.closed = true,
             Some(Ok(_)) => {}
+        }
+    }
+}
+
+async fn drive(
+    mut socket: WebSocketStream<TcpStream>,
+    mut to_send: mpsc::Receiver<Message>,
+    received: mpsc::Sender<Received>,
+) {
+    loop {
+        tokio::select! {
+            message = socket.next() => {
+                let Some(message) = message else { return };
+                if received.send(message).await.is_err() {
+                    return;
+                }
+            }
+            message = to_send.recv() => {
+                let Some(message) = message else { return };
+                if let Err(error) = socket.send(message).await {
+                    let _ = received.send(Err(error)).await;
+                    return;
+                }
+            }
         }
     }
 }
