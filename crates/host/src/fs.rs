@@ -1,7 +1,7 @@
 //! The `fs/*` methods, one each on [`Files`], run on the blocking pool.
 //!
-//! In flow params, out flow results or an [`FsError`] with the text of the wire. Knows no JSON-RPC code. What a sandbox
-//! would have to enforce is refused, never ignored. Nothing here waits for a FIFO, a socket or a terminal.
+//! In flow params, out flow results or an [`FsError`] with the text of the wire. Knows no JSON-RPC code. A sandbox
+//! becomes rules over real places, and what cannot is refused. Nothing here waits for a FIFO, a socket or a terminal.
 //!
 //! `fs/writeFile` and `fs/copy` write in place: an existing file keeps its inode, owner, mode and hard links, and a link
 //! is followed, all of which clients of the protocol can see and a renamed temporary file would change. The price is that

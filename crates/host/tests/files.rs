@@ -348,18 +348,33 @@ async fn what_cannot_be_enforced_is_refused() {
     let project = json!([{"path": {"type": "special", "value": {"kind": "project_roots"}}, "access": "read"}]);
     let cwd = FsError::invalid("file system sandbox context with dynamic permissions requires cwd");
     assert_eq!(read(restricted(project)).await, Err(cwd));
-    let needed = restricted(json!([]));
-    let refusal = FsError::invalid("sandboxed filesystem operations require configured runtime paths");
+    let unknown = json!([{"path": {"type": "special", "value": {"kind": "unknown", "path": "x"}}, "access": "deny"}]);
+    let why =
+        "sandbox intent cannot be enforced on this executor: it denies `x`, a place that this version does not know";
+    assert_eq!(read(restricted(unknown)).await, Err(FsError::invalid(why)));
+    // Nothing is granted: nothing is there, for any method.
+    let nothing = restricted(json!([]));
     let at = place.at("f.txt");
-    let one = || json!({"path": at, "sandbox": needed});
-    assert_eq!(place.files.read_file(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(place.files.get_metadata(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(place.files.read_directory(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(place.files.remove(params(one())).await.unwrap_err(), refusal);
-    assert_eq!(place.files.create_directory(params(one())).await.unwrap_err(), refusal);
-    let write = json!({"path": at, "dataBase64": "", "sandbox": needed});
-    assert_eq!(place.files.write_file(params(write)).await.unwrap_err(), refusal);
-    let both = json!({"sourcePath": at, "destinationPath": place.at("x"), "recursive": false, "sandbox": needed});
-    assert_eq!(place.files.copy(params(both)).await.unwrap_err(), refusal);
+    let one = || json!({"path": at, "force": false, "sandbox": nothing});
+    let absent = FsError::from(std::io::Error::from_raw_os_error(2));
+    assert_eq!(place.files.read_file(params(one())).await.unwrap_err(), absent);
+    assert_eq!(place.files.get_metadata(params(one())).await.unwrap_err(), absent);
+    assert_eq!(place.files.canonicalize(params(one())).await.unwrap_err(), absent);
+    assert_eq!(place.files.read_directory(params(one())).await.unwrap_err(), absent);
+    assert_eq!(place.files.remove(params(one())).await.unwrap_err(), absent);
+    assert_eq!(place.files.create_directory(params(one())).await.unwrap_err(), absent);
+    let write = json!({"path": at, "dataBase64": "", "sandbox": nothing});
+    assert_eq!(place.files.write_file(params(write)).await.unwrap_err(), absent);
+    for mode in ["read", "replace"] {
+        let open = json!({"path": at, "handleId": "h", "mode": mode, "sandbox": nothing});
+        assert_eq!(place.files.open(params(open)).await.unwrap_err(), absent);
+    }
+    let both = json!({"sourcePath": at, "destinationPath": place.at("x"), "recursive": false, "sandbox": nothing});
+    assert_eq!(place.files.copy(params(both)).await.unwrap_err(), absent);
+    let options = json!({"maxDepth": 1, "maxDirectories": 9, "maxEntries": 9, "followDirectorySymlinks": true});
+    let walk = json!({"path": place.at(""), "options": options, "sandbox": nothing});
+    assert_eq!(place.files.walk(params(walk)).await.unwrap_err(), absent);
+    let watch = json!({"watchId": 1, "missing": [place.at("x")], "sandbox": nothing});
+    assert!(place.files.watch_missing(params(watch)).await.unwrap().is_none());
     assert_eq!(place.text("f.txt"), "hello");
 }

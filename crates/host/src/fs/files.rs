@@ -3,6 +3,7 @@
 //! In flow decoded params, out flow results. Every operation passes through one function, which decides what it may run
 //! on and where it runs.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use exedra_proto::base64::Base64Text;
@@ -16,11 +17,12 @@ use exedra_proto::sandbox::{Enforcement, SandboxContext};
 
 use super::handles::Handles;
 use super::resolve::Way;
-use super::roots::Roots;
+use super::roots::{Access, Roots};
 use super::watch::{self, Change, Latest};
 use super::{copy, directory, metadata, read, remove, walk, write};
 use crate::error::{FsError, FsErrorKind};
 use crate::process::Host;
+use crate::sandbox;
 
 /// The files of a host for one connection. Whatever is open ends with it.
 #[derive(Debug)]
@@ -231,17 +233,32 @@ impl Files {
         R: Send + 'static,
         A: FnOnce(&Roots) -> Result<R, FsError> + Send + 'static,
     {
-        match sandbox.map_or(Enforcement::NotNeeded, |sandbox| sandbox.for_files()) {
-            Enforcement::NotNeeded => {}
-            Enforcement::Needed => {
-                return Err(FsError::invalid("sandboxed filesystem operations require configured runtime paths"));
-            }
+        let sandbox = match sandbox.as_ref().map_or(Enforcement::NotNeeded, SandboxContext::for_files) {
+            Enforcement::NotNeeded => None,
+            Enforcement::Needed => sandbox,
             Enforcement::MissingCwd => {
                 return Err(FsError::invalid("file system sandbox context with dynamic permissions requires cwd"));
             }
-        }
+        };
         let roots = Arc::clone(&self.roots);
+        let act = move || match sandbox {
+            None => act(&roots),
+            Some(context) => act(&sandboxed(&context, roots)?),
+        };
         let failed = |error: tokio::task::JoinError| FsError { kind: FsErrorKind::Other, text: error.to_string() };
-        tokio::task::spawn_blocking(move || act(&roots)).await.map_err(failed)?
+        tokio::task::spawn_blocking(act).await.map_err(failed)?
     }
+}
+
+/// Where an operation of a sandboxed client may go, as far as `policy` lets it.
+fn sandboxed(context: &SandboxContext, policy: Arc<Roots>) -> Result<Roots, FsError> {
+    let tmpdir = std::env::var_os("TMPDIR");
+    let rules = sandbox::rules(context, tmpdir.as_deref().map(Path::new))
+        .map_err(|why| FsError::invalid(format!("sandbox intent cannot be enforced on this executor: {why}")))?;
+    let access = |access| match access {
+        sandbox::Access::Deny => Access::Deny,
+        sandbox::Access::Read => Access::Read,
+        sandbox::Access::Write => Access::Write,
+    };
+    Ok(Roots::sandbox(rules.into_iter().map(|(path, allowed)| (path, access(allowed))), policy))
 }

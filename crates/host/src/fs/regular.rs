@@ -44,10 +44,7 @@ pub fn open_to_write(way: Way<'_>, path: &Path, mode: u32) -> Result<(File, Meta
     let metadata = file.metadata()?;
     check_sink(path, metadata.file_type())?;
     if way.is_limited() && metadata.is_file() && metadata.nlink() > 1 {
-        let path = path.display();
-        return Err(FsError::invalid(format!(
-            "policy: `{path}` has other names (hard links), maybe outside the roots"
-        )));
+        return Err(way.refuse(path, "has other names (hard links), maybe outside the roots"));
     }
     Ok((file, metadata))
 }
@@ -64,10 +61,8 @@ fn open_held(way: Way<'_>, path: &Path, mode: u32) -> Result<File, FsError> {
         match without_waiting(options.write(true).create_new(true)).mode(mode).open(entry.path()) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if std::fs::symlink_metadata(entry.path()).is_ok_and(|metadata| metadata.is_symlink()) {
-                    let path = path.display();
-                    let text =
-                        format!("policy: `{path}` is a link that leads nowhere: beneath roots none is written through");
-                    return Err(FsError::invalid(text));
+                    let why = "is a link that leads nowhere: beneath roots none is written through";
+                    return Err(way.refuse(path, why));
                 }
             }
             opened => return Ok(opened?),

@@ -109,17 +109,15 @@ impl<'a> Way<'a> {
     /// # Errors
     /// The refusal.
     pub fn check_removal(&self, asked: &Path, held: &Held) -> Result<(), FsError> {
-        if !self.is_limited() {
-            return Ok(());
+        match self.is_limited() {
+            true => self.roots.check_removal(asked, held.place()),
+            false => Ok(()),
         }
-        self.roots.check(asked, held.place().parent().unwrap_or(Path::new("/")), Access::Write)?;
-        match self.roots.kept_below(held.place()) {
-            None => Ok(()),
-            Some(kept) => {
-                let (asked, kept) = (asked.display(), kept.display());
-                Err(FsError::invalid(format!("policy: `{asked}` may not be removed: root `{kept}` is below it")))
-            }
-        }
+    }
+
+    /// The refusal of `asked` for what it is and not for where.
+    pub fn refuse(&self, asked: &Path, why: &str) -> FsError {
+        self.roots.refuse(asked, why)
     }
 
     fn open(&self, path: &Path) -> Result<OwnedFd, Errno> {

@@ -1,9 +1,14 @@
-//! Which places may be read and written: the plain rules.
+//! Which places may be read and written: the plain rules, of the owner's policy and of a client's sandbox.
 //!
 //! In flow real paths, without links; out flows what is allowed there and by which rule. The rule with the longest path
-//! decides. Looks at no disk: how a path becomes a real place is for `resolve`.
+//! decides. Where a sandbox is held within a policy, both must allow it. A refusal of the policy names its rule; one of a
+//! sandbox is what the system says where nothing is, where nobody may go, and where nothing is to be changed. Looks at no
+//! disk: how a path becomes a real place is for `resolve`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use crate::error::FsError;
 
@@ -22,30 +27,38 @@ pub enum Access {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
     rules: Option<Vec<(PathBuf, Access)>>,
+    /// What else must allow it: then these rules are a sandbox's.
+    policy: Option<Arc<Roots>>,
 }
 
 impl Roots {
     /// Everywhere.
     pub fn everything() -> Self {
-        Self { rules: None }
+        Self::default()
     }
 
     /// Only where a rule says so; paths are real ones, without links.
     pub fn only(rules: impl IntoIterator<Item = (PathBuf, Access)>) -> Self {
-        Self { rules: Some(rules.into_iter().collect()) }
+        Self { rules: Some(rules.into_iter().collect()), policy: None }
+    }
+
+    /// Only where a rule of a sandbox says so, and `policy` does too.
+    pub fn sandbox(rules: impl IntoIterator<Item = (PathBuf, Access)>, policy: Arc<Self>) -> Self {
+        Self { rules: Some(rules.into_iter().collect()), policy: Some(policy) }
     }
 
     /// Whether there is no limit.
     pub fn is_everything(&self) -> bool {
-        self.rules.is_none()
+        self.rules.is_none() && self.policy.as_deref().is_none_or(Self::is_everything)
     }
 
     /// What may be done at `real`.
     pub fn access(&self, real: &Path) -> Access {
-        match &self.rules {
+        let own = match &self.rules {
             None => Access::Write,
             Some(_) => self.rule(real).map_or(Access::Deny, |(_, access)| *access),
-        }
+        };
+        self.policy.as_ref().map_or(own, |policy| own.min(policy.access(real)))
     }
 
     /// Refuses what needs more than is allowed at `real`. The text names `asked`, which is how the client put it.
@@ -60,7 +73,15 @@ impl Roots {
     }
 
     /// The refusal to do at `real` what needs `needed`.
-    pub fn refusal(&self, asked: &Path, real: &Path, needed: Access) -> FsError {
+    fn refusal(&self, asked: &Path, real: &Path, needed: Access) -> FsError {
+        if let Some(policy) = &self.policy {
+            return match self.rule(real) {
+                None => Errno::NOENT.into(),
+                Some((_, Access::Deny)) => Errno::ACCESS.into(),
+                Some((_, access)) if *access < needed => Errno::ROFS.into(),
+                Some(_) => policy.refusal(asked, real, needed),
+            };
+        }
         let what = if needed == Access::Write { "written" } else { "read" };
         let why = match self.rule(real) {
             None => "no root holds it".to_owned(),
@@ -70,8 +91,33 @@ impl Roots {
         FsError::invalid(format!("policy: `{}` may not be {what}: {why}", asked.display()))
     }
 
+    /// Refuses to take along what the rules keep below `real`, or to take a root from where it is.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check_removal(&self, asked: &Path, real: &Path) -> Result<(), FsError> {
+        self.check(asked, real.parent().unwrap_or(Path::new("/")), Access::Write)?;
+        if let Some(policy) = &self.policy {
+            policy.check_removal(asked, real)?;
+        }
+        match (self.kept_below(real), &self.policy) {
+            (None, _) => Ok(()),
+            (Some(_), Some(_)) => Err(Errno::BUSY.into()),
+            (Some(kept), None) => {
+                let (asked, kept) = (asked.display(), kept.display());
+                Err(FsError::invalid(format!("policy: `{asked}` may not be removed: root `{kept}` is below it")))
+            }
+        }
+    }
+
+    /// The refusal of `asked` for what it is and not for where; none of the system's fits.
+    pub fn refuse(&self, asked: &Path, why: &str) -> FsError {
+        let whose = if self.policy.is_some() { "sandbox" } else { "policy" };
+        FsError::invalid(format!("{whose}: `{}` {why}", asked.display()))
+    }
+
     /// A rule for a place below `real` that allows less than writing.
-    pub fn kept_below(&self, real: &Path) -> Option<&Path> {
+    fn kept_below(&self, real: &Path) -> Option<&Path> {
         let below = |(path, access): &&(PathBuf, Access)| *access < Access::Write && path.starts_with(real);
         self.rules.iter().flatten().find(below).map(|(path, _)| path.as_path())
     }
@@ -121,8 +167,44 @@ mod tests {
 
     #[test]
     fn what_a_removal_would_take_along() {
-        assert_eq!(roots().kept_below(Path::new("/r")), Some(Path::new("/r/secret")));
-        assert_eq!(roots().kept_below(Path::new("/r/a")), None);
-        assert_eq!(Roots::everything().kept_below(Path::new("/")), None);
+        let text = |path: &str| roots().check_removal(Path::new(path), Path::new(path)).err().map(|error| error.text);
+        assert_eq!(text("/r").unwrap(), "policy: `/r` may not be written: no root holds it");
+        assert_eq!(text("/r/secret").unwrap(), "policy: `/r/secret` may not be removed: root `/r/secret` is below it");
+        assert_eq!(text("/r/a"), None);
+        assert_eq!(Roots::everything().check_removal(Path::new("/"), Path::new("/")), Ok(()));
+    }
+
+    #[test]
+    fn a_sandbox_speaks_as_the_system_does_and_never_allows_more_than_the_policy() {
+        let rule = |path: &str, access| (PathBuf::from(path), access);
+        let rules = [
+            rule("/r", Access::Write),
+            rule("/r/.git", Access::Read),
+            rule("/r/secret/open", Access::Write),
+            rule("/lib", Access::Write),
+            rule("/lib/no", Access::Deny),
+        ];
+        let text = |policy: Roots, path: &str, needed| {
+            let sandbox = Roots::sandbox(rules.clone(), Arc::new(policy));
+            sandbox.check(Path::new(path), Path::new(path), needed).err().map(|error| error.text)
+        };
+        let alone = |path: &str, needed| text(Roots::everything(), path, needed).unwrap_or_default();
+        assert_eq!(alone("/r/x", Access::Write), "");
+        assert_eq!(alone("/r/.git/config", Access::Write), "Read-only file system (os error 30)");
+        assert_eq!(alone("/lib/no/x", Access::Read), "Permission denied (os error 13)");
+        assert_eq!(alone("/etc/x", Access::Read), "No such file or directory (os error 2)");
+        let both = |path: &str, needed| text(roots(), path, needed).unwrap_or_default();
+        assert_eq!(both("/r/x", Access::Write), "");
+        assert_eq!(
+            both("/r/secret/open/x", Access::Write),
+            "policy: `/r/secret/open/x` may not be written: root `/r/secret/open` is for reading"
+        );
+        assert_eq!(both("/lib/x", Access::Write), "policy: `/lib/x` may not be written: root `/lib` is for reading");
+        let sandbox = Roots::sandbox(rules.clone(), Arc::new(Roots::everything()));
+        let removal = |path: &str| sandbox.check_removal(Path::new(path), Path::new(path)).map_err(|error| error.text);
+        assert_eq!(removal("/r/x"), Ok(()));
+        assert_eq!(removal("/r"), Err("No such file or directory (os error 2)".to_owned()));
+        assert!(removal("/r/.git").is_err());
+        assert!(!sandbox.is_everything());
     }
 }

@@ -91,7 +91,14 @@ pub struct Grants {
 }
 
 /// Places that a sandbox has of its own whatever the rules say: they may only be denied.
-const OWN: [&str; 2] = ["/proc", "/dev"];
+pub const OWN: [&str; 2] = ["/proc", "/dev"];
+/// What the kernel can be told through: not to be changed only because all of the file system may be.
+pub const SETTINGS: &str = "/sys";
+
+/// Whether a place is the sandbox's own, or in it.
+pub fn is_own(path: &Path) -> bool {
+    OWN.iter().any(|own| path.starts_with(own))
+}
 
 /// All files, and the network or not.
 pub fn unrestricted(network: bool) -> Draft {
@@ -107,14 +114,11 @@ pub fn draft(rules: &Rules, places: Vec<PathBuf>, links: &[(PathBuf, PathBuf)], 
         Access::Read => Root::ReadOnly,
         Access::Deny => Root::Empty,
     };
-    let wanted = |(path, rule): &(&Path, Rule)| {
-        let own = OWN.iter().any(|own| path.starts_with(own));
-        *path != Path::new("/") && (!own || rule.access == Access::Deny)
-    };
+    let wanted =
+        |(path, rule): &(&Path, Rule)| *path != Path::new("/") && (!is_own(path) || rule.access == Access::Deny);
     let mounts: Vec<Mount> = rules.iter().filter(wanted).filter_map(|(path, rule)| mount(rules, path, rule)).collect();
     let granted = |access| {
-        let own = |path: &Path| OWN.iter().any(|own| path.starts_with(own));
-        let of = |(path, rule): (&Path, Rule)| (rule.access == access && !own(path)).then(|| Raw::from(path));
+        let of = |(path, rule): (&Path, Rule)| (rule.access == access && !is_own(path)).then(|| Raw::from(path));
         rules.iter().filter_map(of).collect()
     };
     let grants = Grants { read: granted(Access::Read), write: granted(Access::Write) };

@@ -66,15 +66,35 @@ pub fn draft(context: &SandboxContext, tmpdir: Option<&Path>) -> Result<Draft, R
 pub(super) fn draft_on(disk: &impl Disk, context: &SandboxContext, tmpdir: Option<&Path>) -> Result<Draft, Refused> {
     let network = context.network() == Network::Enabled;
     let Some(entries) = context.entries() else { return Ok(plan::unrestricted(network)) };
-    let mut survey = Survey { disk, context, tmpdir, rules: Rules::default(), absent: Vec::new(), links: Vec::new() };
-    for entry in entries {
-        survey.entry(entry)?;
-    }
-    let mut places = survey.keep_absent()?;
-    places.extend(survey.protect()?);
-    places.sort();
-    places.dedup();
+    let (survey, places) = Survey::of(disk, context, tmpdir, entries)?;
     Ok(plan::draft(&survey.rules, places, &survey.links, network))
+}
+
+/// What may be done where by an operation of ours that is held to `context`, the longest path deciding. Nothing is mounted
+/// for it: what a process would find its own, our view of processes and devices, is denied.
+///
+/// # Errors
+/// It cannot be enforced.
+pub fn rules(context: &SandboxContext, tmpdir: Option<&Path>) -> Result<Vec<(PathBuf, Access)>, Refused> {
+    rules_on(&Machine, context, tmpdir)
+}
+
+/// The same on some disk.
+pub(super) fn rules_on(
+    disk: &impl Disk,
+    context: &SandboxContext,
+    tmpdir: Option<&Path>,
+) -> Result<Vec<(PathBuf, Access)>, Refused> {
+    let Some(entries) = context.entries() else { return Ok(vec![("/".into(), Access::Write)]) };
+    let (survey, _) = Survey::of(disk, context, tmpdir, entries)?;
+    let given = survey.rules.iter().map(|(path, rule)| (path.to_owned(), rule.access));
+    let mut all: Vec<_> = given.filter(|(path, _)| !plan::is_own(path)).collect();
+    all.extend(plan::OWN.map(|own| (own.into(), Access::Deny)));
+    let settings = Path::new(plan::SETTINGS);
+    if survey.rules.at(settings).is_none() && survey.rules.access(settings) == Access::Write {
+        all.push((settings.to_owned(), Access::Read));
+    }
+    Ok(all)
 }
 
 struct Survey<'a, D> {
@@ -88,7 +108,25 @@ struct Survey<'a, D> {
     links: Vec<(PathBuf, PathBuf)>,
 }
 
-impl<D: Disk> Survey<'_, D> {
+impl<'a, D: Disk> Survey<'a, D> {
+    /// All rules, and where something must be for them to hold within mounts.
+    fn of(
+        disk: &'a D,
+        context: &'a SandboxContext,
+        tmpdir: Option<&'a Path>,
+        entries: &[Entry],
+    ) -> Result<(Self, Vec<PathBuf>), Refused> {
+        let mut survey = Self { disk, context, tmpdir, rules: Rules::default(), absent: Vec::new(), links: Vec::new() };
+        for entry in entries {
+            survey.entry(entry)?;
+        }
+        let mut places = survey.keep_absent()?;
+        places.extend(survey.protect()?);
+        places.sort();
+        places.dedup();
+        Ok((survey, places))
+    }
+
     fn entry(&mut self, entry: &Entry) -> Result<(), Refused> {
         let paths = match &entry.path {
             EntryPath::Path { path } => vec![path.as_path().to_owned()],

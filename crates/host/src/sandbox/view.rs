@@ -18,7 +18,7 @@ use rustix::mount::{
 use rustix::process::{chdir, pivot_root};
 
 use super::mounts::Mounts;
-use super::plan::{Mount, Plan, Root, What};
+use super::plan::{Mount, Plan, Root, SETTINGS, What};
 
 /// Directories one of which every machine has; it is covered for a moment, in our namespace alone.
 const BASES: [&str; 4] = ["/tmp", "/run", "/var", "/usr"];
@@ -31,8 +31,6 @@ const STAGE_FILE: &str = "/stage-file";
 const HIDDEN: &str = "/hidden";
 /// What has to be among the devices.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// What the kernel can be told through; whoever is root could, without any capability.
-const SETTINGS: &str = "/sys";
 
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 /// Of mounts of our own that hold a directory or two.

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "the lints know tests by #[test], not what those call")]
 
 mod escape;
+mod files;
 mod rig;
 mod run;
