@@ -73,6 +73,9 @@ pub enum Error {
     /// The executor cannot be told that stdin has ended: it does not speak `exedra/1`.
     #[error("this executor cannot be told that stdin has ended")]
     StdinCannotBeClosed,
+    /// The executor has no such method: it does not speak that part of `exedra/1`.
+    #[error("this executor has no {0}")]
+    Lacking(&'static str),
     /// The peer sent what the protocol does not allow.
     #[error("the executor broke the protocol: {0}")]
     Protocol(String),

@@ -12,7 +12,8 @@ use exedra_link::error::Disconnect;
 use exedra_link::peer::{CallError, Client};
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{ProcessId, SessionId};
-use exedra_proto::method::{INITIALIZED, Initialize};
+use exedra_proto::method::{INITIALIZED, Initialize, Method as _, ProcessList};
+use exedra_proto::process::{ListParams, ListedProcess};
 use exedra_proto::session::{ExedraOne, Extensions, InitializeParams};
 use tokio::task::JoinSet;
 
@@ -83,7 +84,21 @@ impl Executor {
     /// [`Error::Refused`] or [`Error::NotSent`] if it does not run, [`Error::Unanswered`] if that is not known.
     pub async fn start(&self, command: &Command) -> Result<Process, Error> {
         let id = ProcessId::new(self.next_id());
-        Process::start(&self.client, &self.routes, id, self.extension.close_stdin, command).await
+        Process::start(&self.client, &self.routes, id, self.extension, command).await
+    }
+
+    /// The processes of the session that are running or still known, in order of their start.
+    ///
+    /// # Errors
+    /// [`Error::Lacking`] if the executor cannot, or the connection was lost.
+    pub async fn list(&self) -> Result<Vec<ListedProcess>, Error> {
+        if !self.extension.list {
+            return Err(Error::Lacking(ProcessList::NAME));
+        }
+        match self.client.call::<ProcessList>(&ListParams {}).await {
+            Ok(result) => Ok(result.processes),
+            Err(error) => Err(Error::of_call(ProcessList::NAME, error)),
+        }
     }
 
     /// Its files.

@@ -13,9 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use exedra_link::peer::Client;
 use exedra_proto::ids::ProcessId;
-use exedra_proto::method::{Method as _, ProcessSignal, ProcessStart, ProcessTerminate, ServerEvent};
+use exedra_proto::method::{Method as _, ProcessResize, ProcessSignal, ProcessStart, ProcessTerminate, ServerEvent};
 use exedra_proto::path::CwdPath;
-use exedra_proto::process::{EnvInherit, EnvPolicy, OutputStream, ProcessParams, Signal, SignalParams, StartParams};
+use exedra_proto::process::{
+    EnvInherit, EnvPolicy, OutputStream, ProcessParams, ResizeParams, ResizeStatus, Signal, SignalParams, StartParams,
+    TerminalSize,
+};
+use exedra_proto::session::ExedraOne;
 
 use crate::error::Error;
 use crate::inbox::{Inbox, Numbered};
@@ -73,7 +77,7 @@ pub struct Process {
 pub struct Controls {
     client: Client,
     id: ProcessId,
-    can_close_stdin: bool,
+    extension: ExedraOne,
     writes: Arc<AtomicU64>,
 }
 
@@ -123,11 +127,11 @@ impl Process {
         client: &Client,
         routes: &Arc<Routes>,
         id: ProcessId,
-        can_close_stdin: bool,
+        extension: ExedraOne,
         command: &Command,
     ) -> Result<Self, Error> {
         let params = command.params(id.clone());
-        let controls = Controls { client: client.clone(), id: id.clone(), can_close_stdin, writes: Arc::default() };
+        let controls = Controls { client: client.clone(), id: id.clone(), extension, writes: Arc::default() };
         let mut process = Self {
             controls,
             routes: Arc::clone(routes),
@@ -230,6 +234,21 @@ impl Controls {
         match self.client.call::<ProcessSignal>(&params).await {
             Ok(_) => Ok(()),
             Err(error) => Err(Error::of_call(ProcessSignal::NAME, error)),
+        }
+    }
+
+    /// Gives its terminal another size. False if it has none, or none any more.
+    ///
+    /// # Errors
+    /// [`Error::Lacking`] if the executor cannot, or the connection was lost.
+    pub async fn resize(&self, size: TerminalSize) -> Result<bool, Error> {
+        if !self.extension.resize {
+            return Err(Error::Lacking(ProcessResize::NAME));
+        }
+        let params = ResizeParams { process_id: self.id.clone(), size };
+        match self.client.call::<ProcessResize>(&params).await {
+            Ok(result) => Ok(result.status == ResizeStatus::Resized),
+            Err(error) => Err(Error::of_call(ProcessResize::NAME, error)),
         }
     }
 

@@ -5,6 +5,7 @@
 //! output. A signal to us ends the remote command, a second one ends us; a local reader that went away ends it quietly.
 //! Knows nothing of how the executor was reached.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::signals::{Signals, Stop};
 use crate::stdio::{self, Output, OutputEnd, Target};
+use crate::terminal::{self, SizeChanges};
 
 /// How long a command that was told to end may take to tell its end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -70,7 +72,14 @@ pub async fn run(executor: Executor, run: Run, signals: &mut Signals) -> Result<
     };
     let mut process = started.map_err(|error| not_started(error, &run.command))?;
     let mut output = Output::start()?;
-    let outcome = relay(&mut process, &output, run.stdin, signals).await?;
+    let sizes = if run.command.tty { Some(SizeChanges::listen()?) } else { None };
+    let resize = follow_size(process.controls(), sizes);
+    tokio::pin!(resize);
+    let outcome = tokio::select! {
+        biased;
+        outcome = relay(&mut process, &output, run.stdin, signals) => outcome?,
+        never = &mut resize => match never {},
+    };
     if outcome.at_once {
         return Ok(exit(&outcome));
     }
@@ -164,6 +173,20 @@ async fn feed(controls: &Controls, source: Option<mpsc::Receiver<Bytes>>) {
             "exedra: the end of input cannot be sent to this executor, which does not speak exedra/1; going on",
         ),
         Err(error) => output::note(&format!("exedra: input was not passed on: {error}")),
+    }
+}
+
+/// Gives the remote terminal the size of ours, now and whenever it changes.
+async fn follow_size(controls: Controls, sizes: Option<SizeChanges>) -> Infallible {
+    let Some(mut sizes) = sizes else { return std::future::pending().await };
+    loop {
+        // An executor that cannot, or is gone: the command goes on without, or somebody else says so.
+        if let Some(size) = terminal::size()
+            && let Err(error) = controls.resize(size).await
+        {
+            tracing::debug!(%error, "the size of the terminal was not passed on");
+        }
+        sizes.next().await;
     }
 }
 

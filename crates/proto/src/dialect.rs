@@ -76,6 +76,8 @@ fn shown_by(request: &Request) -> Option<Dialect> {
         | Request::ProcessRead(_)
         | Request::ProcessTerminate(_)
         | Request::ProcessCloseStdin(_)
+        | Request::ProcessResize(_)
+        | Request::ProcessList(_)
         | Request::HttpRequest(_) => return None,
         Request::ProcessStart(params) if params.sandbox.is_some() => return Some(Dialect::Late),
         Request::ProcessWrite(params) if params.write_id.is_none() => return Some(Dialect::Early),

@@ -122,6 +122,10 @@ methods! {
     ProcessWrite = "process/write", Exec, process::WriteParams => process::WriteResult;
     /// Ends stdin (`exedra/1`).
     ProcessCloseStdin = "process/closeStdin", Exec, process::ProcessParams => process::WriteResult;
+    /// Gives a terminal another size (`exedra/1`).
+    ProcessResize = "process/resize", Exec, process::ResizeParams => process::ResizeResult;
+    /// Lists the processes of the session (`exedra/1`).
+    ProcessList = "process/list", Exec, process::ListParams => process::ListResult;
     /// Signals the process group of a process (0.142 and later).
     ProcessSignal = "process/signal", Exec, process::SignalParams => process::SignalResult;
     /// Kills a process.
@@ -207,6 +211,16 @@ notifications! {
 
 /// The notification that a client sends after `initialize`.
 pub const INITIALIZED: &str = "initialized";
+
+/// Whether `method` is there for a peer with whom `agreed` was agreed on: one of the extension only if its part was.
+pub fn is_agreed(method: &str, agreed: session::ExedraOne) -> bool {
+    match method {
+        ProcessCloseStdin::NAME => agreed.close_stdin,
+        ProcessResize::NAME => agreed.resize,
+        ProcessList::NAME => agreed.list,
+        _ => true,
+    }
+}
 
 /// The answer to a request for a method that is not there.
 pub fn unknown_method(method: &str) -> RpcError {

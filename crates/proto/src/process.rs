@@ -255,6 +255,80 @@ pub struct TerminateResult {
     pub running: bool,
 }
 
+/// Params of `process/resize` (`exedra/1`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResizeParams {
+    /// Which process.
+    pub process_id: ProcessId,
+    /// The size that its terminal is to have.
+    pub size: TerminalSize,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub cols: u16,
+}
+
+/// Result of `process/resize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizeResult {
+    /// What became of it.
+    pub status: ResizeStatus,
+}
+
+/// What became of a new size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ResizeStatus {
+    /// The terminal has it.
+    Resized,
+    /// No such process in this session.
+    UnknownProcess,
+    /// The process has no terminal, or none any more.
+    NoTerminal,
+    /// The process is still being started.
+    Starting,
+}
+
+/// Params of `process/list` (`exedra/1`).
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ListParams {}
+
+/// Result of `process/list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListResult {
+    /// The processes of the session that are running or still known, in order of their start.
+    pub processes: Vec<ListedProcess>,
+}
+
+/// A process as `process/list` tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedProcess {
+    /// Its id.
+    pub process_id: ProcessId,
+    /// Its number on the executor's machine.
+    pub pid: u32,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// How long ago it was started, in milliseconds.
+    pub age_ms: u64,
+    /// The number of its latest event; 0 before the first.
+    pub last_seq: u64,
+    /// Its exit code, once it has exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Whether its last event has happened.
+    pub closed: bool,
+}
+
 /// Params of the notification `process/output`, as received.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

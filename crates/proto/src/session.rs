@@ -47,14 +47,25 @@ pub struct ExedraOne {
     /// The member `limits` of `process/start`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub limits: bool,
+    /// The method `process/resize`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resize: bool,
+    /// The method `process/list`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub list: bool,
 }
 
 impl ExedraOne {
     /// All that this build can do.
-    pub const SUPPORTED: Self = Self { close_stdin: true, limits: true };
+    pub const SUPPORTED: Self = Self { close_stdin: true, limits: true, resize: true, list: true };
 
     /// What both ends can do.
     pub fn and(self, other: Self) -> Self {
-        Self { close_stdin: self.close_stdin && other.close_stdin, limits: self.limits && other.limits }
+        Self {
+            close_stdin: self.close_stdin && other.close_stdin,
+            limits: self.limits && other.limits,
+            resize: self.resize && other.resize,
+            list: self.list && other.list,
+        }
     }
 }

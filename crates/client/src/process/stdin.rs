@@ -55,7 +55,7 @@ impl Controls {
     /// # Errors
     /// [`Error::StdinCannotBeClosed`] if the executor does not speak `exedra/1`, else as [`Self::write`].
     pub async fn close_stdin(&self) -> Result<(), Error> {
-        if !self.can_close_stdin {
+        if !self.extension.close_stdin {
             return Err(Error::StdinCannotBeClosed);
         }
         let params = ProcessParams { process_id: self.id.clone() };

@@ -35,6 +35,8 @@ pub fn record(request: &Request, by: By, identity: &Identity) -> Option<Record> 
         | Request::ProcessRead(_)
         | Request::ProcessWrite(_)
         | Request::ProcessCloseStdin(_)
+        | Request::ProcessResize(_)
+        | Request::ProcessList(_)
         | Request::FsReadFile(_)
         | Request::FsGetMetadata(_)
         | Request::FsReadDirectory(_)

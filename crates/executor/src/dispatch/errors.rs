@@ -15,6 +15,11 @@ use exedra_proto::method::Group;
 use crate::audit::Unwritable;
 use crate::session::table::Refusal;
 
+/// `process/resize` to nothing.
+pub fn no_size() -> RpcError {
+    RpcError::new(INVALID_PARAMS, "a terminal has at least one row and one column")
+}
+
 /// A message that is none.
 pub fn unreadable(label: &str, cause: &str) -> RpcError {
     RpcError::new(INVALID_REQUEST, format!("failed to parse {label}: {cause}"))

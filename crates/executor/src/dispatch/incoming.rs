@@ -5,7 +5,7 @@
 
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{self, RequestId, RpcError};
-use exedra_proto::method::{INITIALIZED, Method as _, ProcessCloseStdin, Request, unknown_method};
+use exedra_proto::method::{INITIALIZED, Request, is_agreed, unknown_method};
 use exedra_proto::session::ExedraOne;
 
 use super::errors;
@@ -26,9 +26,7 @@ pub enum Incoming {
 /// Decodes `text` of a client that has shown to speak `dialect`; `label` is how errors name it.
 pub fn decode(text: &str, agreed: ExedraOne, dialect: Dialect, label: impl Fn() -> String) -> Incoming {
     match envelope::parse(text) {
-        Ok(envelope::Message::Request { id, method, .. })
-            if method == ProcessCloseStdin::NAME && !agreed.close_stdin =>
-        {
+        Ok(envelope::Message::Request { id, method, .. }) if !is_agreed(&method, agreed) => {
             Incoming::Request(id, Box::new(Err(unknown_method(&method))))
         }
         Ok(envelope::Message::Request { id, method, params }) => {
@@ -81,9 +79,11 @@ mod tests {
     }
 
     #[test]
-    fn close_stdin_exists_only_where_it_was_agreed_on() {
-        let text = r#"{"id":1,"method":"process/closeStdin","params":{}}"#;
-        assert_eq!(refusal(text, ExedraOne::default()), envelope::METHOD_NOT_FOUND);
-        assert_eq!(refusal(text, ExedraOne::SUPPORTED), envelope::INVALID_PARAMS);
+    fn methods_of_the_extension_exist_only_where_they_were_agreed_on() {
+        for method in ["process/closeStdin", "process/resize", "process/list"] {
+            let text = format!(r#"{{"id":1,"method":"{method}","params":[1]}}"#);
+            assert_eq!(refusal(&text, ExedraOne::default()), envelope::METHOD_NOT_FOUND);
+            assert_eq!(refusal(&text, ExedraOne::SUPPORTED), envelope::INVALID_PARAMS);
+        }
     }
 }

@@ -6,8 +6,8 @@ use exedra_host::process::Table;
 use exedra_proto::dialect::NextSeq;
 use exedra_proto::envelope::RpcError;
 use exedra_proto::process::{
-    ProcessParams, ReadParams, ReadResult, Signal, SignalParams, SignalResult, StartParams, StartResult,
-    TerminateResult, WriteParams, WriteResult,
+    ListResult, ProcessParams, ReadParams, ReadResult, ResizeParams, ResizeResult, Signal, SignalParams, SignalResult,
+    StartParams, StartResult, TerminalSize, TerminateResult, WriteParams, WriteResult,
 };
 
 use super::errors;
@@ -35,6 +35,20 @@ pub async fn write(table: &Table, params: WriteParams) -> Result<WriteResult, Rp
 /// `process/closeStdin`
 pub async fn close_stdin(table: &Table, params: ProcessParams) -> Result<WriteResult, RpcError> {
     Ok(WriteResult { status: table.close_stdin(&params.process_id).await })
+}
+
+/// `process/resize`
+pub fn resize(table: &Table, params: &ResizeParams) -> Result<ResizeResult, RpcError> {
+    let TerminalSize { rows, cols } = params.size;
+    if rows == 0 || cols == 0 {
+        return Err(errors::no_size());
+    }
+    Ok(ResizeResult { status: table.resize(&params.process_id, params.size) })
+}
+
+/// `process/list`
+pub fn list(table: &Table) -> ListResult {
+    ListResult { processes: table.list() }
 }
 
 /// `process/signal`

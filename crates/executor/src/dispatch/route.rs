@@ -136,6 +136,11 @@ pub fn route(id: RequestId, request: Request, context: &Context, dialect: Dialec
             let class = Class::Stdin(params.process_id.clone());
             job(id, class, async move { process::close_stdin(&session.processes, params).await })
         }
+        Request::ProcessResize(params) => {
+            let class = Class::Process(params.process_id.clone());
+            job(id, class, async move { process::resize(&session.processes, &params) })
+        }
+        Request::ProcessList(_) => job(id, Class::Aside, async move { Ok(process::list(&session.processes)) }),
         Request::ProcessSignal(params) => {
             let class = Class::Process(params.process_id.clone());
             job(id, class, async move { Ok(process::signal(&session.processes, &params)) })

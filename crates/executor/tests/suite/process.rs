@@ -56,6 +56,59 @@ async fn close_stdin_ends_a_filter() {
 }
 
 #[tokio::test]
+async fn a_terminal_has_the_size_that_it_is_given() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    let offer = json!({"clientName": "x", "extensions": {"exedra/1": {"resize": true}}});
+    client.handshake_with(offer).await;
+    let resize = |process: &str, rows, cols| json!({"processId": process, "size": {"rows": rows, "cols": cols}});
+    let status = |answer: serde_json::Value| answer["result"]["status"].as_str().unwrap().to_owned();
+    client.start("pipes", &["sleep", "600"]).await;
+    let mut params = start("p", &["sh", "-c", "read line; stty size"]);
+    params["tty"] = json!(true);
+    client.call("process/start", params).await;
+    assert_eq!(status(client.call("process/resize", resize("p", 50, 132)).await), "resized");
+    assert_eq!(status(client.call("process/resize", resize("pipes", 50, 132)).await), "noTerminal");
+    assert_eq!(status(client.call("process/resize", resize("none", 50, 132)).await), "unknownProcess");
+    assert_eq!(client.call("process/resize", resize("p", 0, 132)).await["error"]["code"], -32602);
+    client.call("process/write", write("p", b"\n")).await;
+    let mut said = Vec::new();
+    loop {
+        let event = client.event().await;
+        match event["params"]["chunk"].as_str() {
+            Some(chunk) => said.extend(exedra_proto::base64::Base64Text(chunk.to_owned()).decode().unwrap()),
+            None if event["method"] == "process/closed" => break,
+            None => {}
+        }
+    }
+    assert!(String::from_utf8_lossy(&said).contains("50 132"), "{said:?}");
+    assert_eq!(status(client.call("process/resize", resize("p", 50, 132)).await), "noTerminal");
+}
+
+#[tokio::test]
+async fn a_list_has_the_processes_of_the_session_and_no_others() {
+    let mut bench = Bench::new();
+    let mut other = bench.open().await;
+    other.start("other", &["sleep", "600"]).await;
+    let mut client = bench.connect();
+    client.handshake_with(json!({"clientName": "x", "extensions": {"exedra/1": {"list": true}}})).await;
+    client.start("a", &["sh", "-c", "echo x; exit 3"]).await;
+    client.follow("a").await;
+    client.start("b", &["sleep", "600"]).await;
+    let answer = client.call("process/list", json!({})).await;
+    let listed = answer["result"]["processes"].as_array().unwrap();
+    let ids: Vec<_> = listed.iter().map(|process| process["processId"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    assert_eq!(
+        (&listed[0]["exitCode"], &listed[0]["closed"], &listed[0]["lastSeq"]),
+        (&json!(3), &json!(true), &json!(3))
+    );
+    let b = &listed[1];
+    assert_eq!((&b["argv"], &b["tty"], &b["closed"]), (&json!(["sleep", "600"]), &json!(false), &json!(false)));
+    assert!(b.get("exitCode").is_none() && b["pid"].as_u64().unwrap() > 1 && b["ageMs"].is_u64(), "{b}");
+}
+
+#[tokio::test]
 async fn processes_of_another_session_are_invisible() {
     let mut bench = Bench::new();
     let (mut one, mut two) = (bench.open().await, bench.open().await);

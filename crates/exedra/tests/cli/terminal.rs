@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::plane::Listener;
 use crate::program::{Running, kill, until};
@@ -66,6 +66,22 @@ fn keys_go_there_one_by_one_and_the_terminal_comes_back() {
     terminal.shows("interrupted");
     assert_eq!(running.wait(), 9);
     assert!(!terminal.is_raw());
+}
+
+#[test]
+fn the_remote_terminal_has_the_size_of_ours_and_follows_it() {
+    let (listener, mut terminal) = (Listener::start(), Terminal::open());
+    let size = |ws_row, ws_col| Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal.line, size(40, 111)).unwrap();
+    let script = "until [ \"$(stty size)\" = '40 111' ]; do sleep 0.02; done; echo first; \
+                  until [ \"$(stty size)\" = '33 99' ]; do sleep 0.02; done; echo second";
+    let mut running = terminal.run(&mut listener.exec(&["-t", "--", "sh", "-c", script]));
+    terminal.shows("first");
+    tcsetwinsize(&terminal.line, size(33, 99)).unwrap();
+    // It is not the terminal of a session of ours, so nobody tells.
+    kill(running.pid(), "WINCH");
+    terminal.shows("second");
+    assert_eq!(running.wait(), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! held for moments and never across a wait. Knows no descriptor and no task.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,9 +16,10 @@ use tokio::sync::Notify;
 use super::cgroup::Group;
 use super::event::{Delivery, Event, EventRef};
 use super::host::WhenFull;
+use super::launch::Watched;
 use super::ledger::Ledger;
 use super::mark::{Given, Maker, Mark};
-use super::output::{Demand, Log, Reading};
+use super::output::{Demand, Log, Progress, Reading};
 use super::reap::Leader;
 use super::roster::{Found, Roster};
 use super::signal::{self, Kin, Root};
@@ -37,6 +38,12 @@ pub struct Process {
     pub leader: Leader,
     /// Its standard input, if writable.
     pub stdin: Option<Stdin>,
+    /// Our end of its terminal, if it has one, for as long as that is open.
+    pub terminal: Option<Weak<Watched>>,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// When it was started.
+    pub started: Instant,
     /// Bytes of its output that were dropped.
     dropped: AtomicU64,
     /// Tells long polls of an event.
@@ -63,8 +70,24 @@ pub struct Hub {
 
 impl Process {
     /// A process that runs.
-    pub fn new(id: ProcessId, leader: Leader, stdin: Option<Stdin>) -> Self {
-        Self { id, leader, stdin, dropped: AtomicU64::new(0), changed: Notify::new(), room: Notify::new() }
+    pub fn new(
+        id: ProcessId,
+        argv: Vec<String>,
+        leader: Leader,
+        stdin: Option<Stdin>,
+        terminal: Option<Weak<Watched>>,
+    ) -> Self {
+        Self {
+            id,
+            leader,
+            stdin,
+            terminal,
+            argv,
+            started: Instant::now(),
+            dropped: AtomicU64::new(0),
+            changed: Notify::new(),
+            room: Notify::new(),
+        }
     }
 
     /// Waits until it is worth asking again, after a `demand` that was not for more. Others that make room say so to
@@ -110,6 +133,13 @@ impl Hub {
         let mut roster = self.roster();
         roster.cancel(id);
         if roster.has_exited(id) { Found::Unknown } else { roster.find(id) }
+    }
+
+    /// All processes with how far each has come, in order of their start.
+    pub fn list(&self) -> Vec<(Arc<Process>, Progress)> {
+        let mut all = self.roster().progress();
+        all.sort_by_key(|(process, _)| process.started);
+        all
     }
 
     /// Appends output; whether more is wanted.

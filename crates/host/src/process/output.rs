@@ -95,6 +95,17 @@ pub enum Demand {
     Short,
 }
 
+/// How far a process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The number of its latest event; 0 before the first.
+    pub last_seq: u64,
+    /// The exit code, once there is one.
+    pub exit_code: Option<i32>,
+    /// Nothing more will come.
+    pub closed: bool,
+}
+
 /// An answer to `process/read`.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -201,6 +212,12 @@ impl Log {
     /// Whether the end is in the log.
     pub fn is_closed(&self) -> bool {
         self.closed.is_some()
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        let exit_code = self.exited.map(|exit| exit.code);
+        Progress { last_seq: self.next_seq - 1, exit_code, closed: self.closed.is_some() }
     }
 
     /// Whether it is closed, and all of it, the exit and the end included, has been delivered or was in an answer.

@@ -3,8 +3,9 @@
 //! In flows nothing, out flow two descriptors, and for one of them how to say "end of file" on it. Knows no process.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use exedra_proto::process::TerminalSize;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 
@@ -34,6 +35,16 @@ impl Pty {
         tcsetwinsize(&terminal, SIZE)?;
         Ok(Self { controller, terminal })
     }
+}
+
+/// Gives the terminal behind `controller` another size; the programs on it are told by a signal.
+///
+/// # Errors
+/// The system's.
+pub fn resize(controller: impl AsFd, size: TerminalSize) -> io::Result<()> {
+    let TerminalSize { rows, cols } = size;
+    tcsetwinsize(controller, Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 })?;
+    Ok(())
 }
 
 /// What to type on `controller` for an end of file after `last`, the last byte typed so far: the character once on an

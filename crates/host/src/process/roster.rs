@@ -13,7 +13,7 @@ use exedra_proto::ids::ProcessId;
 use super::event::{Delivery, Event};
 use super::host::WhenFull;
 use super::ledger::Ledger;
-use super::output::{Demand, Log};
+use super::output::{Demand, Log, Progress};
 use crate::error::StartError;
 
 /// Closed processes that stay known: so many that somebody was given all of, and so many that nobody was. When the
@@ -308,6 +308,15 @@ impl<H: Clone> Roster<H> {
     pub fn handles(&self) -> Vec<H> {
         let live = |slot: &Slot<H>| match slot {
             Slot::Live(entry) => Some(entry.handle.clone()),
+            Slot::Starting { .. } => None,
+        };
+        self.slots.values().filter_map(live).collect()
+    }
+
+    /// All processes with how far each has come.
+    pub fn progress(&self) -> Vec<(H, Progress)> {
+        let live = |slot: &Slot<H>| match slot {
+            Slot::Live(entry) => Some((entry.handle.clone(), entry.log.progress())),
             Slot::Starting { .. } => None,
         };
         self.slots.values().filter_map(live).collect()

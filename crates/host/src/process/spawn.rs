@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use exedra_proto::process::{OutputStream, StartParams};
 use exedra_proto::sandbox::{Enforcement, SandboxContext};
@@ -42,6 +42,8 @@ pub struct Spawned {
     pub stdin: Option<Sink>,
     /// Where its output is read.
     pub sources: Vec<Source>,
+    /// Our end of its terminal, if it has one, for as long as that is open.
+    pub terminal: Option<Weak<Watched>>,
     /// What it is confined by, to be kept until it has ended.
     pub sandbox: Option<Placeholders>,
 }
@@ -108,7 +110,8 @@ pub async fn spawn(
         None => None,
         Some(confined) => Some(confined.confirm().await?),
     };
-    Ok(Spawned { leader, exit, stdin, sources, sandbox })
+    let terminal = stdin.as_ref().filter(|sink| sink.terminal).map(|sink| Arc::downgrade(&sink.fd));
+    Ok(Spawned { leader, exit, stdin, sources, terminal, sandbox })
 }
 
 /// Looks at the directory and comes to no verdict, which is the child's. A file system that hangs then hangs the start

@@ -4,14 +4,17 @@
 //! the table: dropping it kills all processes, [`Table::shutdown`] ends them with grace first.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::dialect::NextSeq;
 use exedra_proto::ids::ProcessId;
-use exedra_proto::process::{OutputStream, ReadChunk, ReadParams, ReadResult, SandboxType, StartParams, WriteStatus};
+use exedra_proto::process::{
+    ListedProcess, OutputStream, ReadChunk, ReadParams, ReadResult, ResizeStatus, SandboxType, StartParams,
+    TerminalSize, WriteStatus,
+};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
@@ -21,14 +24,14 @@ use super::event::{Delivery, Event, EventRef};
 use super::host::Host;
 use super::hub::{Hub, Process};
 use super::observer::Observer;
-use super::output::Reading;
+use super::output::{Progress, Reading};
 use super::quota::Quota;
 use super::roster::Found;
 use super::signal::Kin;
 use super::source::Sources;
 use super::spawn::{self, Spawned};
 use super::stdin::Stdin;
-use super::{signal, stdin};
+use super::{pty, signal, stdin};
 use crate::encoding;
 use crate::error::{StartError, UnknownProcess, WriteFailed};
 
@@ -93,10 +96,10 @@ impl Table {
         let slot = self.host.slot()?;
         let quota = Quota::new(self.host.limits(), params.limits.as_ref());
         let spawned = spawn::spawn(&self.host, &params, &quota, self.hub.mark()).await?;
-        let Spawned { leader, exit, stdin, sources, sandbox } = spawned;
+        let Spawned { leader, exit, stdin, sources, terminal, sandbox } = spawned;
         let meter = quota.meter(Instant::now());
         let (stdin, queue) = stdin.map(Stdin::new).unzip();
-        let process = Arc::new(Process::new(params.process_id, leader, stdin));
+        let process = Arc::new(Process::new(params.process_id, params.argv, leader, stdin, terminal));
         let mut tasks = self.tasks();
         reservation.admit(process.clone())?;
         debug!(process = %process.id, "started");
@@ -163,6 +166,33 @@ impl Table {
                 None => WriteStatus::StdinClosed,
             },
         }
+    }
+
+    /// Gives the terminal of a process another size; the programs on it are told.
+    pub fn resize(&self, process: &ProcessId, size: TerminalSize) -> ResizeStatus {
+        let process = match self.hub.find(process) {
+            Found::Unknown => return ResizeStatus::UnknownProcess,
+            Found::Starting => return ResizeStatus::Starting,
+            Found::Live(process) => process,
+        };
+        let terminal = process.terminal.as_ref().and_then(Weak::upgrade);
+        let resized = terminal.is_some_and(|terminal| pty::resize(terminal.get_ref(), size).is_ok());
+        if resized { ResizeStatus::Resized } else { ResizeStatus::NoTerminal }
+    }
+
+    /// All processes that are running or still known, in order of their start.
+    pub fn list(&self) -> Vec<ListedProcess> {
+        let listed = |(process, progress): (Arc<Process>, Progress)| ListedProcess {
+            process_id: process.id.clone(),
+            pid: process.leader.root().pid.cast_unsigned(),
+            argv: process.argv.clone(),
+            tty: process.terminal.is_some(),
+            age_ms: u64::try_from(process.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            last_seq: progress.last_seq,
+            exit_code: progress.exit_code,
+            closed: progress.closed,
+        };
+        self.hub.list().into_iter().map(listed).collect()
     }
 
     /// Kills a process and its descendants; false and nothing else if it is unknown or has exited. Its exit follows as
