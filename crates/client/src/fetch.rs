@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exedra_link::peer::Client;
 use exedra_proto::base64::Base64Text;
-use exedra_proto::http::{BodyDeltaParams, Header, RequestParams};
+use exedra_proto::http::{BodyDeltaParams, Header, RedirectPolicy, RequestHeader, RequestParams};
 use exedra_proto::method::{HttpRequest, Method as _};
 
 use crate::error::Error;
@@ -24,11 +24,13 @@ pub struct Request {
     /// Absolute, http or https.
     pub url: String,
     /// In order, repetitions kept.
-    pub headers: Vec<Header>,
+    pub headers: Vec<RequestHeader>,
     /// The body.
     pub body: Option<Bytes>,
     /// Limit for the whole exchange; none: no limit.
     pub timeout: Option<Duration>,
+    /// What to do with a redirect; executors before 0.145 follow it.
+    pub redirects: RedirectPolicy,
 }
 
 /// A whole response.
@@ -65,7 +67,14 @@ pub struct Body {
 impl Request {
     /// A GET of `url` without headers or limit.
     pub fn get(url: impl Into<String>) -> Self {
-        Self { method: "GET".to_owned(), url: url.into(), headers: Vec::new(), body: None, timeout: None }
+        Self {
+            method: "GET".to_owned(),
+            url: url.into(),
+            headers: Vec::new(),
+            body: None,
+            timeout: None,
+            redirects: RedirectPolicy::Follow,
+        }
     }
 
     fn params(&self, request_id: String, stream_response: bool) -> RequestParams {
@@ -76,6 +85,7 @@ impl Request {
             headers: self.headers.clone(),
             body_base64: self.body.as_deref().map(Base64Text::encode),
             timeout_ms: self.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            redirect_policy: self.redirects,
             stream_response,
         }
     }

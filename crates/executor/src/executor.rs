@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use exedra_host::Host;
-use exedra_host::fetch::Fetcher;
+use exedra_host::fetch::{FetchConfig, Fetcher};
 use exedra_link::Connection;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ impl Executor {
     /// The machine refuses what every executor needs.
     pub fn new(config: ExecutorConfig) -> Result<Self, ExecutorError> {
         let host = Host::start(config.host.clone())?;
+        let mut fetching = FetchConfig::default();
+        fetching.environment.clone_from(&config.host.environment);
         let sessions = Arc::new(Sessions::new(host, &config));
         let (cancel, hurry) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -44,7 +46,7 @@ impl Executor {
         tasks.spawn(reaper::run(Arc::clone(&sessions), how, cancel.clone()));
         Ok(Self {
             sessions,
-            fetcher: Arc::new(Fetcher::new()),
+            fetcher: Arc::new(Fetcher::new(fetching)),
             pool: Pool::default(),
             cancel,
             hurry,

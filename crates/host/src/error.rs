@@ -114,6 +114,9 @@ pub enum FetchError {
     /// The request cannot be made: wrong params.
     #[error("{0}")]
     Invalid(String),
+    /// The owner of the machine does not allow it: a wrong request.
+    #[error("{0}")]
+    Refused(String),
     /// It was made, or tried, and failed.
     #[error("{0}")]
     Failed(String),

@@ -8,6 +8,7 @@ pub mod error;
 pub mod fetch;
 pub mod fs;
 pub mod launcher;
+pub mod policy;
 pub mod process;
 pub mod sandbox;
 

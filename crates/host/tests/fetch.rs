@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "the lints know tests by #[test], not what those call")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use exedra_host::fetch::{FetchError, Fetcher, PIECE_LIMIT, WHOLE_BODY_LIMIT};
+use exedra_host::fetch::{Answer, FetchConfig, FetchError, Fetcher, Lookup, PIECE_LIMIT, WHOLE_BODY_LIMIT};
+use exedra_host::policy::{Current, Egress, Policy};
 use exedra_proto::http::{Header, RequestResult};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,12 +24,16 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::with_config(FetchConfig::default()).await
+    }
+
+    async fn with_config(config: FetchConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, seen.clone()));
-        Self { base, seen, fetcher: Fetcher::new(), _tasks: tasks }
+        Self { base, seen, fetcher: Fetcher::new(config), _tasks: tasks }
     }
 
     fn params<P: serde::de::DeserializeOwned>(&self, path: &str, over: Value) -> P {
@@ -76,6 +82,10 @@ async fn answer(mut socket: TcpStream, seen: Arc<Mutex<Vec<String>>>) -> Option<
     let reply = match path.as_str() {
         "/post" => plain("201 Created", "", std::str::from_utf8(&request[head..]).ok()?),
         "/redir" => plain("302 Found", "location: /ok\r\n", ""),
+        "/elsewhere" => {
+            let host = text_of_host(seen.lock().await.last()?)?.replace("127.0.0.1", "127.0.0.2");
+            plain("307 Temporary", &format!("location: http://{host}/ok\r\n"), "")
+        }
         "/loop" => plain("302 Found", "location: /loop\r\n", ""),
         "/noloc" => plain("302 Found", "", ""),
         "/to-metadata" => plain("302 Found", "location: http://[::ffff:169.254.169.254]/latest\r\n", ""),
@@ -94,6 +104,10 @@ async fn answer(mut socket: TcpStream, seen: Arc<Mutex<Vec<String>>>) -> Option<
         _ => plain("200 OK", "x-dup: 1\r\nx-dup: 2\r\n", "hello"),
     };
     socket.write_all(&reply).await.ok()
+}
+
+fn text_of_host(request: &str) -> Option<String> {
+    request.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
 }
 
 async fn stream(mut socket: TcpStream, length: usize, announced: bool) -> Option<()> {
@@ -211,4 +225,84 @@ async fn a_body_that_no_message_carries_is_refused() {
         let text = server.get(path).await.unwrap_err().to_string();
         assert!(text.contains(&WHOLE_BODY_LIMIT.to_string()) && text.contains("streamResponse"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_redirect_may_be_wanted_as_it_is() {
+    let server = Server::start().await;
+    let stopped = server.with("/redir", json!({"redirectPolicy": "stop"})).await.unwrap();
+    assert_eq!((stopped.status, &stopped.headers[0]), (302, &header("location", "/ok")));
+    let followed = server.with("/redir", json!({"redirectPolicy": "follow"})).await.unwrap();
+    assert_eq!(followed.status, 200);
+}
+
+#[tokio::test]
+async fn a_header_from_the_environment_stays_with_its_origin() {
+    let mut config = FetchConfig::default();
+    config.environment.insert("API_KEY".into(), "s3cret".into());
+    let server = Server::with_config(config).await;
+    let over = |name: &str| json!({"headers": [{"name": "X-Key", "value": "", "valueEnvVar": name}]});
+    server.with("/redir", over("API_KEY")).await.unwrap();
+    {
+        let seen = server.seen.lock().await;
+        assert!(seen.iter().all(|request| request.contains("x-key: s3cret\r\n")) && seen.len() == 2, "{seen:?}");
+    }
+    // Nobody listens there, but nothing that listened would have got it.
+    assert!(server.with("/elsewhere", over("API_KEY")).await.is_err());
+    let text = "http/request header X-Key requires executor environment variable NOPE";
+    assert_eq!(server.with("/ok", over("NOPE")).await.unwrap_err(), FetchError::Invalid(text.into()));
+}
+
+fn only(list: &[&str]) -> Current {
+    let mut policy = Policy::default();
+    policy.egress = Egress::only(list).unwrap();
+    Current::new(policy)
+}
+
+#[tokio::test]
+async fn the_owner_says_where_requests_go_and_redirects_too() {
+    let current = only(&["127.0.0.1"]);
+    let mut config = FetchConfig::default();
+    config.policy = current.clone();
+    let server = Server::with_config(config).await;
+    assert_eq!(server.get("/ok").await.unwrap().status, 200);
+    let refused = |text: &str| FetchError::Refused(format!("policy: egress: {text}"));
+    assert_eq!(server.get("/elsewhere").await.unwrap_err(), refused("no rule of `allow` has 127.0.0.2"));
+    let port = server.base.rsplit(':').next().unwrap().to_owned();
+    current.set(Policy::clone(&only(&["127.0.0.1:1"]).get()));
+    let text = format!("the rule `127.0.0.1:1` does not have port {port}");
+    assert_eq!(server.get("/ok").await.unwrap_err(), refused(&text), "a new policy counts at once");
+    let asked = server.seen.lock().await.len();
+    assert_eq!(asked, 2, "what is refused is not asked");
+}
+
+/// Says something harmless first and this machine from then on.
+#[derive(Debug, Default)]
+struct Fickle {
+    asked: AtomicUsize,
+}
+
+impl Lookup for Fickle {
+    fn lookup(&self, _name: String) -> Answer {
+        let first = self.asked.fetch_add(1, Ordering::SeqCst) == 0;
+        let address = if first { [192, 0, 2, 1] } else { [127, 0, 0, 1] };
+        Box::pin(std::future::ready(Ok(vec![(address, 0).into()])))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_changes_is_judged_each_time_and_dialled_as_judged() {
+    let fickle = Arc::new(Fickle::default());
+    let mut config = FetchConfig::default();
+    config.policy = only(&["name.test"]);
+    config.lookup = fickle.clone();
+    let server = Server::with_config(config).await;
+    let url = server.base.replace("127.0.0.1", "name.test");
+    let over = json!({"url": format!("{url}/ok"), "timeoutMs": 300});
+    // Nobody is at that address; were the name resolved anew for dialling, the server would answer.
+    assert!(matches!(server.with("", over.clone()).await, Err(FetchError::Failed(_))));
+    assert_eq!(fickle.asked.load(Ordering::SeqCst), 1);
+    let refused = server.with("", over).await.unwrap_err().to_string();
+    assert!(refused.starts_with("policy: egress: name.test resolves to 127.0.0.1"), "{refused}");
+    assert!(server.seen.lock().await.is_empty());
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{AppendHeaders, IntoResponse as _, Redirect};
+use axum::response::{AppendHeaders, IntoResponse as _};
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
@@ -73,8 +73,9 @@ impl HttpServer {
         let echo = |body: axum::body::Bytes| async move {
             (StatusCode::CREATED, [(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
         };
-        let router =
-            Router::new().route("/redir", get(|| async { Redirect::to("/ok") })).fallback(get(hello).post(echo));
+        let router = Router::new()
+            .route("/redir", get(async || (StatusCode::FOUND, [(header::LOCATION, "/ok")])))
+            .fallback(get(hello).post(echo));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let listener = listener.tap_io(|socket| {

@@ -36,7 +36,6 @@ const LATE: Recording = Recording {
     count: 161,
     intended: include_str!("../../proto/fixtures/intended-0.169.jsonl"),
     pending: &[
-        ("http-redirect-stop", "redirectPolicy"),
         ("sandbox-shapes", "the words about a bad sandbox"),
         ("initialize", "environmentInfo"),
         ("environment-info-before-initialize", "the method"),

@@ -132,7 +132,11 @@ pub fn from_fs(error: FsError) -> RpcError {
 
 /// `http/request` failed.
 pub fn from_fetch(error: &FetchError) -> RpcError {
-    let code = if matches!(error, FetchError::Invalid(_)) { INVALID_PARAMS } else { INTERNAL_ERROR };
+    let code = match error {
+        FetchError::Invalid(_) => INVALID_PARAMS,
+        FetchError::Refused(_) => INVALID_REQUEST,
+        _ => INTERNAL_ERROR,
+    };
     RpcError::new(code, error.to_string())
 }
 

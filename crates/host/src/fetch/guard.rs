@@ -1,61 +1,81 @@
-//! Where `http/request` does not go: the addresses at which clouds hand their credentials to whoever asks.
+//! Resolves names for `http/request` and dials only what the owner's egress allows: the addresses that were judged are the
+//! ones that are dialled, since nobody resolves a second time.
 //!
-//! In flow hosts of URLs and resolved addresses, out flows a refusal. Three gates use it: the URL as given, every
-//! redirect, and every name after its resolution. Behind a proxy the proxy resolves, and only the first two remain.
+//! In flow names, out flow addresses or a refusal. A proxy is named by whoever runs the executor, and is dialled wherever it
+//! is, metadata services excepted.
 
+use std::collections::HashSet;
 use std::error::Error;
+use std::fmt;
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::Policy;
-use url::{Host, Url};
+use url::Url;
 
-/// Metadata and credentials of instances, containers and pods: most clouds, AWS containers and pods, Alibaba.
-const V4: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(169, 254, 169, 254),
-    Ipv4Addr::new(169, 254, 170, 2),
-    Ipv4Addr::new(169, 254, 170, 23),
-    Ipv4Addr::new(100, 100, 100, 200),
-];
-/// The same: AWS instances and pods, Google.
-const V6: [Ipv6Addr; 3] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
-/// The name that means such an address wherever it resolves.
-const NAME: &str = "metadata.google.internal";
+use crate::policy::Egress;
+use crate::policy::egress::Refused;
 
-/// The refusal of one host.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is a metadata service of the cloud, which http/request does not reach")]
-pub struct Refused(String);
+/// Where the proxies are named.
+const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
 
-/// Resolves as the system does, and refuses names that lead to such an address.
-#[derive(Debug)]
-pub struct Resolver;
+/// Addresses of a name.
+pub type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Refuses a URL that names such a host.
-///
-/// # Errors
-/// The refusal.
-pub fn check(url: &Url) -> Result<(), Refused> {
-    let refused = match url.host() {
-        Some(Host::Ipv4(address)) => is_metadata(address.into()),
-        Some(Host::Ipv6(address)) => is_metadata(address.into()),
-        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case(NAME),
-        None => false,
-    };
-    if refused { Err(Refused(url.host_str().unwrap_or_default().to_owned())) } else { Ok(()) }
+/// Whoever knows the addresses of names.
+pub trait Lookup: fmt::Debug + Send + Sync {
+    /// The addresses of `name`.
+    fn lookup(&self, name: String) -> Answer;
 }
 
-/// Follows redirects as usual, but not to such a host.
-pub fn redirects() -> Policy {
-    Policy::custom(|attempt| match check(attempt.url()) {
-        Ok(()) => Policy::default().redirect(attempt),
-        Err(refused) => attempt.error(refused),
-    })
+/// As the system does it.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+/// Resolves, and refuses names that lead to where nothing may go.
+#[derive(Debug)]
+pub struct Resolver {
+    lookup: Arc<dyn Lookup>,
+    egress: Egress,
+    proxies: HashSet<String>,
+}
+
+impl Resolver {
+    /// For what `egress` allows, and the `proxies`.
+    pub fn new(lookup: Arc<dyn Lookup>, egress: Egress, proxies: HashSet<String>) -> Self {
+        Self { lookup, egress, proxies }
+    }
+}
+
+impl Lookup for System {
+    fn lookup(&self, name: String) -> Answer {
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (name, lookup) = (name.as_str().to_owned(), Arc::clone(&self.lookup));
+        let egress = if self.proxies.contains(&name) { Egress::unlimited() } else { self.egress.clone() };
+        Box::pin(async move {
+            let addresses = lookup.lookup(name.clone()).await?;
+            egress.check_answer(&name, addresses.iter().map(SocketAddr::ip))?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The hosts of the proxies that `variable` names.
+pub fn proxies(variable: impl Fn(&str) -> Option<String>) -> HashSet<String> {
+    let values = PROXIES.iter().flat_map(|name| [variable(name), variable(&name.to_uppercase())]).flatten();
+    let host = |value: String| {
+        let url = if value.contains("://") { value } else { format!("http://{value}") };
+        Some(Url::parse(&url).ok()?.host_str()?.to_owned())
+    };
+    values.filter_map(host).collect()
 }
 
 /// The refusal among the causes of `error`, if it is one.
@@ -72,114 +92,65 @@ pub fn refusal<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Refused> {
     None
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if addresses.iter().any(|address| is_metadata(address.ip())) {
-                return Err(Refused(name.as_str().to_owned()).into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
-
-fn is_metadata(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => V4.contains(&address),
-        IpAddr::V6(address) => V6.contains(&address) || embedded(address).is_some_and(|inner| V4.contains(&inner)),
-    }
-}
-
-/// The IPv4 address that an IPv6 address leads to: mapped, compatible, or translated (`64:ff9b::/96`).
-fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let translated = address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-    let low = || Ipv4Addr::from_bits(address.to_bits() as u32);
-    address.to_ipv4().or_else(|| translated.then(low))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(url: &str) -> bool {
-        check(&Url::parse(url).unwrap()).is_err()
-    }
-
-    #[test]
-    fn metadata_services_in_every_spelling() {
-        for url in [
-            "http://169.254.169.254/latest/meta-data",
-            "https://169.254.170.2:8080/",
-            "http://100.100.100.200/",
-            "http://[fd00:ec2::254]/",
-            "http://[FD00:0EC2:0:0::0254]/",
-            "http://[::ffff:169.254.169.254]/",
-            "http://[::ffff:a9fe:a9fe]/",
-            "http://[::a9fe:a9fe]/",
-            "http://[64:ff9b::169.254.169.254]/",
-            "http://0xa9fea9fe/",
-            "http://2852039166/",
-            "http://169.254.43518/",
-            "http://0251.0376.0251.0376/",
-            "http://user:password@169.254.169.254/",
-            "http://metadata.google.internal/computeMetadata/v1/",
-            "http://METADATA.google.internal./",
-        ] {
-            assert!(refused(url), "{url}");
+    #[tokio::test]
+    async fn the_resolver_resolves_what_it_does_not_refuse() {
+        let name = |name: &str| name.parse().unwrap();
+        let resolver = Resolver::new(Arc::new(System), Egress::unlimited(), HashSet::new());
+        let mut local = resolver.resolve(name("localhost")).await.unwrap();
+        assert!(local.all(|address| address.ip().is_loopback()));
+        // Resolvers take numbers for names, so this is what a name that leads there looks like.
+        for there in ["169.254.169.254", "::ffff:100.100.100.200", "fd00:ec2::254"] {
+            let error = resolver.resolve(name(there)).await.err().unwrap();
+            assert_eq!(refusal(error.as_ref()), Some(&Refused::Metadata(there.into())));
         }
     }
 
-    #[test]
-    fn everything_else_is_reached() {
-        for url in [
-            "http://127.0.0.1/",
-            "http://169.254.169.253/",
-            "http://10.0.0.1/",
-            "http://[::1]/",
-            "http://[fd00:ec2::253]/",
-            "http://[::ffff:127.0.0.1]/",
-            "http://169.254.169.254.example.com/",
-            "http://example.com/169.254.169.254",
-        ] {
-            assert!(!refused(url), "{url}");
-        }
-    }
+    #[derive(Debug)]
+    struct Here;
 
-    struct RefuseAll;
-
-    impl Resolve for RefuseAll {
-        fn resolve(&self, name: Name) -> Resolving {
-            Box::pin(async move { Err(Refused(name.as_str().to_owned()).into()) })
+    impl Lookup for Here {
+        fn lookup(&self, _name: String) -> Answer {
+            Box::pin(std::future::ready(Ok(vec![([127, 0, 0, 1], 0).into()])))
         }
     }
 
     #[tokio::test]
     async fn a_refusal_of_the_resolver_comes_through_the_client() {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let resolver = Resolver::new(Arc::new(Here), Egress::only(&["*"]).unwrap(), HashSet::new());
         let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]);
-        let client = builder.dns_resolver(std::sync::Arc::new(RefuseAll)).build().unwrap();
+        let client = builder.dns_resolver(Arc::new(resolver)).build().unwrap();
         let error = client.get("http://name.test/").send().await.unwrap_err();
-        assert_eq!(refusal(&error), Some(&Refused("name.test".into())));
+        assert!(matches!(refusal(&error), Some(Refused::Rule(_))), "{error:?}");
     }
 
     #[tokio::test]
-    async fn the_resolver_resolves_what_it_does_not_refuse() {
-        let name = |name: &str| name.parse().unwrap();
-        let mut local = Resolver.resolve(name("localhost")).await.unwrap();
-        assert!(local.all(|address| address.ip().is_loopback()));
-        // Resolvers take numbers for names, so this is what a name that leads there looks like.
-        for there in ["169.254.169.254", "::ffff:100.100.100.200", "fd00:ec2::254"] {
-            let error = Resolver.resolve(name(there)).await.err().unwrap();
-            assert_eq!(refusal(error.as_ref()), Some(&Refused(there.into())));
-        }
+    async fn a_proxy_may_be_here() {
+        let proxies = HashSet::from(["proxy.test".to_owned()]);
+        let resolver = Resolver::new(Arc::new(Here), Egress::only(&["*"]).unwrap(), proxies);
+        assert!(resolver.resolve("proxy.test".parse().unwrap()).await.is_ok());
+        assert!(resolver.resolve("other.test".parse().unwrap()).await.is_err());
     }
 
     #[test]
     fn a_refusal_is_found_under_its_wrappings() {
-        let refused = Refused("x".into());
+        let refused = Refused::Rule("x".into());
         let wrapped = std::io::Error::other(std::io::Error::other(refused.clone()));
         assert_eq!(refusal(&wrapped), Some(&refused));
         assert_eq!(refusal(&std::io::Error::other("x")), None);
+    }
+
+    #[test]
+    fn hosts_of_proxies() {
+        let variable = |name: &str| match name {
+            "http_proxy" => Some("http://user:pw@proxy.test:3128".to_owned()),
+            "HTTPS_PROXY" => Some("Other.test:1".to_owned()),
+            _ => None,
+        };
+        assert_eq!(proxies(variable), HashSet::from(["proxy.test".to_owned(), "other.test".to_owned()]));
     }
 }

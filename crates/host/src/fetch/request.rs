@@ -2,14 +2,15 @@
 //!
 //! In flow params, out flow parsed parts. Pure: sends nothing.
 
-use exedra_proto::http::{Header, RequestParams};
+use bytes::Bytes;
+use exedra_proto::http::{Header, RequestHeader, RequestParams};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use crate::error::FetchError;
 
 /// The parts of a request, parsed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parts {
     /// Any valid token.
     pub method: Method,
@@ -18,14 +19,16 @@ pub struct Parts {
     /// Repetitions kept.
     pub headers: HeaderMap,
     /// Decoded.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Bytes>,
+    /// Headers whose values came from the environment.
+    pub secrets: Vec<HeaderName>,
 }
 
-/// Parses `params`.
+/// Parses `params`; `variable` knows the environment that headers may name.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn parse(params: &RequestParams) -> Result<Parts, FetchError> {
+pub fn parse(params: &RequestParams, variable: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Parts, FetchError> {
     let invalid = |what: &str, cause: &dyn std::fmt::Display| {
         FetchError::Invalid(format!("http/request {what} is invalid: {cause}"))
     };
@@ -35,15 +38,26 @@ pub fn parse(params: &RequestParams) -> Result<Parts, FetchError> {
         let text = format!("http/request only supports http and https URLs, got {}", url.scheme());
         return Err(FetchError::Invalid(text));
     }
-    let mut headers = HeaderMap::new();
-    for Header { name, value } in &params.headers {
+    let (mut headers, mut secrets) = (HeaderMap::new(), Vec::new());
+    for RequestHeader { name, value, value_env_var } in &params.headers {
         let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|e| invalid("header name", &e))?;
-        let value = HeaderValue::from_bytes(value.as_bytes())
+        let value = match value_env_var {
+            None => value.as_bytes().to_vec(),
+            Some(needed) => {
+                secrets.push(parsed.clone());
+                variable(needed).ok_or_else(|| {
+                    let text = format!("http/request header {name} requires executor environment variable {needed}");
+                    FetchError::Invalid(text)
+                })?
+            }
+        };
+        let mut value = HeaderValue::from_bytes(&value)
             .map_err(|e| FetchError::Invalid(format!("http/request header value is invalid for {name}: {e}")))?;
+        value.set_sensitive(value_env_var.is_some());
         headers.append(parsed, value);
     }
     let body = params.body_base64.as_ref().map(|body| body.decode()).transpose().map_err(FetchError::Invalid)?;
-    Ok(Parts { method, url, headers, body })
+    Ok(Parts { method, url, headers, body: body.map(Bytes::from), secrets })
 }
 
 /// Headers of a response: names in lower case, repetitions kept, values that are not UTF-8 left out.
@@ -58,6 +72,7 @@ pub fn headers(map: &HeaderMap) -> Vec<Header> {
 #[cfg(test)]
 mod tests {
     use exedra_proto::base64::Base64Text;
+    use exedra_proto::http::RedirectPolicy;
     use serde_json::{Value, json};
 
     use super::*;
@@ -65,7 +80,8 @@ mod tests {
     fn text(over: Value) -> String {
         let mut params = json!({"requestId": "r", "method": "GET", "url": "http://h/"});
         params.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
-        parse(&serde_json::from_value(params).unwrap()).map_or_else(|e| e.to_string(), |_| "fine".into())
+        let variable = |name: &str| (name == "HAVE").then(|| b"v".to_vec());
+        parse(&serde_json::from_value(params).unwrap(), variable).map_or_else(|e| e.to_string(), |_| "fine".into())
     }
 
     /// Recorded from stock 0.130.
@@ -82,6 +98,11 @@ mod tests {
             (header("b d", "1"), "http/request header name is invalid: invalid HTTP header name"),
             (header("H", "a\nb"), "http/request header value is invalid for H: failed to parse header value"),
             (header("H", "é"), "fine"),
+            (
+                json!({"headers": [{"name": "X-E", "value": "", "valueEnvVar": "NOPE"}]}),
+                "http/request header X-E requires executor environment variable NOPE",
+            ),
+            (json!({"headers": [{"name": "X-E", "value": "", "valueEnvVar": "HAVE"}]}), "fine"),
             (json!({"bodyBase64": "!!!"}), "Invalid symbol 33, offset 0."),
             (json!({"method": "purge", "bodyBase64": ""}), "fine"),
         ] {
@@ -96,12 +117,13 @@ mod tests {
             request_id: "r".into(),
             method: "POST".into(),
             url: "HTTP://h".into(),
-            headers: vec![pair("B", "1"), pair("A", "2"), pair("b", "3")],
+            headers: [pair("B", "1"), pair("A", "2"), pair("b", "3")].map(Into::into).to_vec(),
             body_base64: Some(Base64Text::encode(b"x")),
             timeout_ms: None,
+            redirect_policy: RedirectPolicy::Follow,
             stream_response: false,
         };
-        let parts = parse(&params).unwrap();
+        let parts = parse(&params, |_| None).unwrap();
         assert_eq!(parts.body.as_deref(), Some(b"x".as_slice()));
         assert_eq!(headers(&parts.headers), [pair("b", "1"), pair("b", "3"), pair("a", "2")]);
     }
