@@ -4,13 +4,14 @@
 //! [`Table`] says when somebody is attached, and what has been delivered.
 //!
 //! From the bottom: `launch` starts a child, on a thread of `spawner`, with a `mark` by which `census` and `signal` find its
-//! descendants; `spawn` makes its streams, `confine` starts it within a sandbox; `reap`, `wait` and `undertaker` take its end. `output`, `roster` and `ledger`
-//! (pure) keep what it wrote, `hub` puts them behind a lock with wake-ups, `source`, `stdin` and `driver` move the bytes, and
-//! `table` has the calls.
+//! descendants; `spawn` makes its streams, `confine` starts it within a sandbox, and `denial` (pure) guesses whether that
+//! made it fail; `reap`, `wait` and `undertaker` take its end. `output`, `roster` and `ledger` (pure) keep what it wrote,
+//! `hub` puts them behind a lock with wake-ups, `source`, `stdin` and `driver` move the bytes, and `table` has the calls.
 
 mod census;
 mod cgroup;
 mod confine;
+mod denial;
 mod driver;
 mod environment;
 mod event;

@@ -85,7 +85,7 @@ pub enum EnvInherit {
 pub struct StartResult {
     /// As requested.
     pub process_id: ProcessId,
-    /// What confines it (0.155 and later); left out where nobody asked.
+    /// What confines it (0.155 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox_type: Option<SandboxType>,
 }
@@ -163,6 +163,9 @@ pub struct ReadResult {
     /// The limit that it was ended for, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// It failed, and that looks like the doing of its sandbox (0.142 and later).
+    #[serde(default)]
+    pub sandbox_denied: bool,
     /// Bytes of output that were dropped before anybody was given them, if any were.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped_bytes: u64,
@@ -353,6 +356,9 @@ pub struct ExitedParams {
     pub seq: u64,
     /// 0 to 255, or 128 + n after signal n.
     pub exit_code: i32,
+    /// It failed, and that looks like the doing of its sandbox (0.145 and later).
+    #[serde(default)]
+    pub sandbox_denied: bool,
     /// The limit that it was ended for, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,

@@ -15,9 +15,8 @@ use super::errors;
 /// `process/start`
 pub async fn start(table: &Table, params: StartParams) -> Result<StartResult, RpcError> {
     let process_id = params.process_id.clone();
-    let asked = params.sandbox.is_some();
     let kind = table.start(params).await.map_err(|error| errors::from_start(&error))?;
-    Ok(StartResult { process_id, sandbox_type: asked.then_some(kind) })
+    Ok(StartResult { process_id, sandbox_type: Some(kind) })
 }
 
 /// `process/read`

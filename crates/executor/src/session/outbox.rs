@@ -70,9 +70,10 @@ fn encode(event: &Event) -> Message {
     let (process_id, seq) = (event.process.clone(), event.seq);
     let text = match &event.kind {
         EventKind::Output { stream, bytes } => Ok(output_notification(&process_id, seq, *stream, bytes)),
-        EventKind::Exited { code, limit } => {
-            notification(ProcessExited::NAME, &ExitedParams { process_id, seq, exit_code: *code, limit: *limit })
-        }
+        EventKind::Exited { code, limit, denied } => notification(
+            ProcessExited::NAME,
+            &ExitedParams { process_id, seq, exit_code: *code, sandbox_denied: *denied, limit: *limit },
+        ),
         EventKind::Closed => notification(ProcessClosed::NAME, &ClosedParams { process_id, seq }),
     };
     // Ids and numbers: encoding them cannot fail.
@@ -144,8 +145,9 @@ mod tests {
     #[test]
     fn events_become_the_three_notifications() {
         let event = |kind| encode(&Event { process: ProcessId::new("p"), seq: 3, kind }).as_text().unwrap().to_owned();
-        let exited = r#"{"method":"process/exited","params":{"processId":"p","seq":3,"exitCode":7}}"#;
-        assert_eq!(event(EventKind::Exited { code: 7, limit: None }), exited);
+        let exited =
+            r#"{"method":"process/exited","params":{"processId":"p","seq":3,"exitCode":7,"sandboxDenied":false}}"#;
+        assert_eq!(event(EventKind::Exited { code: 7, limit: None, denied: false }), exited);
         assert_eq!(event(EventKind::Closed), r#"{"method":"process/closed","params":{"processId":"p","seq":3}}"#);
     }
 }

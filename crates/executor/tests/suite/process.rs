@@ -9,7 +9,7 @@ async fn output_streams_and_exit_code() {
     let mut bench = Bench::new();
     let mut client = bench.open().await;
     let answer = client.start("p", &["sh", "-c", "echo out; echo err >&2; exit 7"]).await;
-    assert_eq!(answer["result"], json!({"processId": "p"}));
+    assert_eq!(answer["result"], json!({"processId": "p", "sandboxType": "none"}));
     let output = client.follow("p").await;
     assert_eq!((output.stdout, output.stderr, output.code), (b"out\n".into(), b"err\n".into(), Some(7)));
     let read = client.call("process/read", json!({"processId": "p"})).await;

@@ -14,6 +14,7 @@ use exedra_proto::process::OutputStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info};
 
+use super::denial::Denial;
 use super::hub::{Hub, Process};
 use super::observer::Observer;
 use super::output::Demand;
@@ -38,6 +39,8 @@ pub struct Driver {
     pub sources: Sources,
     /// What it is confined by, until it has ended.
     pub sandbox: Option<Placeholders>,
+    /// What tells of that in its output.
+    pub denial: Option<Denial>,
     /// Who watches, if anybody does.
     pub observer: Option<Arc<dyn Observer>>,
     /// What it may use.
@@ -86,6 +89,9 @@ impl Driver {
         if bytes.is_empty() {
             return None;
         }
+        if let Some(denial) = &mut self.denial {
+            denial.output(&bytes);
+        }
         self.observe(|observer, id| observer.output(id, stream, &bytes));
         Some(self.hub.output(&self.process.id, stream, bytes))
     }
@@ -123,8 +129,10 @@ impl Driver {
         self.observe(|observer, id| observer.exited(id, code, last));
         // Its end was the end of all within.
         drop(self.sandbox.take());
-        self.hub.exited(&self.process.id, code, limit);
-        debug!(process = %self.process.id, code, ?limit, "exited");
+        // Who was ended for a limit was not refused anything.
+        let denied = limit.is_none() && self.denial.as_ref().is_some_and(|denial| denial.explains(code));
+        self.hub.exited(&self.process.id, code, limit, denied);
+        debug!(process = %self.process.id, code, ?limit, denied, "exited");
     }
 
     fn observe(&self, tell: impl FnOnce(&dyn Observer, &ProcessId)) {

@@ -32,6 +32,8 @@ pub enum EventKind {
         code: i32,
         /// The limit that it was ended for, if it was.
         limit: Option<Limit>,
+        /// It failed, and that looks like the doing of its sandbox.
+        denied: bool,
     },
     /// Exited, and end of file on every output: the last event of a process.
     Closed,

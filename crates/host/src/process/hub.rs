@@ -147,9 +147,14 @@ impl Hub {
         self.append(id, |log| log.output(stream, bytes))
     }
 
-    /// Appends the exit.
-    pub fn exited(&self, id: &ProcessId, code: i32, limit: Option<Limit>) {
-        self.append(id, |log| log.exited(code, limit));
+    /// Appends the exit, and whether it looks like the doing of a sandbox.
+    pub fn exited(&self, id: &ProcessId, code: i32, limit: Option<Limit>, denied: bool) {
+        self.append(id, |log| {
+            if denied {
+                log.denied();
+            }
+            log.exited(code, limit);
+        });
         self.exits.notify_waiters();
     }
 

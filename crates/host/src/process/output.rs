@@ -57,6 +57,7 @@ pub struct Log {
     /// Up to here everything has been confirmed, by a reader or by acknowledgement.
     confirmed: u64,
     exited: Option<Exit>,
+    denied: bool,
     closed: Option<u64>,
     /// Pieces that were neither delivered nor in an answer.
     unseen: usize,
@@ -119,6 +120,8 @@ pub struct Reading {
     pub exit_code: Option<i32>,
     /// The limit that it was ended for, if it was.
     pub limit: Option<Limit>,
+    /// It failed, and that looks like the doing of its sandbox.
+    pub denied: bool,
     /// Nothing more will come.
     pub closed: bool,
     /// Bytes that were dropped before anybody was given them.
@@ -149,6 +152,7 @@ impl Log {
             handed: 0,
             confirmed: 0,
             exited: None,
+            denied: false,
             closed: None,
             unseen: 0,
             exit_seen: false,
@@ -191,6 +195,11 @@ impl Log {
     /// Bytes that were dropped before anybody was given them.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// The failure that comes next looks like the doing of its sandbox.
+    pub fn denied(&mut self) {
+        self.denied = true;
     }
 
     /// Appends the exit.
@@ -333,6 +342,7 @@ impl Log {
             next_event: if is_all { self.next_seq } else { next_seq },
             exit_code: self.exited.map(|exit| exit.code),
             limit: self.exited.and_then(|exit| exit.limit),
+            denied: self.denied,
             closed: self.closed.is_some(),
             dropped: self.dropped,
         }
@@ -373,7 +383,9 @@ impl Log {
             return Some(EventKind::Output { stream: chunk.stream, bytes: chunk.bytes.clone() });
         }
         match self.exited {
-            Some(exit) if exit.seq == seq => Some(EventKind::Exited { code: exit.code, limit: exit.limit }),
+            Some(exit) if exit.seq == seq => {
+                Some(EventKind::Exited { code: exit.code, limit: exit.limit, denied: self.denied })
+            }
             _ => (self.closed == Some(seq)).then_some(EventKind::Closed),
         }
     }

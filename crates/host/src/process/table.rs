@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
+use super::denial::Denial;
 use super::driver::Driver;
 use super::event::{Delivery, Event, EventRef};
 use super::host::Host;
@@ -109,9 +110,10 @@ impl Table {
             tasks.set.spawn(async move { hub.keep_house().await });
         }
         let kind = if sandbox.is_some() { SandboxType::LinuxSeccomp } else { SandboxType::None };
+        let denial = sandbox.is_some().then(Denial::default);
         let (sources, observer) = (Sources::new(sources), self.observer.clone());
         let hub = self.hub.clone();
-        tasks.set.spawn(Driver { hub, process, exit, sources, sandbox, observer, meter, slot }.run());
+        tasks.set.spawn(Driver { hub, process, exit, sources, sandbox, denial, observer, meter, slot }.run());
         if let Some(queue) = queue {
             tasks.set.spawn(stdin::Queue::run(queue));
         }
@@ -329,5 +331,6 @@ fn result(reading: &Reading) -> ReadResult {
         dropped_bytes: reading.dropped,
         failure: None,
         limit: reading.limit,
+        sandbox_denied: reading.denied,
     }
 }

@@ -131,7 +131,7 @@ impl Story {
                 EventKind::Output { stream: OutputStream::Stdout, bytes } => story.stdout.extend_from_slice(bytes),
                 EventKind::Output { stream: OutputStream::Stderr, bytes } => story.stderr.extend_from_slice(bytes),
                 EventKind::Output { stream: OutputStream::Pty, bytes } => story.pty.extend_from_slice(bytes),
-                EventKind::Exited { code, limit } => {
+                EventKind::Exited { code, limit, .. } => {
                     story.code = Some(*code);
                     story.limit = *limit;
                 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use exedra_host::process::{Delivery, EventKind, Limits, StartError, Table};
 use exedra_host::{Host, HostConfig};
-use exedra_proto::process::StartParams;
+use exedra_proto::dialect::NextSeq;
+use exedra_proto::process::{ReadParams, StartParams};
 use serde_json::{Value, json};
 
 /// Far beyond what anything here takes.
@@ -23,6 +24,7 @@ pub struct Rig {
 pub struct Story {
     pub output: String,
     pub code: i32,
+    pub denied: bool,
 }
 
 impl Rig {
@@ -87,20 +89,24 @@ impl Rig {
         let table = Table::new(self.host.clone(), Limits::default());
         table.attach(Delivery::Sent);
         table.start(params).await?;
-        let (mut output, mut code) = (Vec::new(), None);
+        let (mut output, mut end) = (Vec::new(), None);
         let whole = async {
             loop {
                 for event in table.next_events(1 << 20).await {
                     match event.kind {
                         EventKind::Output { bytes, .. } => output.extend_from_slice(&bytes),
-                        EventKind::Exited { code: exit, .. } => code = Some(exit),
+                        EventKind::Exited { code, denied, .. } => end = Some((code, denied)),
                         EventKind::Closed => return,
                     }
                 }
             }
         };
         tokio::time::timeout(PATIENCE, whole).await.unwrap();
-        Ok(Story { output: String::from_utf8_lossy(&output).into_owned(), code: code.unwrap() })
+        let read: ReadParams = serde_json::from_value(json!({"processId": "p"})).unwrap();
+        let read = table.read(read, NextSeq::NextEvent).await.unwrap();
+        let (code, denied) = end.unwrap();
+        assert_eq!(read.sandbox_denied, denied, "both ways to ask agree");
+        Ok(Story { output: String::from_utf8_lossy(&output).into_owned(), code, denied })
     }
 }
 

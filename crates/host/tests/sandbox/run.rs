@@ -100,3 +100,23 @@ async fn what_stands_in_for_the_absent_goes_with_the_command() {
     }
     assert_eq!(std::fs::read_dir(rig.path("w")).unwrap().count(), 0, "nothing is left");
 }
+
+#[tokio::test]
+async fn a_failure_by_the_sandbox_is_told_from_any_other() {
+    let rig = Rig::new();
+    let sandbox = rig.workspace(&[]);
+    for (script, denied) in [
+        ("touch $OUT/x", true),
+        ("touch $OUT/x; true", false),
+        ("touch none/x", false),
+        ("mount -t tmpfs x . 2>/dev/null || exit 1", false),
+        ("unshare -U true", true),
+        ("kill -SYS $$", true),
+        ("kill -KILL $$", false),
+    ] {
+        let story = rig.run(&sandbox, script).await;
+        assert_eq!(story.denied, denied, "{script}: {story:?}");
+    }
+    let free = rig.run(&serde_json::Value::Null, "echo Permission denied; exit 1").await;
+    assert!(free.code == 1 && !free.denied, "{free:?}");
+}

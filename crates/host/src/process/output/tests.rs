@@ -159,7 +159,7 @@ fn events_of_a_detached_time_are_never_notified() {
     log.closed();
     let events = log.take(9, 9);
     assert_eq!(events.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [3, 4, 5]);
-    assert_eq!(events[1].1, EventKind::Exited { code: 3, limit: None });
+    assert_eq!(events[1].1, EventKind::Exited { code: 3, limit: None, denied: false });
     assert_eq!(events[2].1, EventKind::Closed);
     assert_eq!(seqs(&log.read(0, None)), [1, 2, 3]);
 }

@@ -134,7 +134,7 @@ fn a_closed_process_is_not_forgotten_before_its_end_was_taken() {
     let late = now + Duration::from_secs(100);
     assert!(roster.purge(late).is_empty());
     let kinds: Vec<_> = roster.take(9).into_iter().map(|event| event.kind).collect();
-    assert_eq!(kinds, [EventKind::Exited { code: 0, limit: None }, EventKind::Closed]);
+    assert_eq!(kinds, [EventKind::Exited { code: 0, limit: None, denied: false }, EventKind::Closed]);
     assert_eq!(roster.purge(late + Duration::from_secs(80)), ["a"]);
 }
 
