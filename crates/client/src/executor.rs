@@ -10,9 +10,11 @@ use std::time::Duration;
 use exedra_link::connection::Connection;
 use exedra_link::error::Disconnect;
 use exedra_link::peer::{CallError, Client};
+use exedra_proto::capability::{DiscoverParams, Findings, Root};
 use exedra_proto::close::CloseReason;
+use exedra_proto::environment::{ConfigReadParams, ConfigReadResult, EnvironmentInfo, NoParams, Status};
 use exedra_proto::ids::{ProcessId, SessionId};
-use exedra_proto::method::{INITIALIZED, Initialize, Method as _, ProcessList};
+use exedra_proto::method::{self, INITIALIZED, Initialize, Method, ProcessList};
 use exedra_proto::process::{ListParams, ListedProcess};
 use exedra_proto::session::{ExedraOne, Extensions, InitializeParams};
 use tokio::task::JoinSet;
@@ -99,6 +101,42 @@ impl Executor {
             Ok(result) => Ok(result.processes),
             Err(error) => Err(Error::of_call(ProcessList::NAME, error)),
         }
+    }
+
+    /// What kind of machine it is; stock executors tell since 0.142.
+    ///
+    /// # Errors
+    /// See [`Error`]; this holds for all that follow.
+    pub async fn info(&self) -> Result<EnvironmentInfo, Error> {
+        self.call::<method::EnvironmentInfo>(&NoParams).await
+    }
+
+    /// How it is; since 0.145.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn status(&self) -> Result<Status, Error> {
+        Ok(self.call::<method::EnvironmentStatus>(&NoParams).await?.status)
+    }
+
+    /// Settings that it keeps for its clients; since 0.155.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn settings(&self, wanted: &ConfigReadParams) -> Result<ConfigReadResult, Error> {
+        self.call::<method::EnvironmentConfigRead>(wanted).await
+    }
+
+    /// Plugins and skills below directories of it; since 0.145.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn discover(&self, roots: Vec<Root>) -> Result<Vec<Findings>, Error> {
+        Ok(self.call::<method::CapabilityRootsDiscover>(&DiscoverParams { roots }).await?.roots)
+    }
+
+    async fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, Error> {
+        self.client.call::<M>(params).await.map_err(|error| Error::of_call(M::NAME, error))
     }
 
     /// Its files.

@@ -7,6 +7,7 @@
 //! is followed, all of which clients of the protocol can see and a renamed temporary file would change. The price is that
 //! a failure half-way, a full disk for instance, leaves the file short; it is reported as that failure.
 
+mod capability;
 mod copy;
 mod directory;
 mod files;
@@ -17,11 +18,13 @@ mod regular;
 mod remove;
 mod resolve;
 mod roots;
+mod settings;
 mod walk;
 mod watch;
 mod write;
 
 pub use crate::error::{FsError, FsErrorKind};
+pub use capability::MAX_TOTAL as DISCOVERY_BUDGET;
 pub use files::Files;
 pub use handles::MAX_BLOCK;
 pub use read::{STOCK_LIMIT, WHOLE_FILE_LIMIT};

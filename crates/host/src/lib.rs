@@ -5,6 +5,7 @@
 
 mod encoding;
 pub mod error;
+pub mod facts;
 pub mod fetch;
 pub mod fs;
 pub mod launcher;

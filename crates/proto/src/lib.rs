@@ -4,9 +4,11 @@
 //! socket or reads the clock: where time matters it is a parameter.
 
 pub mod base64;
+pub mod capability;
 pub mod close;
 pub mod dialect;
 pub mod envelope;
+pub mod environment;
 pub mod frame;
 pub mod fs;
 pub mod http;

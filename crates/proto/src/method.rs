@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::envelope::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError, decode_params};
-use crate::{fs, http, process, session};
+use crate::{capability, environment, fs, http, process, session};
 
 /// What a method belongs to; named in the refusals before the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,14 @@ pub enum Group {
     Filesystem,
     /// `http/*`
     Http,
+    /// `environment/info`
+    Info,
+    /// `environment/status`
+    Status,
+    /// `environmentConfig/*`
+    Config,
+    /// `capabilityRoots/*`
+    Discovery,
 }
 
 impl Group {
@@ -31,6 +39,10 @@ impl Group {
             Self::Exec => "exec",
             Self::Filesystem => "filesystem",
             Self::Http => "http",
+            Self::Info => "environment info",
+            Self::Status => "environment status",
+            Self::Config => "environment config",
+            Self::Discovery => "capability discovery",
         }
     }
 }
@@ -160,6 +172,16 @@ methods! {
     FsWatchMissing = "fs/watchMissing", Filesystem, fs::WatchMissingParams => fs::WatchMissingResult;
     /// Performs an HTTP request from the executor's place in the network.
     HttpRequest = "http/request", Http, http::RequestParams => http::RequestResult;
+    /// Tells what kind of machine this is (0.142 and later).
+    EnvironmentInfo = "environment/info", Info, environment::NoParams => environment::EnvironmentInfo;
+    /// Tells how it is (0.145).
+    EnvironmentStatus = "environment/status", Status, environment::NoParams => environment::StatusResult;
+    /// Reads settings that the machine keeps for its clients (0.155).
+    EnvironmentConfigRead = "environmentConfig/read", Config,
+        environment::ConfigReadParams => environment::ConfigReadResult;
+    /// Looks for plugins and skills (0.145).
+    CapabilityRootsDiscover = "capabilityRoots/discoverV1", Discovery,
+        capability::DiscoverParams => capability::DiscoverResult;
 }
 
 macro_rules! notifications {
@@ -244,8 +266,10 @@ mod tests {
         let names: BTreeSet<_> = TABLE.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), TABLE.len());
         for row in TABLE {
-            let error = Request::decode(row.name, None).unwrap_err();
-            assert_eq!(error.code, INVALID_PARAMS, "{}", row.name);
+            match Request::decode(row.name, None) {
+                Ok(request) => assert_eq!(request.row().name, row.name),
+                Err(error) => assert_eq!(error.code, INVALID_PARAMS, "{}", row.name),
+            }
         }
         assert_eq!(Request::decode("nope", None).unwrap_err(), unknown_method("nope"));
     }

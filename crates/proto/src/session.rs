@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::environment::EnvironmentInfo;
 use crate::ids::SessionId;
 
 /// Params of `initialize`.
@@ -24,6 +25,9 @@ pub struct InitializeParams {
 pub struct InitializeResult {
     /// The session; equal to the requested one on resume.
     pub session_id: SessionId,
+    /// What kind of machine this is (0.155 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_info: Option<EnvironmentInfo>,
     /// What both ends can do beyond stock; only in answer to an offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Extensions>,

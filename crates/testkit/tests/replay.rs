@@ -18,8 +18,6 @@ struct Recording {
     count: usize,
     /// What we answer otherwise on purpose.
     intended: &'static str,
-    /// What we do not answer yet, and what for.
-    pending: &'static [(&'static str, &'static str)],
     /// `session-expired` waits a little longer than a session lives; here one lives for a second.
     expiry_pace: f64,
 }
@@ -28,24 +26,12 @@ const EARLY: Recording = Recording {
     cases: include_str!("../../proto/fixtures/codex-0.130.jsonl"),
     count: 141,
     intended: include_str!("../../proto/fixtures/intended-0.130.jsonl"),
-    pending: &[],
     expiry_pace: 0.1,
 };
 const LATE: Recording = Recording {
     cases: include_str!("../../proto/fixtures/codex-0.169.jsonl"),
     count: 161,
     intended: include_str!("../../proto/fixtures/intended-0.169.jsonl"),
-    pending: &[
-        ("sandbox-shapes", "the words about a bad sandbox"),
-        ("initialize", "environmentInfo"),
-        ("environment-info-before-initialize", "the method"),
-        ("environment-info", "the method"),
-        ("environment-info-empty-object", "the method"),
-        ("environment-info-nonempty-object", "the method"),
-        ("environment-status", "the method"),
-        ("capability-roots", "the method"),
-        ("environment-config-errors", "the method"),
-    ],
     expiry_pace: 0.0135,
 };
 
@@ -56,7 +42,6 @@ impl Recording {
     fn cases(&self) -> Vec<replay::Case> {
         let mut cases = replay::parse_lines(self.cases).unwrap();
         replay::amend(&mut cases, replay::parse_lines(self.intended).unwrap()).unwrap();
-        cases.retain(|case| !self.pending.iter().any(|(pending, _)| *pending == case.case));
         cases
     }
 }
@@ -125,10 +110,6 @@ fn the_lists_of_differences_are_reasoned_and_name_recorded_cases() {
         for item in &intended {
             let case = recorded.iter().find(|case| case.case == item.case).unwrap();
             assert_ne!(case.expect, item.expect, "{} is no difference", item.case);
-        }
-        for (pending, reason) in recording.pending {
-            assert!(recorded.iter().any(|case| case.case == *pending), "no case is named {pending}");
-            assert!(!reason.is_empty());
         }
     }
 }

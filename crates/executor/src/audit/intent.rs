@@ -44,7 +44,11 @@ pub fn record(request: &Request, by: By, identity: &Identity) -> Option<Record> 
         | Request::FsReadBlock(_)
         | Request::FsClose(_)
         | Request::FsWalk(_)
-        | Request::FsWatchMissing(_) => None,
+        | Request::FsWatchMissing(_)
+        | Request::EnvironmentInfo(_)
+        | Request::EnvironmentStatus(_)
+        | Request::EnvironmentConfigRead(_)
+        | Request::CapabilityRootsDiscover(_) => None,
         Request::FsOpen(params) if params.mode == OpenMode::Read => None,
         Request::FsOpen(params) => file(params.path.as_path(), None, None),
         Request::FsWriteBlock(params) => {

@@ -3,8 +3,11 @@
 //! In flow decoded params, out flow results or refusals, and the class by which requests are put in order. It knows no
 //! message and no connection.
 
-use exedra_host::fs::{Change, Files, MAX_BLOCK, WALK_BUDGET};
+use std::path::{Path, PathBuf};
+
+use exedra_host::fs::{Change, DISCOVERY_BUDGET, Files, MAX_BLOCK, WALK_BUDGET};
 use exedra_link::{Message, Sender};
+use exedra_proto::capability::{DiscoverParams, DiscoverResult, FileText, Findings, Plugin, Skill};
 use exedra_proto::envelope::{RpcError, notification};
 use exedra_proto::fs::{
     MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockParams, ReadBlockResult, ReadFileResult,
@@ -38,6 +41,15 @@ pub fn changes(path: &AbsolutePath) -> Class {
 pub fn opens(params: &OpenParams) -> Class {
     let (handle, path) = (params.handle_id.clone(), params.path.as_path().to_owned());
     Class::Open { handle, path, changes: params.mode == OpenMode::Replace }
+}
+
+/// What `capabilityRoots/discoverV1` looks at: whatever is below what its roots have in common.
+pub fn reads_roots(params: &DiscoverParams) -> Class {
+    let common =
+        |a: PathBuf, b: &Path| a.components().zip(b.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
+    let mut paths = params.roots.iter().map(|root| root.path.as_path());
+    let first = paths.next().unwrap_or(Path::new("/")).to_owned();
+    Class::FileRead(paths.fold(first, common))
 }
 
 /// `fs/readFile`, and the room that its answer takes.
@@ -78,6 +90,35 @@ pub fn walk_size(result: &WalkResult) -> usize {
     let path = |path: &AbsolutePath| path.as_path().as_os_str().len() + 64;
     let entries = result.entries.iter().map(|entry| path(&entry.path));
     entries.chain(result.errors.iter().map(|error| path(&error.path) + error.message.len())).sum()
+}
+
+/// `capabilityRoots/discoverV1`, and the room that its answer takes.
+pub async fn discover(
+    files: &Files,
+    params: DiscoverParams,
+    budget: &Budget,
+) -> Result<(DiscoverResult, Share), RpcError> {
+    let mut share = budget.share(DISCOVERY_BUDGET as u64).await;
+    let result = files.discover(params).await.map_err(errors::from_fs)?;
+    share.shrink(discovery_size(&result));
+    Ok((result, share))
+}
+
+/// About what the answer of a discovery takes, in bytes.
+pub fn discovery_size(result: &DiscoverResult) -> usize {
+    let text = |file: &FileText| file.path.as_path().as_os_str().len() + file.contents.len() + 64;
+    let skill = |skill: &Skill| text(&skill.instructions) + skill.metadata.as_ref().map_or(0, text);
+    let plugin = |plugin: &Plugin| {
+        let named = [&plugin.mcp_config, &plugin.apps_config];
+        text(&plugin.manifest) + named.into_iter().flatten().map(text).sum::<usize>()
+    };
+    let of_root = |root: &Findings| {
+        let skills = root.skills.iter().map(skill).sum::<usize>();
+        let manifests = root.namespace_manifests.iter().map(text).sum::<usize>();
+        let warnings = root.warnings.iter().map(String::len).sum::<usize>();
+        256 + root.plugin.as_ref().map_or(0, plugin) + skills + manifests + warnings
+    };
+    result.roots.iter().map(of_root).sum()
 }
 
 /// `fs/watchMissing`, and what follows the answer.

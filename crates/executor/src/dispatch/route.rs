@@ -13,6 +13,7 @@ use exedra_host::fs::Files;
 use exedra_link::Sender;
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{RequestId, RpcError};
+use exedra_proto::environment::{NoParams, Status, StatusResult};
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::{Request, unknown_method};
 use exedra_proto::process::{ReadResult, WriteParams};
@@ -162,6 +163,13 @@ pub fn route(id: RequestId, request: Request, context: &Context, dialect: Dialec
             };
             Job { class: Class::Aside, starts: None, work: Box::pin(work) }
         }
+        Request::EnvironmentInfo(NoParams) => {
+            let files = Arc::clone(&context.files);
+            job(id, Class::Aside, async move { Ok(files.facts()) })
+        }
+        Request::EnvironmentStatus(NoParams) => {
+            job(id, Class::Aside, async { Ok(StatusResult { status: Status::Ready }) })
+        }
         request => files(id, request, context),
     }
 }
@@ -211,6 +219,11 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
                 }
             };
             Job { class: Class::Watch, starts: None, work: Box::pin(work) }
+        }
+        Request::EnvironmentConfigRead(params) => simple!(fs::reads(&params.cwd), read_settings, params),
+        Request::CapabilityRootsDiscover(params) => {
+            let class = fs::reads_roots(&params);
+            budgeted(id, class, async move { fs::discover(&files, params, &budget).await }, fs::discovery_size)
         }
         // Nothing else comes here.
         other => refuse(id, unknown_method(other.row().name)),

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use exedra_host::facts;
 use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
 use exedra_link::{Connection, Disconnect, Message, Receiver, Sender};
@@ -238,7 +239,8 @@ impl Service {
                 tracing::info!(peer = %self.peer, session = %session.id, client = ?params.client_name, "initialized");
                 let agreed = offer.map(|offer| offer.and(ExedraOne::SUPPORTED));
                 let extensions = agreed.map(|agreed| Extensions { exedra_1: Some(agreed) });
-                let result = InitializeResult { session_id: session.id.clone(), extensions };
+                let environment_info = Some(facts::info(self.sessions.host()));
+                let result = InitializeResult { session_id: session.id.clone(), environment_info, extensions };
                 self.gate.open();
                 self.agreed = agreed.unwrap_or_default();
                 let files = Files::new(Arc::clone(self.sessions.host()));

@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod daemon;
 mod dialect;
+mod environment;
 mod files;
 mod flow;
 mod http;

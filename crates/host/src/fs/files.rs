@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use exedra_proto::base64::Base64Text;
+use exedra_proto::capability::{DiscoverParams, DiscoverResult, Root};
+use exedra_proto::environment::{ConfigReadParams, ConfigReadResult, EnvironmentInfo};
 use exedra_proto::fs::{
     CanonicalizeResult, CloseParams, CopyParams, CreateDirectoryParams, Done, Metadata, OpenParams, OpenResult,
     PathParams, ReadBlockParams, ReadBlockResult, ReadDirectoryResult, ReadFileResult, RemoveParams, WalkParams,
@@ -15,19 +17,21 @@ use exedra_proto::fs::{
 use exedra_proto::path::AbsolutePath;
 use exedra_proto::sandbox::{Enforcement, SandboxContext};
 
+use super::capability::{self, MAX_ROOTS};
 use super::handles::Handles;
 use super::resolve::Way;
 use super::roots::{Access, Roots};
+use super::settings::{self, Places};
 use super::watch::{self, Change, Latest};
 use super::{copy, directory, metadata, read, remove, walk, write};
 use crate::error::{FsError, FsErrorKind};
+use crate::facts;
 use crate::process::Host;
 use crate::sandbox;
 
 /// The files of a host for one connection. Whatever is open ends with it.
 #[derive(Debug)]
 pub struct Files {
-    #[expect(dead_code, reason = "what is open keeps the host")]
     host: Arc<Host>,
     roots: Arc<Roots>,
     handles: Arc<Handles>,
@@ -225,6 +229,43 @@ impl Files {
         let Some(replaced) = self.watch.begin(watch_id) else { return Ok(None) };
         let set = self.run(sandbox, move |roots| watch::set(Way::new(roots), &missing, present.as_ref())).await?;
         Ok(set.map(|watch| Change::new(watch, replaced)))
+    }
+
+    /// `environment/info`
+    pub fn facts(&self) -> EnvironmentInfo {
+        facts::info(&self.host)
+    }
+
+    /// `capabilityRoots/discoverV1`
+    ///
+    /// # Errors
+    /// Too many roots, or a sandbox that cannot be enforced. What else is wrong with a root is said in its findings.
+    pub async fn discover(&self, params: DiscoverParams) -> Result<DiscoverResult, FsError> {
+        if params.roots.len() > MAX_ROOTS {
+            return Err(FsError::invalid(format!("capability root discovery accepts at most {MAX_ROOTS} roots")));
+        }
+        let (mut left, mut roots) = (capability::MAX_TOTAL, Vec::with_capacity(params.roots.len()));
+        for Root { id, path, sandbox } in params.roots {
+            let mut may_take = left;
+            let look = move |roots: &Roots| {
+                let findings = capability::discover(Way::new(roots), id, &path, &mut may_take);
+                Ok((findings, may_take))
+            };
+            let (findings, remains) = self.run(sandbox, look).await?;
+            left = remains;
+            roots.push(findings);
+        }
+        Ok(DiscoverResult { roots })
+    }
+
+    /// `environmentConfig/read`
+    ///
+    /// # Errors
+    /// A file is there and cannot be read or understood.
+    pub async fn read_settings(&self, params: ConfigReadParams) -> Result<ConfigReadResult, FsError> {
+        let environment = self.host.environment();
+        let places = Places::usual(facts::home(environment), facts::variable(environment, "CODEX_HOME"));
+        self.run(None, move |roots| settings::read(Way::new(roots), &places, &params)).await
     }
 
     /// Every operation passes here.

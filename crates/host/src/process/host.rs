@@ -157,7 +157,7 @@ impl Host {
     }
 
     /// What children may inherit.
-    pub(super) fn environment(&self) -> &BTreeMap<OsString, OsString> {
+    pub(crate) fn environment(&self) -> &BTreeMap<OsString, OsString> {
         &self.environment
     }
 
@@ -166,8 +166,8 @@ impl Host {
         self.launcher.as_ref()
     }
 
-    /// What a child on a PTY gets as `SHELL` if it has none.
-    pub(super) fn shell(&self) -> &str {
+    /// The shell of our account; what a child on a PTY gets as `SHELL` if it has none.
+    pub(crate) fn shell(&self) -> &str {
         &self.shell
     }
 }
