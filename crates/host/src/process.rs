@@ -42,4 +42,4 @@ pub use event::{Delivery, Event, EventKind, EventRef};
 pub use host::{Host, HostConfig, WhenFull};
 pub(crate) use launch::{Watched, inherited};
 pub use observer::Observer;
-pub use table::{Limits, Table};
+pub use table::{Limits, Retained, Table};

@@ -1,4 +1,4 @@
-//! The memory that large answers may take while they are made and wait to be sent.
+//! The memory that large answers may take while they are made and wait to be sent, and how many may be made at a time.
 //!
 //! In flow sizes, out flow [`Share`]s, each held from before the work begins until its answer is in the connection's queue
 //! or nobody wants it any more. Every connection has a budget, and all connections of an executor have one together. Who
@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::reply::{LARGE, MAX_MESSAGE};
 
@@ -19,6 +19,12 @@ pub const PER_EXECUTOR: usize = 256 * 1024 * 1024;
 /// Answers below this, in bytes as JSON, are free: as many as one connection may have unanswered take less than one of the
 /// largest does.
 pub const SMALL: usize = 64 * 1024;
+/// Operations on files that one connection may have under way at a time. Further ones wait, in order, and nobody else
+/// does: each takes a thread, and threads are for all connections.
+const TURNS: usize = 32;
+/// Lists of directories that one connection may have under way, or waiting for room: how large one is, is known only when
+/// it is made. Further ones wait, in order.
+const LISTS: usize = 4;
 /// What one permit stands for, in bytes.
 const UNIT: usize = 1024;
 
@@ -31,7 +37,12 @@ pub struct Pool(Arc<Semaphore>);
 pub struct Budget {
     own: Arc<Semaphore>,
     pool: Pool,
+    turns: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
 }
+
+/// The right to be under way; given back when dropped.
+pub type Turn<'a> = Option<SemaphorePermit<'a>>;
 
 /// Room for one answer; given back when dropped.
 #[derive(Debug, Default)]
@@ -49,13 +60,28 @@ impl Default for Pool {
 impl Budget {
     /// For a new connection.
     pub fn new(pool: Pool) -> Self {
-        Self { own: Arc::new(Semaphore::new(PER_CONNECTION / UNIT)), pool }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { own: semaphore(PER_CONNECTION / UNIT), pool, turns: semaphore(TURNS), lists: semaphore(LISTS) }
+    }
+
+    /// Waits until one more operation on files may run.
+    pub async fn turn(&self) -> Turn<'_> {
+        self.turns.acquire().await.ok()
+    }
+
+    /// Waits until one more directory may be listed.
+    pub async fn list(&self) -> Turn<'_> {
+        self.lists.acquire().await.ok()
     }
 
     /// Waits for room for an answer that carries `payload` bytes as base64. One that no message can carry costs nothing:
     /// it will be refused.
     pub async fn share(&self, payload: u64) -> Share {
-        let size = usize::try_from(payload).unwrap_or(usize::MAX).div_ceil(3).saturating_mul(4);
+        self.share_text(usize::try_from(payload).unwrap_or(usize::MAX).div_ceil(3).saturating_mul(4)).await
+    }
+
+    /// Waits for room for an answer of `size` bytes as JSON, as [`Self::share`] does.
+    pub async fn share_text(&self, size: usize) -> Share {
         if !(SMALL..=PER_CONNECTION).contains(&size) {
             return Share::default();
         }

@@ -10,8 +10,8 @@ use exedra_link::{Message, Sender};
 use exedra_proto::capability::{DiscoverParams, DiscoverResult, FileText, Findings, Plugin, Skill};
 use exedra_proto::envelope::{RpcError, notification};
 use exedra_proto::fs::{
-    MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockParams, ReadBlockResult, ReadFileResult,
-    WalkParams, WalkResult, WatchMissingParams, WatchMissingResult,
+    MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockParams, ReadBlockResult, ReadDirectoryResult,
+    ReadFileResult, WalkParams, WalkResult, WatchMissingParams, WatchMissingResult,
 };
 use exedra_proto::method::{FsMissingChanged, Notification as _};
 use exedra_proto::path::AbsolutePath;
@@ -59,8 +59,11 @@ pub async fn read_file(
     budget: &Budget,
 ) -> Result<(ReadFileResult, Share), RpcError> {
     // What cannot be looked at cannot be read either, and reading says why.
+    let turn = budget.turn().await;
     let size = files.get_metadata(params.clone()).await.ok().and_then(|metadata| metadata.size).unwrap_or(0);
+    drop(turn);
     let share = budget.share(size).await;
+    let _turn = budget.turn().await;
     let result = files.read_file(params).await.map_err(errors::from_fs)?;
     Ok((result, share))
 }
@@ -72,14 +75,35 @@ pub async fn read_block(
     budget: &Budget,
 ) -> Result<(ReadBlockResult, Share), RpcError> {
     let mut share = budget.share(params.len.min(MAX_BLOCK)).await;
+    let _turn = budget.turn().await;
     let result = files.read_block(params).await.map_err(errors::from_fs)?;
     share.shrink(result.chunk.decoded_len_estimate());
     Ok((result, share))
 }
 
+/// `fs/readDirectory`, and the room that its answer takes.
+pub async fn read_directory(
+    files: &Files,
+    params: PathParams,
+    budget: &Budget,
+) -> Result<(ReadDirectoryResult, Share), RpcError> {
+    let _place = budget.list().await;
+    let turn = budget.turn().await;
+    let result = files.read_directory(params).await.map_err(errors::from_fs)?;
+    drop(turn);
+    let share = budget.share_text(list_size(&result)).await;
+    Ok((result, share))
+}
+
+/// About what the answer of `fs/readDirectory` takes, in bytes.
+pub fn list_size(result: &ReadDirectoryResult) -> usize {
+    result.entries.iter().map(|entry| entry.file_name.len() + 64).sum()
+}
+
 /// `fs/walk`, and the room that its answer takes.
 pub async fn walk(files: &Files, params: WalkParams, budget: &Budget) -> Result<(WalkResult, Share), RpcError> {
     let mut share = budget.share(WALK_BUDGET as u64).await;
+    let _turn = budget.turn().await;
     let result = files.walk(params).await.map_err(errors::from_fs)?;
     share.shrink(walk_size(&result));
     Ok((result, share))
@@ -125,8 +149,10 @@ pub fn discovery_size(result: &DiscoverResult) -> usize {
 pub async fn watch_missing(
     files: &Files,
     params: WatchMissingParams,
+    budget: &Budget,
 ) -> Result<(WatchMissingResult, Option<Watching>), RpcError> {
     let id = params.watch_id;
+    let _turn = budget.turn().await;
     let change = files.watch_missing(params).await.map_err(errors::from_fs)?;
     let watching = change.map(|change| Watching { id, change });
     Ok((WatchMissingResult { watching: watching.is_some() }, watching))

@@ -10,6 +10,7 @@ use exedra_proto::process::{
     StartParams, StartResult, TerminalSize, TerminateResult, WriteParams, WriteResult,
 };
 
+use super::budget::{Budget, Share};
 use super::errors;
 
 /// `process/start`
@@ -19,9 +20,16 @@ pub async fn start(table: &Table, params: StartParams) -> Result<StartResult, Rp
     Ok(StartResult { process_id, sandbox_type: Some(kind) })
 }
 
-/// `process/read`
-pub async fn read(table: &Table, params: ReadParams, next_seq: NextSeq) -> Result<ReadResult, RpcError> {
-    table.read(params, next_seq).await.map_err(|error| errors::from_unknown_process(&error))
+/// `process/read`, and the room that its answer takes.
+pub async fn read(
+    table: &Table,
+    params: ReadParams,
+    next_seq: NextSeq,
+    budget: &Budget,
+) -> Result<(ReadResult, Share), RpcError> {
+    let found = table.look(params, next_seq).await.map_err(|error| errors::from_unknown_process(&error))?;
+    let share = budget.share(found.output_len() as u64).await;
+    Ok((found.encode().await, share))
 }
 
 /// `process/write`

@@ -120,8 +120,9 @@ pub fn route(id: RequestId, request: Request, context: &Context, dialect: Dialec
         }
         Request::ProcessRead(params) => {
             let class = Class::Process(params.process_id.clone());
-            let work = async move { process::read(&session.processes, params, dialect.next_seq()).await };
-            sized(id, class, work, |result: &ReadResult| result.chunks.iter().map(|c| c.chunk.0.len() + 64).sum())
+            let budget = context.budget.clone();
+            let work = async move { process::read(&session.processes, params, dialect.next_seq(), &budget).await };
+            budgeted(id, class, work, |result: &ReadResult| result.chunks.iter().map(|c| c.chunk.0.len() + 64).sum())
         }
         Request::ProcessWrite(WriteParams { write_id: None, .. }) if dialect.needs_write_id() => {
             refuse(id, errors::missing_write_id())
@@ -180,7 +181,11 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
     macro_rules! simple {
         ($class:expr, $method:ident, $params:expr) => {{
             let class = $class;
-            job(id, class, async move { files.$method($params).await.map_err(errors::from_fs) })
+            let work = async move {
+                let _turn = budget.turn().await;
+                files.$method($params).await.map_err(errors::from_fs)
+            };
+            job(id, class, work)
         }};
     }
     match request {
@@ -192,7 +197,10 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
         Request::FsWriteFile(params) => simple!(fs::changes(&params.path), write_file, params),
         Request::FsCreateDirectory(params) => simple!(fs::changes(&params.path), create_directory, params),
         Request::FsGetMetadata(params) => simple!(fs::reads(&params.path), get_metadata, params),
-        Request::FsReadDirectory(params) => simple!(fs::reads(&params.path), read_directory, params),
+        Request::FsReadDirectory(params) => {
+            let class = fs::reads(&params.path);
+            budgeted(id, class, async move { fs::read_directory(&files, params, &budget).await }, fs::list_size)
+        }
         Request::FsRemove(params) => simple!(fs::changes(&params.path), remove, params),
         Request::FsCopy(params) => simple!(fs::changes(&params.destination_path), copy, params),
         Request::FsCanonicalize(params) => simple!(fs::reads(&params.path), canonicalize, params),
@@ -210,7 +218,7 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
         }
         Request::FsWatchMissing(params) => {
             let work = async move {
-                match guarded(fs::watch_missing(&files, params)).await {
+                match guarded(fs::watch_missing(&files, params, &budget)).await {
                     Ok((result, watching)) => {
                         let follows = watching.map(Follow::Watch);
                         Served { text: encode(id, Ok(result), 0).await, follows, share: Share::default() }
@@ -246,24 +254,11 @@ where
     R: Serialize + Send + 'static,
     W: Future<Output = Result<R, RpcError>> + Send + 'static,
 {
-    sized(id, class, work, |_| 0)
-}
-
-/// A job whose result may be large: `size` guesses how large as JSON.
-fn sized<R, W>(id: RequestId, class: Class, work: W, size: impl FnOnce(&R) -> usize + Send + 'static) -> Job
-where
-    R: Serialize + Send + 'static,
-    W: Future<Output = Result<R, RpcError>> + Send + 'static,
-{
-    let work = async move {
-        let result = guarded(work).await;
-        let size = result.as_ref().map_or(0, size);
-        Served::small(encode(id, result, size).await)
-    };
+    let work = async move { Served::small(encode(id, guarded(work).await, 0).await) };
     Job { class, starts: None, work: Box::pin(work) }
 }
 
-/// A job whose result has room of its own.
+/// A job whose result may be large and has room of its own: `size` guesses how large as JSON.
 fn budgeted<R, W>(id: RequestId, class: Class, work: W, size: impl FnOnce(&R) -> usize + Send + 'static) -> Job
 where
     R: Serialize + Send + 'static,

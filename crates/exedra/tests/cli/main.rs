@@ -12,5 +12,6 @@ mod serve;
 mod signals;
 mod terminal;
 mod token;
+mod unread;
 mod up;
 mod usage;

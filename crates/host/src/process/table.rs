@@ -52,6 +52,10 @@ pub struct Limits {
     pub retention: Duration,
 }
 
+/// Output that a read found, not yet made an answer: it takes no memory of its own.
+#[derive(Debug)]
+pub struct Retained(Reading);
+
 impl Default for Limits {
     fn default() -> Self {
         Self { retention: Duration::from_secs(80) }
@@ -126,13 +130,21 @@ impl Table {
     /// # Errors
     /// There is no such process.
     pub async fn read(&self, params: ReadParams, next_seq: NextSeq) -> Result<ReadResult, UnknownProcess> {
+        Ok(self.look(params, next_seq).await?.encode().await)
+    }
+
+    /// As [`Self::read`], and leaves it to the caller when room is taken for the answer.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub async fn look(&self, params: ReadParams, next_seq: NextSeq) -> Result<Retained, UnknownProcess> {
         let wait = Duration::from_millis(params.wait_ms.unwrap_or(0)).min(LONGEST_POLL);
         let after = params.after_seq.unwrap_or(0);
         let mut reading = self.hub.read(&params.process_id, after, params.max_bytes, Instant::now() + wait).await?;
         if next_seq == NextSeq::NextEvent && params.max_bytes.is_none() {
             reading.next_seq = reading.next_event;
         }
-        Ok(encoding::run(reading.output_len(), move || result(&reading)).await)
+        Ok(Retained(reading))
     }
 
     /// Queues `bytes` for stdin; waits only while the queue is full. Writes take their turn in the order in which they
@@ -313,6 +325,18 @@ impl Drop for Table {
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table").finish_non_exhaustive()
+    }
+}
+
+impl Retained {
+    /// Bytes of output in it.
+    pub fn output_len(&self) -> usize {
+        self.0.output_len()
+    }
+
+    /// The answer, which takes a third more than that.
+    pub async fn encode(self) -> ReadResult {
+        encoding::run(self.output_len(), move || result(&self.0)).await
     }
 }
 
