@@ -58,6 +58,10 @@ pub enum Command {
     /// The exit code is that of the command; 255 if Exedra itself failed; 2 for wrong usage. The token is read from
     /// the variable EXEDRA_TOKEN or from --token-file.
     Exec(ExecArgs),
+    /// Tell what works on this machine: sandboxes, limits
+    ///
+    /// Ends with 0 if everything does, else with 1.
+    Doctor(DoctorArgs),
     /// Read and verify what an executor has written down
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -81,6 +85,14 @@ pub struct UpArgs {
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub argv: Vec<String>,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `serve`.

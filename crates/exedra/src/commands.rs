@@ -1,6 +1,7 @@
 //! The commands, one module each: flags in, how the process ends out.
 
 mod audit;
+mod doctor;
 mod exec;
 mod exec_server;
 mod serve;
@@ -17,6 +18,7 @@ use crate::exit::{Exit, Failure};
 pub fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Audit(command) => audit::run(command),
+        Command::Doctor(args) => doctor::run(args),
         Command::Exec(args) => exec::run(args),
         Command::ExecServer(args) => exec_server::run(*args),
         Command::Serve(args) => serve::run(args),

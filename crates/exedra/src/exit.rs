@@ -1,7 +1,7 @@
 //! How the process ends: every exit status in one place, and the failure that carries one.
 //!
 //! In flow results of commands, out flow statuses: the remote command's own, 255 where Exedra itself failed (as ssh
-//! does), 2 for wrong usage, 1 where an executor may not or cannot register (as upstream does).
+//! does), 2 for wrong usage, 1 where an executor may not or cannot register (as upstream does) or `doctor` finds a lack.
 
 use std::process::ExitCode;
 
@@ -20,6 +20,8 @@ pub enum Exit {
     Usage,
     /// An executor cannot register, and trying again would not help.
     Refused,
+    /// This machine lacks something.
+    Lacking,
 }
 
 /// An error and the status that it ends with.
@@ -43,7 +45,7 @@ impl Exit {
             Self::Signal(signal) => 128u8.saturating_add(signal.to_le_bytes()[0]),
             Self::Failed => 255,
             Self::Usage => 2,
-            Self::Refused => 1,
+            Self::Refused | Self::Lacking => 1,
         }
     }
 }

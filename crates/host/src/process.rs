@@ -32,6 +32,7 @@ mod source;
 mod spawn;
 mod spawner;
 mod stdin;
+mod support;
 mod table;
 mod undertaker;
 mod wait;

@@ -24,8 +24,8 @@ pub use exedra_proto::sandbox::Access;
 pub use fence::{Landlock, landlock};
 pub use job::{Command, Job, Raw, Reply, Task, encode, length, receive, send};
 pub use placeholder::Placeholders;
-pub use plan::{Draft, Plan};
-pub use support::{Part, Support};
+pub use plan::{Draft, Plan, trials};
+pub use support::{Part, Strength, Support};
 pub use survey::{Refused, draft, rules};
 
 use std::io;

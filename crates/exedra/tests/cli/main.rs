@@ -3,10 +3,12 @@
 #![cfg(test)]
 
 mod audit;
+mod doctor;
 mod exec;
 mod exec_server;
 mod plane;
 mod program;
+mod sandbox;
 mod secrets;
 mod serve;
 mod signals;

@@ -18,10 +18,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tracing::warn;
 
+use super::cgroup::{Bounds, Unavailable};
 use super::host::Host;
 use super::launch::{Launch, Launched, Namespaces};
+use super::reap::{ExitWatch, Leader};
 use crate::error::StartError;
-use crate::sandbox::{self, Command, Draft, Job, Placeholders, Raw, Reply, Task};
+use crate::sandbox::{self, Command, Draft, Job, Placeholders, Plan, Raw, Reply, Task};
 
 /// What the launcher is called, by which it knows itself.
 pub const LAUNCHER: &str = "exedra-sandbox";
@@ -88,17 +90,11 @@ async fn begin(
     let namespaces = Some(namespaces(!draft.plan.network).map_err(failed)?);
     let (terminal, rlimits) = (launch.terminal, launch.rlimits);
     let order = |held: Held, namespaces| Launch {
-        candidates: vec![launcher.clone()],
-        argv: vec![CString::from_vec_with_nul(format!("{LAUNCHER}\0").into_bytes()).unwrap_or_default()],
-        env: Vec::new(),
-        cwd: c"/".into(),
-        stdio: held.stdio,
         terminal,
         rlimits: rlimits.clone(),
         birthplace: held.birthplace,
         cgroups: held.cgroups,
-        inherit: Some(held.channel),
-        namespaces,
+        ..launcher_alone(launcher, held.stdio, held.channel, namespaces)
     };
     let held = Held { stdio: launch.stdio, birthplace: launch.birthplace, cgroups: launch.cgroups, channel: theirs };
     let spare = if draft.without_namespaces { Some(held.copies().map_err(failed)?) } else { None };
@@ -114,18 +110,81 @@ async fn begin(
         io::ErrorKind::Unsupported => unenforced(&error.to_string()),
         _ => failed(error),
     })?;
-    let job = sandbox::encode(&Job { plan: draft.plan, namespaces: with, task }).map_err(failed)?;
-    rustix::io::ioctl_fionbio(&ours, true).map_err(errno)?;
-    let channel = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours)).map_err(failed)?;
-    Ok((launched, Confined { channel, job, places }))
+    let job = Job { plan: draft.plan, namespaces: with, task };
+    Ok((launched, Confined::new(ours, &job, places).map_err(failed)?))
+}
+
+/// Whether `plan` holds here, found by a launcher that enters it and does nothing else; else why not.
+///
+/// # Errors
+/// Why not.
+pub async fn probe(host: &Host, plan: Plan, with: bool) -> Result<(), String> {
+    let launcher = host.launcher().ok_or("there is no program here that enters sandboxes")?;
+    let text = |error: io::Error| error.to_string();
+    let pair = || -> io::Result<_> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let null = OwnedFd::from(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?);
+        let copy = || rustix::io::fcntl_dupfd_cloexec(&null, 3);
+        Ok((ours, super::spawn::above_stdio(theirs)?, [copy()?, copy()?, copy()?]))
+    };
+    let (ours, theirs, stdio) = pair().map_err(text)?;
+    let namespaces = if with { Some(namespaces(!plan.network).map_err(text)?) } else { None };
+    let order = launcher_alone(launcher, stdio, theirs, namespaces);
+    let launched = host.spawner().launch(order).await.map_err(text)?;
+    let group = host.site().make(Bounds::default()).map_err(|Unavailable(why)| why)?;
+    let leader = Leader::new(launched.pid, None, group, host.spawner().clone());
+    let mut exit = ExitWatch::new(launched.pid, launched.pidfd).map_err(text)?;
+    let job = Job { plan, namespaces: with, task: Task::Probe };
+    let confined = Confined::new(ours, &job, Placeholders::default()).map_err(text)?;
+    confined.ask().await.map_err(|(Refusal::Unenforced(why) | Refusal::NotStarted(why))| why)?;
+    let _ = leader.exit(&mut exit).await;
+    Ok(())
+}
+
+/// The launch of the launcher, with nothing but what it needs.
+fn launcher_alone(launcher: &CString, stdio: [OwnedFd; 3], channel: OwnedFd, namespaces: Option<Namespaces>) -> Launch {
+    Launch {
+        candidates: vec![launcher.clone()],
+        argv: vec![CString::from_vec_with_nul(format!("{LAUNCHER}\0").into_bytes()).unwrap_or_default()],
+        env: Vec::new(),
+        cwd: c"/".into(),
+        stdio,
+        terminal: false,
+        rlimits: Vec::new(),
+        birthplace: None,
+        cgroups: Vec::new(),
+        inherit: Some(channel),
+        namespaces,
+    }
+}
+
+/// Why nothing runs.
+enum Refusal {
+    /// The sandbox does not hold.
+    Unenforced(String),
+    /// The command cannot be executed.
+    NotStarted(String),
 }
 
 impl Confined {
+    fn new(channel: OwnedFd, job: &Job, places: Placeholders) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&channel, true)?;
+        let channel = UnixStream::from_std(std::os::unix::net::UnixStream::from(channel))?;
+        Ok(Self { channel, job: sandbox::encode(job)?, places })
+    }
+
     /// Gives the launcher its job and waits until the command runs; what is to be kept as long as anything does.
     ///
     /// # Errors
     /// The sandbox does not hold, or the command cannot be executed.
     pub async fn confirm(self) -> Result<Placeholders, StartError> {
+        self.ask().await.map_err(|refusal| match refusal {
+            Refusal::Unenforced(why) => unenforced(&why),
+            Refusal::NotStarted(text) => StartError::Spawn(text),
+        })
+    }
+
+    async fn ask(self) -> Result<Placeholders, Refusal> {
         let Self { channel, job, places } = self;
         let confirm = async {
             let (mut reader, mut writer) = channel.into_split();
@@ -133,16 +192,19 @@ impl Confined {
             let _ = writer.write_all(&job).await;
             let mut shut = false;
             // Its end with the job unread is an error of the socket.
-            while let Some(reply) = receive(&mut reader).await.map_err(|error| unenforced(&error.to_string()))? {
+            while let Some(reply) =
+                receive(&mut reader).await.map_err(|error| Refusal::Unenforced(error.to_string()))?
+            {
                 match reply {
                     Reply::Shut => shut = true,
-                    Reply::Unenforced(why) => return Err(unenforced(&why)),
-                    Reply::NotStarted(text) => return Err(StartError::Spawn(text)),
+                    Reply::Unenforced(why) => return Err(Refusal::Unenforced(why)),
+                    Reply::NotStarted(text) => return Err(Refusal::NotStarted(text)),
                 }
             }
-            if shut { Ok(places) } else { Err(unenforced("the launcher ended without a word")) }
+            if shut { Ok(places) } else { Err(Refusal::Unenforced("the launcher ended without a word".to_owned())) }
         };
-        tokio::time::timeout(PATIENCE, confirm).await.unwrap_or_else(|_| Err(unenforced("it takes too long")))
+        let late = |_| Err(Refusal::Unenforced("it takes too long".to_owned()));
+        tokio::time::timeout(PATIENCE, confirm).await.unwrap_or_else(late)
     }
 }
 

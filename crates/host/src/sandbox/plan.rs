@@ -106,6 +106,19 @@ pub fn unrestricted(network: bool) -> Draft {
     Draft { plan, places: Vec::new(), without_namespaces: true }
 }
 
+/// Two plans by which to find out what holds here: one for namespaces and all within them, one for the filter alone.
+pub fn trials() -> (Plan, Plan) {
+    let hidden = What::HiddenDirectory { passable: false, in_hidden: false };
+    let view = Plan {
+        root: Root::ReadOnly,
+        mounts: vec![Mount { at: Raw::from(Path::new("/etc")), what: hidden }],
+        links: Vec::new(),
+        grants: Some(Grants { read: vec![Raw::from(Path::new("/"))], write: Vec::new() }),
+        network: false,
+    };
+    (view, unrestricted(false).plan)
+}
+
 /// What makes `rules` hold, once there is a directory at each of `places`. The `links` are names of what they lead to.
 pub fn draft(rules: &Rules, places: Vec<PathBuf>, links: &[(PathBuf, PathBuf)], network: bool) -> Draft {
     let root = match rules.access(Path::new("/")) {
