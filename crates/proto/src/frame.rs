@@ -4,6 +4,7 @@
 //! opaque here, those of handshakes too. All rules about a single frame stand here; what frames mean together is for
 //! whoever keeps the streams.
 
+pub mod scan;
 mod wire;
 
 use std::borrow::Borrow;
@@ -174,6 +175,14 @@ pub mod reset {
     pub const RECEIVER_STALLED: &str = "receiver_stalled";
     /// The connection in it was dropped.
     pub const DROPPED: &str = "dropped";
+    /// The harness whose stream it was is gone; said by the rendezvous.
+    pub const HARNESS_GONE: &str = "harness_gone";
+    /// The stream id belongs to another socket; said by the rendezvous.
+    pub const STREAM_TAKEN: &str = "stream_taken";
+    /// Too many streams were begun in too short a time; said by the rendezvous.
+    pub const TOO_FAST: &str = "too_fast";
+    /// Its messages came so slowly that other streams had to wait; said by the rendezvous.
+    pub const SENDER_STALLED: &str = "sender_stalled";
 }
 
 #[cfg(test)]
