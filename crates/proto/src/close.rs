@@ -23,6 +23,8 @@ pub enum CloseReason {
     Revoked,
     /// No sign of life for too long.
     Silent,
+    /// It kept others waiting for too long.
+    Stalled,
 }
 
 /// All reasons, for those who walk the table.
@@ -37,6 +39,7 @@ pub const TABLE: &[CloseReason] = &[
     CloseReason::Replaced,
     CloseReason::Revoked,
     CloseReason::Silent,
+    CloseReason::Stalled,
 ];
 
 impl CloseReason {
@@ -53,6 +56,7 @@ impl CloseReason {
             Self::Replaced => 4401,
             Self::Revoked => 4403,
             Self::Silent => 4408,
+            Self::Stalled => 4409,
         }
     }
 
@@ -69,6 +73,7 @@ impl CloseReason {
             Self::Replaced => "a newer connection of this executor took over",
             Self::Revoked => "the token or registration is no longer valid",
             Self::Silent => "no sign of life for 45 s",
+            Self::Stalled => "it kept others waiting for 10 s",
         }
     }
 

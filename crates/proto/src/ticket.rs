@@ -41,6 +41,8 @@ pub enum Role {
 pub enum Shape {
     /// One executor, one client, messages passed as they are.
     Pair,
+    /// One executor, many clients, relay frames routed by stream id.
+    Streams,
 }
 
 /// What a ticket says.
@@ -280,6 +282,7 @@ impl Parts {
             },
             shape: match claims.shape {
                 Shape::Pair => "pair".to_owned(),
+                Shape::Streams => "streams".to_owned(),
             },
             epoch: claims.epoch.to_string(),
             token: claims.token.as_str().to_owned(),
@@ -348,6 +351,7 @@ impl Parts {
             },
             shape: match self.shape.as_str() {
                 "pair" => Shape::Pair,
+                "streams" => Shape::Streams,
                 _ => return Err(Rejection::MalformedQuery),
             },
             epoch: self.epoch.parse().map_err(|_| Rejection::MalformedQuery)?,

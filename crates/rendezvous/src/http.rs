@@ -87,7 +87,7 @@ fn admit(shared: &Shared, registration: &str, query: &str, upgrade: OnUpgrade) -
             Ok(Ok(upgraded)) => {
                 let (io, prefix) = io(upgraded);
                 let link = Link { seat, socket: Socket::new(io, prefix, times), mailbox };
-                meeting::run(link, &hub, times.close_deadline).await;
+                meeting::run(link, &hub, times).await;
             }
             Ok(Err(error)) => tracing::info!(connection = %seat.id, %error, "not upgraded"),
             Err(_) => tracing::info!(connection = %seat.id, "not upgraded in time"),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::Presence;
-use exedra_proto::ticket::{Claims, Rejection, Role};
+use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -89,6 +89,8 @@ pub struct Seat {
     pub registration: RegistrationId,
     /// Its side.
     pub role: Role,
+    /// The shape of its meeting.
+    pub shape: Shape,
     /// Since when, for the log.
     pub since: Instant,
     /// Payload that passed in both directions, in bytes.
@@ -142,8 +144,8 @@ impl Hub {
         let (letters, receiver) = mpsc::channel(MAILBOX);
         let bytes = Arc::<AtomicU64>::default();
         state.wires.insert(id, Wire { letters, bytes: Arc::clone(&bytes) });
-        let (registration, role) = (claims.registration.clone(), claims.role);
-        let seat = Seat { hub: Arc::clone(self), id, registration, role, since: Instant::now(), bytes };
+        let (registration, role, shape) = (claims.registration.clone(), claims.role, claims.shape);
+        let seat = Seat { hub: Arc::clone(self), id, registration, role, shape, since: Instant::now(), bytes };
         Ok((seat, Mailbox { letters: receiver, later: None }))
     }
 

@@ -6,7 +6,7 @@
 //!
 //! How it hangs together: `http` asks the `gate` about the ticket and the `router` (pure; driven by `hub`) about the
 //! place, upgrades, and gives the connection to `meeting`, one task for each executor, which `pump`s `frames` between
-//! two `socket`s and parts from them by `farewell`. TCP_NODELAY is set here on every TCP connection that is upgraded;
+//! two `socket`s, or to the `hall` where an executor has many clients, and parts from them by `farewell`. TCP_NODELAY is set here on every TCP connection that is upgraded;
 //! the server does so for those it accepts (axum's `ListenerExt::tap_io`), for the answers before an upgrade.
 
 mod config;
@@ -14,8 +14,10 @@ mod error;
 mod farewell;
 mod frames;
 mod gate;
+mod hall;
 mod http;
 mod hub;
+mod leave;
 pub mod limits;
 mod meeting;
 mod presence;

@@ -17,9 +17,11 @@ pub const MAX_PIECE: usize = 64 * 1024;
 pub const FIRST_BUFFER: usize = 4 * 1024;
 /// A data frame up to this size is passed on whole, in one frame and one write, even if it arrives in bits.
 pub const SMALL_FRAME: u64 = 16 * 1024;
-/// Commands to the task of one connection: a join, a close in its time and a close at once are all there can be, so
-/// the queue is never full and nobody waits.
-pub const MAILBOX: usize = 4;
+/// Commands to the task of one connection: joins of its clients, a close in its time and a close at once are all there
+/// can be, so the queue is never full and nobody waits.
+pub const MAILBOX: usize = MAX_CLIENTS + 4;
+/// Clients of one executor of the shape *streams* at once, as many as it serves streams. One more is refused with 503.
+pub const MAX_CLIENTS: usize = 128;
 /// Tickets remembered as used: 60 s of clients at over 4,000 a second. When full, a client is refused with 503.
 pub const MAX_USED_TICKETS: usize = 262_144;
 /// Longest query of a request, in bytes; a longer one is malformed.
@@ -30,3 +32,28 @@ pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 pub const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 /// Over how long a drain spreads its closes, so that those who are sent away do not come back all at once.
 pub const DRAIN_WINDOW: Duration = Duration::from_secs(2);
+/// Streams of one executor at once; one more is reset. As many as the executor itself takes.
+pub const MAX_STREAMS: usize = 128;
+/// Stream ids that one client may use up before it has to come anew.
+pub const MAX_STREAMS_SEEN: usize = 256;
+/// New streams of one executor at a time, as after a restart of the server, when all its clients come back.
+pub const NEW_STREAMS_BURST: u32 = 128;
+/// Between two new streams once the burst is used up; one that comes sooner is reset.
+pub const NEW_STREAMS_PAUSE: Duration = Duration::from_millis(25);
+/// Bytes that wait for one client of a hall. At this the executor is not read; the piece that passes it is kept.
+pub const CLIENT_QUEUE: usize = 512 * 1024;
+/// The same for all clients of one executor together.
+pub const EXECUTOR_QUEUE: usize = 2 * 1024 * 1024;
+/// Bytes that wait for an executor before its clients are not read any more.
+pub const ASKED_QUEUE: usize = 256 * 1024;
+/// Most of a client's message that is collected before it is passed on, so that a slow sender holds up nobody.
+pub const COLLECTED: usize = 1024 * 1024;
+/// The same for all clients of one executor together; beyond it messages are passed on as they come.
+pub const COLLECTED_IN_ALL: usize = 3 * 1024 * 1024 / 2;
+/// What one client may pass on before it is another's turn, in bytes.
+pub const QUANTUM: usize = 64 * 1024;
+/// How long one client of a hall may keep the others waiting without moving [`STALL_BYTES`]; then it is closed, and its
+/// streams are reset.
+pub const STALL: Duration = Duration::from_secs(10);
+/// What counts as moving, in bytes.
+pub const STALL_BYTES: usize = 64 * 1024;

@@ -6,59 +6,31 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
-use exedra_proto::ticket::Role;
+use exedra_proto::ticket::{Role, Shape};
 
-use crate::farewell::{Parting, farewell};
+use crate::config::Times;
+use crate::farewell::farewell;
+use crate::hall;
 use crate::hub::{Command, Hub, Link};
+use crate::leave::Leave;
 use crate::pump::{Flow, pump};
-use crate::router::End;
 use crate::socket::{Socket, SocketEnd};
 
 /// Rounds of both directions before other tasks of this thread get their turn.
 const ROUNDS: usize = 4;
 
-/// Why one side of a meeting is over.
-#[derive(Debug, thiserror::Error)]
-enum Leave {
-    /// Its peer ended it.
-    #[error("{0}")]
-    Ended(SocketEnd),
-    /// It was told to go.
-    #[error("told to go: {}", .0.text())]
-    Ordered(CloseReason),
-}
-
-impl Leave {
-    fn end(&self) -> End {
-        match self {
-            Self::Ended(SocketEnd::Closed(_)) => End::Done,
-            Self::Ended(SocketEnd::Lost(_)) => End::Lost,
-            Self::Ended(SocketEnd::Silent) => End::Silent,
-            Self::Ended(SocketEnd::Broke(violation)) => End::Broke(violation.reason()),
-            Self::Ordered(reason) => End::Ordered(*reason),
-        }
-    }
-
-    fn parting(&self) -> Parting {
-        match self {
-            Self::Ended(SocketEnd::Closed(code)) => Parting::Answer(*code),
-            Self::Ended(SocketEnd::Lost(_)) => Parting::Lost,
-            Self::Ended(SocketEnd::Silent) => Parting::Tell(CloseReason::Silent),
-            Self::Ended(SocketEnd::Broke(violation)) => Parting::Tell(violation.reason()),
-            Self::Ordered(reason) => Parting::Tell(*reason),
-        }
-    }
-}
-
 /// Serves a connection that has just opened, until it has ended. A client's is passed on to its executor's task.
-pub async fn run(link: Link, hub: &Hub, close_deadline: Duration) {
+pub async fn run(link: Link, hub: &Hub, times: Times) {
+    let close_deadline = times.close_deadline;
     tracing::info!(connection = %link.seat.id, registration = ?link.seat.registration, role = ?link.seat.role, "opened");
     let Some(mut link) = hub.opened(link) else { return };
+    if link.seat.role == Role::Executor && link.seat.shape == Shape::Streams {
+        return hall::run(link, times).await;
+    }
     let client = match link.seat.role {
         Role::Executor => match poll_fn(|cx| poll_alone(cx, &mut link)).await {
             Ok(client) => client,
@@ -108,7 +80,7 @@ fn poll_alone(cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<Box<Link>, L
 }
 
 async fn leave_alone(link: Link, leave: Leave, close_deadline: Duration) {
-    log_leave(&link, &leave);
+    leave.log(&link);
     link.seat.ended(leave.end());
     farewell(link, Vec::new(), leave.parting(), close_deadline).await;
 }
@@ -134,14 +106,14 @@ async fn together(mut executor: Link, mut client: Link, close_deadline: Duration
         Role::Executor => (executor, client),
         Role::Harness => (client, executor),
     };
-    log_leave(&first, &leave);
+    leave.log(&first);
     first.seat.ended(leave.end());
     let told = poll_fn(|cx| Poll::Ready(second.mailbox.poll(cx))).await;
     let second_leave = match told {
         Poll::Ready(Command::Close(reason)) => Leave::Ordered(reason),
         _ => Leave::Ordered(CloseReason::InternalError),
     };
-    log_leave(&second, &second_leave);
+    second_leave.log(&second);
     let (for_second, for_first) = (first.socket.take_ready(), second.socket.take_ready());
     tokio::join!(
         farewell(first, for_first, leave.parting(), close_deadline),
@@ -205,19 +177,6 @@ fn direction(cx: &mut Context<'_>, source: &mut Socket, sink: &mut Socket, deaf:
             Ok(false)
         }
     }
-}
-
-fn log_leave(link: &Link, leave: &Leave) {
-    let seat = &link.seat;
-    tracing::info!(
-        connection = %seat.id,
-        registration = ?seat.registration,
-        role = ?seat.role,
-        why = %leave,
-        bytes = seat.bytes.load(Ordering::Relaxed),
-        seconds = seat.since.elapsed().as_secs(),
-        "left"
-    );
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //!
 //! In come events (a ticket at the door, a connection opened or ended, a cut, a drain) with the time as a parameter, out
 //! come [`Effect`]s in the order in which they have to be carried out. It knows no socket, no clock and no task; what a
-//! shape of meeting is (today [`pair`] alone) stands in a file of its own.
+//! shape of meeting is ([`pair`], [`streams`]) stands in a file of its own.
 
 mod fence;
+mod meeting;
 mod pair;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,14 +15,22 @@ use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::ticket::{Claims, Rejection, Role};
+use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 
 use fence::Fences;
-use pair::Pair;
+use meeting::Meeting;
 
 /// One websocket, from the moment its ticket was found good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// The connection with this number.
+    #[cfg(test)]
+    pub const fn test(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,6 +125,7 @@ impl End {
 struct Connection {
     registration: RegistrationId,
     role: Role,
+    shape: Shape,
     token: TokenId,
     epoch: u64,
     state: State,
@@ -135,7 +146,7 @@ enum State {
 #[derive(Debug)]
 pub struct Router {
     connections: BTreeMap<ConnectionId, Connection>,
-    pairs: BTreeMap<RegistrationId, Pair>,
+    meetings: BTreeMap<RegistrationId, Meeting>,
     fences: Fences,
     max_connections: usize,
     next_id: u64,
@@ -147,7 +158,7 @@ impl Router {
     pub fn new(max_connections: usize) -> Self {
         Self {
             connections: BTreeMap::new(),
-            pairs: BTreeMap::new(),
+            meetings: BTreeMap::new(),
             fences: Fences::default(),
             max_connections,
             next_id: 0,
@@ -170,18 +181,19 @@ impl Router {
             Role::Executor if full => return Err(Rejection::Overloaded),
             Role::Executor => {}
             Role::Harness => {
-                let pair = self.pairs.get_mut(&claims.registration).ok_or(Rejection::ExecutorAway)?;
-                pair.check(claims.epoch)?;
+                let meeting = self.meetings.get_mut(&claims.registration).ok_or(Rejection::ExecutorAway)?;
+                meeting.check(claims.shape, claims.epoch)?;
                 if full {
                     return Err(Rejection::Overloaded);
                 }
-                pair.reserve(id);
+                meeting.reserve(id);
             }
         }
         self.next_id += 1;
         let connection = Connection {
             registration: claims.registration.clone(),
             role: claims.role,
+            shape: claims.shape,
             token: claims.token.clone(),
             epoch: claims.epoch,
             state: State::Admitted,
@@ -206,13 +218,13 @@ impl Router {
     fn executor_opened(&mut self, id: ConnectionId) -> Vec<Effect> {
         let mut effects = Vec::new();
         let Some(connection) = self.connections.get(&id) else { return effects };
-        let (registration, epoch) = (connection.registration.clone(), connection.epoch);
+        let (registration, epoch, shape) = (connection.registration.clone(), connection.epoch, connection.shape);
         if self.fences.is_below(&registration, epoch) {
             self.close(id, CloseReason::Replaced, &mut effects);
             return effects;
         }
         self.dissolve(&registration, CloseReason::Replaced, CloseReason::Replaced, &mut effects);
-        self.pairs.insert(registration.clone(), Pair::new(id, epoch));
+        self.meetings.insert(registration.clone(), Meeting::new(shape, id, epoch));
         effects.push(Effect::Report(Report::Online { registration, epoch }));
         effects
     }
@@ -220,10 +232,13 @@ impl Router {
     fn client_opened(&mut self, id: ConnectionId) -> Vec<Effect> {
         let Some(connection) = self.connections.get(&id) else { return Vec::new() };
         let registration = connection.registration.clone();
-        let Some(executor) = self.pairs.get_mut(&registration).and_then(|pair| pair.join(id)) else {
-            return Vec::new();
-        };
-        vec![Effect::Join { executor, client: id }, Effect::Report(Report::Held { registration })]
+        let Some(meeting) = self.meetings.get_mut(&registration) else { return Vec::new() };
+        let Some(executor) = meeting.join(id) else { return Vec::new() };
+        let mut effects = vec![Effect::Join { executor, client: id }];
+        if meeting.is_exclusive() {
+            effects.push(Effect::Report(Report::Held { registration }));
+        }
+        effects
     }
 
     /// The connection is of no more use, or its upgrade failed. Nothing happens when it is said twice.
@@ -231,11 +246,11 @@ impl Router {
         let mut effects = Vec::new();
         let Some(connection) = self.connections.remove(&id) else { return effects };
         let registration = connection.registration;
-        let Some(pair) = self.pairs.get_mut(&registration) else { return effects };
-        if pair.executor() == id || pair.joined() == Some(id) {
+        let Some(meeting) = self.meetings.get_mut(&registration) else { return effects };
+        if meeting.ends_with(id) {
             self.dissolve(&registration, end.for_executor(), end.for_client(), &mut effects);
         } else {
-            pair.release(id);
+            meeting.release(id);
         }
         effects
     }
@@ -253,14 +268,13 @@ impl Router {
     pub fn cut_token(&mut self, token: &TokenId, reason: CloseReason, now: u64) -> Vec<Effect> {
         self.fences.shut_token(token, now);
         let mut effects = Vec::new();
-        let held_by = |id: Option<ConnectionId>| {
-            id.and_then(|id| self.connections.get(&id)).is_some_and(|connection| connection.token == *token)
-        };
+        let held_by = |id: &ConnectionId| self.connections.get(id).is_some_and(|connection| connection.token == *token);
         let mut cut = Vec::new();
-        for (registration, pair) in &self.pairs {
-            if held_by(Some(pair.executor())) {
+        for (registration, meeting) in &self.meetings {
+            let ends_it = |id: &ConnectionId| held_by(id) && meeting.ends_with(*id);
+            if held_by(&meeting.executor()) {
                 cut.push((registration.clone(), reason));
-            } else if held_by(pair.joined()) {
+            } else if meeting.clients().iter().any(ends_it) {
                 cut.push((registration.clone(), CloseReason::PeerLost));
             }
         }
@@ -306,10 +320,10 @@ impl Router {
         client_reason: CloseReason,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(pair) = self.pairs.remove(registration) else { return };
-        let executor = pair.executor();
+        let Some(meeting) = self.meetings.remove(registration) else { return };
+        let executor = meeting.executor();
         self.close(executor, executor_reason, effects);
-        if let Some(client) = pair.client() {
+        for client in meeting.clients() {
             self.close(client, client_reason, effects);
         }
         effects.push(Effect::Report(Report::Offline { registration: registration.clone(), executor }));
@@ -320,8 +334,8 @@ impl Router {
         let ids: Vec<_> =
             self.connections.iter().filter(|(_, connection)| is_one(connection)).map(|(id, _)| *id).collect();
         for id in ids {
-            if let Some(pair) = self.connections.get(&id).and_then(|one| self.pairs.get_mut(&one.registration)) {
-                pair.release(id);
+            if let Some(meeting) = self.connections.get(&id).and_then(|one| self.meetings.get_mut(&one.registration)) {
+                meeting.release(id);
             }
             self.close(id, reason, effects);
         }

@@ -20,7 +20,6 @@ pub enum Kind {
     Other,
 }
 
-
 /// Why a message is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Fault {

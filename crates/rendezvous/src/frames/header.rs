@@ -130,6 +130,19 @@ pub fn encode(fin: bool, opcode: Opcode, payload: usize) -> ([u8; MAX_LEN], usiz
     (head, len)
 }
 
+/// Reads the head of one of our own unmasked data frames: whether the message ends with it, what it is, the bytes of the
+/// head and those of the payload.
+pub fn parse_unmasked(input: &[u8]) -> Option<(bool, Opcode, usize, usize)> {
+    let (&[first, second], rest) = input.split_first_chunk::<2>()?;
+    let opcode = Opcode::from_bits(first & 0x0f)?;
+    let (head, payload) = match second {
+        126 => (4, u64::from(u16::from_be_bytes(*rest.first_chunk()?))),
+        127 => (10, u64::from_be_bytes(*rest.first_chunk()?)),
+        short => (2, u64::from(short)),
+    };
+    Some((first & 0x80 != 0, opcode, head, usize::try_from(payload).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ const QUICK: Times = Times {
     close_deadline: Duration::from_millis(200),
     upgrade_deadline: Duration::from_secs(10),
     drain_window: Duration::ZERO,
+    stall: Duration::from_secs(10),
 };
 
 async fn quick() -> Stage {

@@ -12,3 +12,5 @@ mod pair;
 mod raw;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod streams;

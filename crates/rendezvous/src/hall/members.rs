@@ -1,0 +1,227 @@
+//! The clients' side of a hall: who comes and goes, whose message is passed on next, who has been in the way for too long.
+
+use std::borrow::Cow;
+use std::future::Future as _;
+use std::task::{Context, Poll};
+
+use exedra_proto::close::CloseReason;
+use exedra_proto::frame::reset;
+use exedra_proto::frame::scan::Kind;
+use tokio::time::{Instant, sleep_until};
+
+use super::inbox::{Frame, Part};
+use super::switch::Route;
+use super::{Hall, Member, Passing, RESETS, resetting};
+use crate::hub::{Command, Link};
+use crate::leave::Leave;
+use crate::limits::{ASKED_QUEUE, COLLECTED, COLLECTED_IN_ALL};
+use crate::router::ConnectionId;
+
+impl Hall {
+    pub(super) fn join(&mut self, mut client: Link) {
+        let seat = &self.executor.link.seat;
+        let id = client.seat.id;
+        tracing::info!(executor = %seat.id, client = %id, registration = ?seat.registration, "joined");
+        client.seat.bytes = std::sync::Arc::clone(&seat.bytes);
+        self.switch.join(id);
+        self.turns.join(id);
+        self.members.insert(id, Member::new(client));
+    }
+
+    /// Sends away whoever was told to go.
+    pub(super) fn hear_orders(&mut self, cx: &mut Context<'_>) {
+        let mut told = Vec::new();
+        for (id, member) in &mut self.members {
+            // Nobody joins a client.
+            if let Poll::Ready(Command::Close(reason)) = member.link.mailbox.poll(cx) {
+                told.push((*id, reason));
+            }
+        }
+        for (id, reason) in told {
+            self.leave(id, &Leave::Ordered(reason), reset::HARNESS_GONE);
+        }
+    }
+
+    /// Reads from those who had all taken from them.
+    pub(super) fn fill_members(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        let mut ended = Vec::new();
+        for (id, member) in &mut self.members {
+            moved |= member.poll_fill(cx);
+            if let Some(end) = member.take_end() {
+                ended.push((*id, end));
+            }
+        }
+        for (id, end) in ended {
+            self.leave(id, &Leave::Ended(end), reset::HARNESS_GONE);
+        }
+        moved
+    }
+
+    /// Passes messages on to the executor, as long as there is room.
+    pub(super) fn pass_on(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        while self.executor.out.len() < ASKED_QUEUE {
+            let Some(id) = self.whose_turn() else { break };
+            let used = self.pass_one(id, now);
+            self.turns.charge(id, used);
+            moved = true;
+        }
+        moved
+    }
+
+    fn whose_turn(&mut self) -> Option<ConnectionId> {
+        let members = &self.members;
+        let has = |id| members.get(&id).is_some_and(|member| !member.link.socket.ready().is_empty());
+        match &self.passing {
+            Some(passing) => Some(passing.client).filter(|id| has(*id)),
+            None => self.turns.next(has),
+        }
+    }
+
+    /// Takes one frame of a client: how many bytes of its turn that used.
+    fn pass_one(&mut self, id: ConnectionId, now: Instant) -> usize {
+        let Some(member) = self.members.get_mut(&id) else { return 0 };
+        let Some(frame) = Frame::first(member.link.socket.ready()) else { return 0 };
+        let len = frame.bytes.len();
+        let held = member.inbox.held();
+        let room = COLLECTED_IN_ALL.saturating_sub(self.collected - held);
+        let part = member.inbox.frame(&frame, COLLECTED.min(room));
+        let mut used = 0;
+        let out = &mut self.executor.out;
+        let mut give = |bytes: Cow<'_, [u8]>| {
+            used = bytes.len();
+            out.push(bytes);
+        };
+        let refused = match part {
+            Part::Wait => None,
+            Part::Dropped(fault) => {
+                self.dropped.faulty += u64::from(fault.is_some());
+                None
+            }
+            Part::More(bytes) => {
+                give(bytes);
+                None
+            }
+            Part::End(bytes, outcome) => {
+                give(bytes);
+                self.dropped.faulty += u64::from(outcome.is_err());
+                if let Some(passing) = self.passing.take()
+                    && outcome == Ok(Kind::Reset)
+                {
+                    self.switch.of_client(id, &passing.stream, Kind::Reset, now.into_std());
+                }
+                None
+            }
+            Part::Whole(stream, kind, bytes) => match self.switch.of_client(id, &stream, kind, now.into_std()) {
+                Route::To(_) => {
+                    give(bytes);
+                    None
+                }
+                other => Some((stream, other)),
+            },
+            Part::Begin(stream, bytes) => match self.switch.of_client(id, &stream, Kind::Other, now.into_std()) {
+                Route::To(_) => {
+                    give(bytes);
+                    self.passing = Some(Passing { client: id, stream, stall: Default::default() });
+                    None
+                }
+                other => {
+                    member.inbox.refuse();
+                    Some((stream, other))
+                }
+            },
+        };
+        if let Some((stream, route)) = refused {
+            self.dropped.unrouted += 1;
+            if let Route::Refuse(reason) = route
+                && member.out.waiting() < RESETS
+                && !member.deaf
+            {
+                let queued = member.out.say(&resetting(stream, reason));
+                self.switch.queued(id, queued);
+            }
+        }
+        self.collected = self.collected - held + member.inbox.held();
+        member.link.socket.taken(len);
+        used
+    }
+
+    pub(super) fn write_members(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        for (id, member) in &mut self.members {
+            let written = member.write(cx);
+            if written > 0 {
+                self.switch.drained(*id, written);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Pings, pongs and silence; whether somebody left.
+    pub(super) fn control_members(&mut self, cx: &mut Context<'_>) -> bool {
+        let gone: Vec<_> = self.members.iter_mut().filter_map(|(id, one)| Some((*id, one.poll_control(cx)?))).collect();
+        let any = !gone.is_empty();
+        for (id, leave) in gone {
+            self.leave(id, &leave, reset::HARNESS_GONE);
+        }
+        any
+    }
+
+    /// Sends away whoever has kept the others waiting for too long, and sets the timer for the next; whether somebody left.
+    pub(super) fn send_away_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.members.len();
+        loop {
+            let now = Instant::now();
+            let (mut next, reader) = self.switch.poll_stalls(now.into_std());
+            if let Some(id) = reader {
+                self.leave(id, &Leave::Ordered(CloseReason::Stalled), reset::RECEIVER_STALLED);
+                continue;
+            }
+            // While the executor takes nothing, it is not the sender who is slow.
+            let waits_for_sender = self.executor.out.len() < ASKED_QUEUE;
+            if let Some(passing) = &mut self.passing
+                && let Some(due) = passing.stall.poll(waits_for_sender, self.times.stall, now.into_std())
+            {
+                if due <= now.into_std() {
+                    let id = passing.client;
+                    self.leave(id, &Leave::Ordered(CloseReason::Stalled), reset::SENDER_STALLED);
+                    continue;
+                }
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+            let Some(next) = next else {
+                self.timer = None;
+                return self.members.len() < before;
+            };
+            let next = Instant::from_std(next);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if timer.deadline() != next {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return self.members.len() < before;
+            }
+        }
+    }
+
+    /// A client leaves; the executor is told for each stream that it leaves open.
+    fn leave(&mut self, id: ConnectionId, leave: &Leave, why: &str) {
+        let Some(mut member) = self.members.remove(&id) else { return };
+        self.collected -= member.inbox.held();
+        if let Some(rest) = member.inbox.break_off() {
+            self.executor.out.push(rest.into());
+        }
+        self.passing.take_if(|passing| passing.client == id);
+        self.answering.take_if(|(to, _)| *to == id);
+        self.turns.leave(id);
+        for stream in self.switch.leave(id) {
+            self.executor.out.say(&resetting(stream, why));
+        }
+        if member.deaf {
+            member.out = Default::default();
+        }
+        self.part_from(member, leave);
+    }
+}

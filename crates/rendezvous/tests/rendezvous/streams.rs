@@ -1,0 +1,336 @@
+//! One executor and many clients over relay frames.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use exedra_proto::close::CloseReason;
+use exedra_proto::frame::{Body, Frame, StreamId};
+use exedra_proto::ids::TokenId;
+use exedra_proto::plane::Cutoff as _;
+use exedra_proto::ticket::{Claims, Role, Shape};
+use futures_util::stream::SplitSink;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::raw::{RawPeer, masked};
+use crate::stage::{Peer, Stage, claims, closed, message, within};
+
+const MIB: usize = 1024 * 1024;
+
+fn many(role: Role) -> Claims {
+    Claims { shape: Shape::Streams, ..claims(role) }
+}
+
+fn id(text: &str) -> StreamId {
+    StreamId::new(text).unwrap()
+}
+
+fn frame(stream: &str, body: Body) -> Message {
+    Message::Binary(Frame { stream: id(stream), body }.encode())
+}
+
+fn data(stream: &str, seq: u32, payload: impl Into<Bytes>) -> Message {
+    frame(stream, Body::Data { seq, payload: payload.into() })
+}
+
+async fn next(peer: &mut Peer) -> Frame {
+    Frame::decode(message(peer).await.into_data()).unwrap()
+}
+
+async fn reset_of(peer: &mut Peer, stream: &str) -> String {
+    match next(peer).await {
+        Frame { stream: of, body: Body::Reset { reason } } if of == id(stream) => reason,
+        other => panic!("no reset of {stream}: {other:?}"),
+    }
+}
+
+async fn executor(stage: &Stage) -> Peer {
+    let peer = stage.dial(&stage.sign(&many(Role::Executor))).await.unwrap();
+    stage.presence.told(1).await;
+    peer
+}
+
+async fn client(stage: &Stage) -> Peer {
+    stage.dial(&stage.sign(&many(Role::Harness))).await.unwrap()
+}
+
+/// An executor that sends every message back in its stream.
+async fn echo(peer: Peer) {
+    let (mut sink, mut source) = peer.split();
+    let mut seqs = HashMap::<StreamId, u32>::new();
+    while let Some(Ok(message)) = source.next().await {
+        let Message::Binary(bytes) = message else { continue };
+        let Frame { stream, body: Body::Data { payload, .. } } = Frame::decode(bytes).unwrap() else { continue };
+        let seq = seqs.entry(stream.clone()).or_default();
+        let answer = Frame { stream, body: Body::Data { seq: *seq, payload } };
+        *seq += 1;
+        if sink.send(Message::Binary(answer.encode())).await.is_err() {
+            break;
+        }
+    }
+}
+
+fn pattern(len: usize, seed: u64) -> Bytes {
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes.into()
+}
+
+#[tokio::test]
+async fn many_clients_are_served_at_once_each_with_its_own_in_order() {
+    let stage = Stage::start().await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(echo(executor(&stage).await));
+    let mut clients = JoinSet::new();
+    for number in 0..12u64 {
+        let peer = client(&stage).await;
+        clients.spawn(async move {
+            let stream = format!("stream-{number}");
+            let mut random = fastrand::Rng::with_seed(number);
+            let sizes: Vec<_> = (0..30)
+                .map(|_| {
+                    let bits = random.u32(0..22);
+                    1 + random.usize(0..1 << bits)
+                })
+                .collect();
+            let (mut sink, mut source) = peer.split();
+            let send = async {
+                sink.send(frame(&stream, Body::Resume { next_seq: 0 })).await.unwrap();
+                for (seq, size) in sizes.iter().enumerate() {
+                    sink.send(data(&stream, seq as u32, pattern(*size, seq as u64))).await.unwrap();
+                }
+                sink
+            };
+            let receive = async {
+                for (seq, size) in sizes.iter().enumerate() {
+                    let message = loop {
+                        match within(source.next()).await.unwrap().unwrap() {
+                            Message::Binary(bytes) => break bytes,
+                            _ => continue,
+                        }
+                    };
+                    let got = Frame::decode(message).unwrap();
+                    assert_eq!(got.stream, id(&stream));
+                    let Body::Data { seq: number, payload } = got.body else { panic!("{:?}", got.body) };
+                    assert_eq!(number as usize, seq);
+                    assert!(payload == pattern(*size, seq as u64), "message {seq} of {size} bytes");
+                }
+            };
+            let (_sink, ()): (SplitSink<Peer, Message>, ()) = tokio::join!(send, receive);
+        });
+    }
+    within(clients.join_all()).await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_leaves_the_others_and_its_streams_are_reset() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let (mut one, mut two) = (client(&stage).await, client(&stage).await);
+    one.send(data("a", 0, "1")).await.unwrap();
+    assert_eq!(next(&mut executor).await.stream, id("a"));
+    two.send(data("b", 0, "2")).await.unwrap();
+    assert_eq!(next(&mut executor).await.stream, id("b"));
+    executor.send(data("a", 0, "last words")).await.unwrap();
+    assert_eq!(next(&mut one).await.stream, id("a"));
+    one.close(None).await.unwrap();
+    assert_eq!(reset_of(&mut executor, "a").await, "harness_gone");
+    executor.send(data("a", 1, "nobody listens")).await.unwrap();
+    assert_eq!(reset_of(&mut executor, "a").await, "unknown_stream");
+    executor.send(data("b", 0, "still there")).await.unwrap();
+    assert_eq!(next(&mut two).await.stream, id("b"));
+    drop(two);
+    assert_eq!(reset_of(&mut executor, "b").await, "harness_gone");
+    let mut three = client(&stage).await;
+    three.send(data("a", 0, "3")).await.unwrap();
+    assert_eq!(next(&mut executor).await.stream, id("a"), "free again");
+}
+
+#[tokio::test]
+async fn an_executor_that_goes_takes_its_clients_along_with_all_that_came_for_them() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let (mut one, mut two) = (client(&stage).await, client(&stage).await);
+    for (peer, stream) in [(&mut one, "a"), (&mut two, "b")] {
+        peer.send(data(stream, 0, "x")).await.unwrap();
+        next(&mut executor).await;
+        executor.send(data(stream, 0, pattern(300_000, 1))).await.unwrap();
+    }
+    executor.close(None).await.unwrap();
+    for peer in [&mut one, &mut two] {
+        let (code, bytes) = closed(peer).await;
+        assert_eq!(code, CloseReason::PeerDone.code());
+        assert!(bytes.len() > 300_000);
+    }
+    let told = stage.presence.told(2).await;
+    assert!(told[0] == "online r 1" && told[1].starts_with("offline r "), "{told:?}");
+    let (status, reason, _) = stage.refused(&stage.sign(&many(Role::Harness))).await;
+    assert_eq!((status, reason.as_str()), (409, "route_unavailable"));
+}
+
+#[tokio::test]
+async fn a_stream_belongs_to_whoever_used_it_first() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let (mut one, mut thief) = (client(&stage).await, client(&stage).await);
+    one.send(data("a", 0, "mine")).await.unwrap();
+    next(&mut executor).await;
+    thief.send(data("a", 1, "stolen")).await.unwrap();
+    assert_eq!(reset_of(&mut thief, "a").await, "stream_taken");
+    thief.send(frame("a", Body::Reset { reason: "x".into() })).await.unwrap();
+    thief.send(data("b", 0, "own")).await.unwrap();
+    assert_eq!(next(&mut executor).await.stream, id("b"), "nothing of the thief's for a");
+    executor.send(data("a", 0, "for one")).await.unwrap();
+    assert_eq!(next(&mut one).await.stream, id("a"));
+}
+
+#[tokio::test]
+async fn what_is_no_frame_goes_nowhere_and_costs_nothing_else() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let mut peer = client(&stage).await;
+    let good = Frame { stream: id("a"), body: Body::Data { seq: 0, payload: "x".into() } }.encode();
+    let twice = [&good[..], &[0x12, 1, b'b']].concat();
+    let bad = [
+        Message::text("{}"),
+        Message::binary(vec![]),
+        Message::binary(vec![0xff; 100]),
+        Message::binary(vec![0xff; MIB]),
+        Message::binary(twice),
+        Message::binary(good[2..].to_vec()),
+    ];
+    for message in bad {
+        peer.send(message.clone()).await.unwrap();
+        executor.send(message).await.unwrap();
+    }
+    peer.send(data("a", 0, "good")).await.unwrap();
+    assert_eq!(next(&mut executor).await.stream, id("a"));
+    executor.send(data("a", 0, "good")).await.unwrap();
+    assert_eq!(next(&mut peer).await.stream, id("a"));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_sent_away_and_the_others_go_on() {
+    let stage = Stage::with(|config| config.times.stall = Duration::from_millis(300)).await;
+    let executor = executor(&stage).await;
+    let (mut deaf, mut other) = (client(&stage).await, client(&stage).await);
+    let (mut sink, source) = executor.split();
+    deaf.send(data("deaf", 0, "x")).await.unwrap();
+    other.send(data("other", 0, "x")).await.unwrap();
+    let mut source = source.filter_map(async |message| Frame::decode(message.ok()?.into_data()).ok()).boxed();
+    for _ in 0..2 {
+        within(source.next()).await.unwrap();
+    }
+    let flood = async {
+        for seq in 0..400 {
+            sink.send(data("deaf", seq, pattern(64 * 1024, 1))).await.unwrap();
+        }
+        sink.send(data("other", 0, "through")).await.unwrap();
+    };
+    let told = async {
+        let frame = within(source.next()).await.unwrap();
+        assert_eq!(frame.stream, id("deaf"));
+        assert_eq!(frame.body, Body::Reset { reason: "receiver_stalled".into() });
+    };
+    within(async { tokio::join!(flood, told) }).await;
+    assert_eq!(next(&mut other).await.stream, id("other"));
+}
+
+#[tokio::test]
+async fn a_message_that_breaks_off_reaches_nobody_as_a_whole() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let mut half = RawPeer::dial(&stage, &many(Role::Harness)).await;
+    let mut other = client(&stage).await;
+    let whole = Frame { stream: id("half"), body: Body::Data { seq: 0, payload: pattern(4 * MIB, 1) } }.encode();
+    let bytes = masked(0x82, &whole);
+    half.send(&bytes[..3 * MIB]).await;
+    drop(half);
+    let broken = message(&mut executor).await.into_data();
+    assert!(Frame::decode(broken).is_err());
+    assert_eq!(reset_of(&mut executor, "half").await, "harness_gone");
+    other.send(data("other", 0, "x")).await.unwrap();
+    assert_eq!(next(&mut executor).await.stream, id("other"));
+}
+
+#[tokio::test]
+async fn a_sender_that_stops_in_a_large_message_does_not_hold_up_the_others_for_ever() {
+    let stage = Stage::with(|config| config.times.stall = Duration::from_millis(300)).await;
+    let mut executor = executor(&stage).await;
+    let mut half = RawPeer::dial(&stage, &many(Role::Harness)).await;
+    let mut other = client(&stage).await;
+    let whole = Frame { stream: id("half"), body: Body::Data { seq: 0, payload: pattern(4 * MIB, 1) } }.encode();
+    half.send(&masked(0x82, &whole)[..3 * MIB]).await;
+    other.send(data("other", 0, "x")).await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(Frame::decode(message(&mut executor).await.into_data()));
+    }
+    let ends = |frame: &Frame| frame.body == Body::Reset { reason: "sender_stalled".into() };
+    assert_eq!(seen.iter().filter(|frame| frame.is_err()).count(), 1, "what broke off");
+    assert_eq!(seen.iter().flatten().filter(|frame| frame.stream == id("half") && ends(frame)).count(), 1);
+    assert_eq!(seen.iter().flatten().filter(|frame| frame.stream == id("other")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_small_message_that_is_half_sent_holds_up_nobody() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let mut half = RawPeer::dial(&stage, &many(Role::Harness)).await;
+    let mut other = client(&stage).await;
+    let whole = Frame { stream: id("half"), body: Body::Data { seq: 0, payload: pattern(500_000, 1) } }.encode();
+    let bytes = masked(0x82, &whole);
+    half.send(&bytes[..400_000]).await;
+    for seq in 0..3 {
+        other.send(data("other", seq, "x")).await.unwrap();
+        assert_eq!(next(&mut executor).await.stream, id("other"));
+    }
+    half.send(&bytes[400_000..]).await;
+    assert_eq!(next(&mut executor).await.stream, id("half"));
+}
+
+#[tokio::test]
+async fn a_token_that_is_cut_takes_its_own_clients_alone() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let mut kept = client(&stage).await;
+    let cut = Claims { token: TokenId::new("tok-x"), ..many(Role::Harness) };
+    let mut cut = stage.dial(&stage.sign(&cut)).await.unwrap();
+    for (peer, stream) in [(&mut kept, "kept"), (&mut cut, "cut")] {
+        peer.send(data(stream, 0, "x")).await.unwrap();
+        next(&mut executor).await;
+    }
+    stage.rendezvous.token(&TokenId::new("tok-x"), CloseReason::Revoked);
+    assert_eq!(closed(&mut cut).await.0, CloseReason::Revoked.code());
+    assert_eq!(reset_of(&mut executor, "cut").await, "harness_gone");
+    executor.send(data("kept", 0, "x")).await.unwrap();
+    assert_eq!(next(&mut kept).await.stream, id("kept"));
+    stage.rendezvous.token(&TokenId::new("tok-e"), CloseReason::Revoked);
+    assert_eq!(closed(&mut executor).await.0, CloseReason::Revoked.code());
+    assert_eq!(closed(&mut kept).await.0, CloseReason::Revoked.code());
+}
+
+#[tokio::test]
+async fn a_client_of_the_other_shape_does_not_come_in() {
+    let stage = Stage::start().await;
+    let _executor = executor(&stage).await;
+    let (status, reason, _) = stage.refused(&stage.sign(&claims(Role::Harness))).await;
+    assert_eq!((status, reason.as_str()), (409, "route_unavailable"));
+}
+
+#[tokio::test]
+async fn a_newer_executor_replaces_the_older_and_its_clients_are_told() {
+    let stage = Stage::start().await;
+    let mut older = executor(&stage).await;
+    let mut peer = client(&stage).await;
+    peer.send(data("a", 0, "x")).await.unwrap();
+    next(&mut older).await;
+    let mut newer = stage.dial(&stage.sign(&many(Role::Executor))).await.unwrap();
+    assert_eq!(closed(&mut older).await.0, CloseReason::Replaced.code());
+    assert_eq!(closed(&mut peer).await.0, CloseReason::Replaced.code());
+    let mut peer = client(&stage).await;
+    peer.send(data("a", 0, "again")).await.unwrap();
+    assert_eq!(next(&mut newer).await.stream, id("a"));
+}
