@@ -3,6 +3,7 @@
 //! In flow the built binary and the pinned stock program, out flows one line for each check. Nothing is shared with
 //! the processes but what they print and what crosses the wire.
 
+mod app_server;
 mod as_client;
 mod as_executor;
 mod files;
@@ -23,8 +24,10 @@ use crate::stock::Stock;
 pub struct World {
     /// Our binary.
     pub exedra: PathBuf,
-    /// The stock program.
+    /// The stock program that is executor.
     pub stock: Stock,
+    /// The stock programs that are clients.
+    pub clients: Vec<Stock>,
     /// Where homes, records and logs of this run go.
     pub dir: PathBuf,
     /// What must not be found in any log.

@@ -32,6 +32,9 @@ enum Command {
         /// This binary in place of one that is built now
         #[arg(long, value_name = "FILE")]
         exedra: Option<PathBuf>,
+        /// With every version that is pinned, not only the oldest and the newest
+        #[arg(long)]
+        all: bool,
     },
     /// Measure Exedra beside a stock Codex and print figures and ratios
     Bench {
@@ -63,7 +66,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Tidy { root: other } => tidy(&other.unwrap_or_else(root)),
-        Command::Interop { exedra } => interop(exedra),
+        Command::Interop { exedra, all } => interop(exedra, all),
         Command::Bench { check, quick, exedra } => bench(check, quick, exedra),
         Command::Soak { cases } => Ok(exit(soak::run(&root(), cases)?)),
     }
@@ -87,11 +90,12 @@ fn tidy(root: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn interop(exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let stock = Stock::fetch()?;
+fn interop(exedra: Option<PathBuf>, all: bool) -> anyhow::Result<ExitCode> {
+    let stock = Stock::oldest()?;
+    let clients = if all { Stock::all()? } else { vec![stock.clone(), Stock::newest()?] };
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Dev), Ok)?;
     let dir = tempfile::Builder::new().prefix("exedra-interop-").tempdir()?;
-    let world = World { exedra, stock, dir: dir.path().to_owned(), secrets: RefCell::default() };
+    let world = World { exedra, stock, clients, dir: dir.path().to_owned(), secrets: RefCell::default() };
     let passed = runtime()?.block_on(interop::run(&world))?;
     if !passed {
         let logs = dir.keep();
@@ -105,7 +109,7 @@ fn bench(check: bool, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result<Ex
         // The measuring client must not be what is measured.
         return Ok(exit(build::xtask_optimised(&root(), std::env::args_os().skip(1))?));
     }
-    let stock = Stock::fetch()?;
+    let stock = Stock::oldest()?;
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?;
     let dir = tempfile::Builder::new().prefix("exedra-bench-").tempdir()?;
     let arena = Arena { exedra, stock, dir: dir.path().to_owned(), quick };

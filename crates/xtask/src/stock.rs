@@ -1,6 +1,6 @@
 //! The stock Codex that interop and bench run against: fetched once, checked always, run in a home of its own.
 //!
-//! In flows `stock.toml`, out flows the path of the program in a cache outside the checkout. It knows npm and hashes,
+//! In flows `stock.toml`, out flow paths of the programs in a cache outside the checkout. It knows npm and hashes,
 //! not what the program is used for.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::child::Spawn;
 
-/// The one place that pins a version.
+/// The one place that pins versions.
 const PINNED: &str = include_str!("stock.toml");
 /// File name of the program, in the package and in the cache.
 const PROGRAM: &str = "codex";
@@ -25,8 +25,15 @@ const PROGRAM: &str = "codex";
 #[serde(deny_unknown_fields)]
 struct Pinned {
     package: String,
+    platform: String,
+    versions: Vec<Version>,
+}
+
+/// One of its versions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Version {
     version: String,
-    build: String,
     integrity: String,
     program_sha256: String,
 }
@@ -41,30 +48,67 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// The pinned program: from the cache, or fetched into it.
+    /// The oldest pinned program: from the cache, or fetched into it.
     ///
     /// # Errors
     /// It cannot be fetched, or is not what was pinned.
-    pub fn fetch() -> Result<Self> {
-        let pinned: Pinned = toml::from_str(PINNED).context("stock.toml")?;
-        let home = cache()?.join("stock").join(&pinned.build);
-        let program = home.join(PROGRAM);
-        if !program.exists() {
-            download(&pinned, &home)?;
-        }
-        let found = hex(&file_hash::<Sha256>(&program)?);
-        ensure!(
-            found == pinned.program_sha256,
-            "{} has SHA-256 {found}, pinned is {}; remove it to fetch it again",
-            program.display(),
-            pinned.program_sha256
-        );
-        Ok(Self { program, version: pinned.version })
+    pub fn oldest() -> Result<Self> {
+        let pinned = pinned()?;
+        ready(&pinned, pinned.versions.first().context("stock.toml pins no version")?)
+    }
+
+    /// The newest pinned program.
+    ///
+    /// # Errors
+    /// As [`Stock::oldest`].
+    pub fn newest() -> Result<Self> {
+        let pinned = pinned()?;
+        ready(&pinned, pinned.versions.last().context("stock.toml pins no version")?)
+    }
+
+    /// All pinned programs, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Stock::oldest`].
+    pub fn all() -> Result<Vec<Self>> {
+        let pinned = pinned()?;
+        pinned.versions.iter().map(|version| ready(&pinned, version)).collect()
+    }
+
+    /// The number in the middle of its version, by which behaviour is told apart.
+    pub fn minor(&self) -> u32 {
+        self.version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or_default()
     }
 
     /// A run of it with `home` as `HOME` and `CODEX_HOME`, and nothing else of our environment but `PATH`.
     pub fn spawn(&self, home: &Path) -> Spawn {
         Spawn::new(&self.program).clean_env().env("HOME", home).env("CODEX_HOME", home).dir(home)
+    }
+}
+
+fn pinned() -> Result<Pinned> {
+    toml::from_str(PINNED).context("stock.toml")
+}
+
+fn ready(pinned: &Pinned, version: &Version) -> Result<Stock> {
+    let home = cache()?.join("stock").join(pinned.build(version));
+    let program = home.join(PROGRAM);
+    if !program.exists() {
+        download(pinned, version, &home)?;
+    }
+    let found = hex(&file_hash::<Sha256>(&program)?);
+    ensure!(
+        found == version.program_sha256,
+        "{} has SHA-256 {found}, pinned is {}; remove it to fetch it again",
+        program.display(),
+        version.program_sha256
+    );
+    Ok(Stock { program, version: version.version.clone() })
+}
+
+impl Pinned {
+    fn build(&self, version: &Version) -> String {
+        format!("{}-{}", version.version, self.platform)
     }
 }
 
@@ -75,16 +119,16 @@ fn cache() -> Result<PathBuf> {
     Ok(base.context("there is no place for the cache: set HOME or XDG_CACHE_HOME")?.join("exedra"))
 }
 
-fn download(pinned: &Pinned, home: &Path) -> Result<()> {
+fn download(pinned: &Pinned, version: &Version, home: &Path) -> Result<()> {
     let parent = home.parent().context("the cache has no parent")?;
     std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     let temporary = tempfile::tempdir_in(parent).with_context(|| format!("cannot write to {}", parent.display()))?;
-    let spec = format!("{}@{}", pinned.package, pinned.build);
+    let spec = format!("{}@{}", pinned.package, pinned.build(version));
     run(Command::new("npm").args(["pack", "--silent", "--pack-destination"]).arg(temporary.path()).arg(&spec))
         .with_context(|| format!("cannot fetch {spec}; npm has to be installed and to reach its registry"))?;
     let archive = find(temporary.path(), &|path| path.extension().is_some_and(|extension| extension == "tgz"))?;
     let integrity = format!("sha512-{}", Base64Text::encode(&file_hash::<Sha512>(&archive)?).0);
-    ensure!(integrity == pinned.integrity, "{spec} has integrity {integrity}, pinned is {}", pinned.integrity);
+    ensure!(integrity == version.integrity, "{spec} has integrity {integrity}, pinned is {}", version.integrity);
     run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(temporary.path()))?;
     let program = find(&temporary.path().join("package/vendor"), &|path| path.is_file() && path.ends_with(PROGRAM))?;
 
