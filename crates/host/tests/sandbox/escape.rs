@@ -1,5 +1,12 @@
 //! What must not work within a sandbox, each tried for real.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use exedra_host::process::StartError;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde_json::json;
+
 use crate::rig::{Rig, entry, glob, special};
 
 #[tokio::test]
@@ -205,4 +212,67 @@ async fn sockets_outside_are_not_reached() {
     assert_eq!(story.output, "refused 1\nrefused 1\n");
     let open = rig.sandbox("enabled", &[special("root", "read")]);
     assert_eq!(rig.run(&open, "python3 try.py").await.output.matches("reached").count(), 2, "the test can tell");
+}
+
+/// The calls of i386 by `int 0x80`, from a program of 64 bits. A kernel that has none ends the program by itself.
+#[tokio::test]
+async fn system_calls_of_another_machine_type_end_the_process() {
+    let script = "import ctypes, mmap, os\n\
+        m = mmap.mmap(-1, 4096, prot=7)\n\
+        m.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n\
+        f = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\n\
+        print('began', flush=True)\n\
+        print(f() == os.getpid())\n";
+    let python = std::process::Command::new("python3").args(["-c", script]).output();
+    let Ok(outside) = python else { return };
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let known = outside.stdout == b"began\nTrue\n";
+    let rig = Rig::new();
+    std::fs::write(rig.path("w/try.py"), script).unwrap();
+    let story = rig.run(&rig.workspace(&[]), "exec python3 try.py").await;
+    assert_eq!(story.output, "began\n");
+    // SIGSYS of the filter, or SIGSEGV where the kernel does not know the instruction.
+    assert_eq!(story.code, if known { 159 } else { 139 }, "known: {known}");
+}
+
+/// Rounds of the race; all of them under `cargo xtask soak`.
+fn rounds() -> usize {
+    std::env::var("EXEDRA_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
+}
+
+#[tokio::test]
+async fn a_link_that_takes_the_place_of_something_protected_during_a_start_opens_nothing() {
+    let rig = Rig::new();
+    let (git, other) = (rig.path("w/.git"), rig.path("w/other"));
+    std::fs::create_dir(&git).unwrap();
+    std::fs::write(git.join("HEAD"), "ref").unwrap();
+    std::os::unix::fs::symlink(rig.path("w"), &other).unwrap();
+    let swapping = Arc::new(AtomicBool::new(true));
+    let swapper = std::thread::spawn({
+        let swapping = Arc::clone(&swapping);
+        move || {
+            let swap = || renameat_with(CWD, &git, CWD, &other, RenameFlags::EXCHANGE).unwrap();
+            while swapping.load(Ordering::Relaxed) {
+                swap();
+                swap();
+            }
+        }
+    });
+    // Whatever is at the name when the command begins, it is not written through.
+    let script = "test -L .git || echo x > .git/HEAD; test -L .git || echo x > .git/new; true";
+    let (mut ran, mut refused) = (0, 0);
+    for _ in 0..rounds() {
+        match rig.start(&rig.workspace(&[]), json!({"argv": ["/bin/sh", "-c", script]})).await {
+            Ok(_) => ran += 1,
+            Err(StartError::SandboxUnavailable) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    swapping.store(false, Ordering::Relaxed);
+    swapper.join().unwrap();
+    assert_eq!(ran + refused, rounds());
+    assert_eq!(std::fs::read_to_string(rig.path("w/.git/HEAD")).unwrap(), "ref", "{ran} ran, {refused} were refused");
+    assert_eq!(std::fs::read_dir(rig.path("w/.git")).unwrap().count(), 1);
 }
