@@ -24,3 +24,4 @@ pub mod sandbox;
 pub mod secret;
 pub mod session;
 pub mod ticket;
+pub mod wrapped;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
+use exedra_host::process::StartError;
 use exedra_link::Sender;
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{RequestId, RpcError};
@@ -17,6 +18,7 @@ use exedra_proto::environment::{NoParams, Status, StatusResult};
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::{Request, unknown_method};
 use exedra_proto::process::{ReadResult, WriteParams};
+use exedra_proto::wrapped;
 use futures_util::FutureExt as _;
 use serde::Serialize;
 
@@ -104,6 +106,17 @@ pub fn check(request: &Request, dialect: Dialect) -> Result<(), RpcError> {
     match &params.write_id {
         None if dialect.needs_write_id() => Err(errors::missing_write_id()),
         _ => Ok(()),
+    }
+}
+
+/// What a client asks for in a roundabout way, as others ask for it.
+pub fn unwrapped(request: Request) -> Result<Request, RpcError> {
+    match request {
+        Request::ProcessStart(params) => Ok(Request::ProcessStart(wrapped::unwrap(params).map_err(|why| {
+            tracing::warn!(why, "a sandbox that was asked for is not understood; nothing was started");
+            errors::from_start(&StartError::SandboxUnavailable)
+        })?)),
+        other => Ok(other),
     }
 }
 

@@ -213,7 +213,10 @@ impl Service {
                 Ok(method::Request::Initialize(params)) => return self.initialize(id, params).await,
                 Ok(request) => {
                     self.dialect.observe(&request);
-                    self.job(id, request)
+                    match route::unwrapped(request) {
+                        Ok(request) => self.job(id, request),
+                        Err(error) => route::refuse(id, error),
+                    }
                 }
                 Err(error) => route::refuse(id, error),
             },

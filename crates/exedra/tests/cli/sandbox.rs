@@ -48,14 +48,16 @@ impl Executor {
 
     /// What a script writes, and its exit.
     fn run(&mut self, cwd: &Path, sandbox: &Value, script: &str) -> (String, Value) {
+        self.follow(cwd, json!({"argv": ["/bin/sh", "-c", script], "sandbox": sandbox}))
+    }
+
+    fn follow(&mut self, cwd: &Path, over: Value) -> (String, Value) {
         let process = format!("p{}", self.id);
-        let started = self.call(
-            "process/start",
-            json!({
-                "processId": process, "argv": ["/bin/sh", "-c", script], "cwd": cwd, "tty": false,
-                "env": {"PATH": "/usr/local/bin:/usr/bin:/bin"}, "sandbox": sandbox,
-            }),
-        );
+        let mut params = json!({
+            "processId": process, "cwd": cwd, "tty": false, "env": {"PATH": "/usr/local/bin:/usr/bin:/bin"},
+        });
+        params.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
+        let started = self.call("process/start", params);
         assert_eq!(started["result"]["sandboxType"], "linuxSeccomp", "{started}");
         let read = |executor: &mut Self| {
             executor.call("process/read", json!({"processId": process, "afterSeq": 0, "waitMs": 30_000}))
@@ -114,4 +116,43 @@ fn what_is_outside_the_workspace_stays_as_it_is() {
     assert_eq!(std::fs::read_to_string(out.join("kept")).unwrap(), "kept");
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
     assert!(!work.join(".git").exists());
+}
+
+/// As clients of 0.130 ask for it: a program of their own, which is not here, with the sandbox as its arguments.
+#[test]
+fn a_sandbox_in_the_arguments_is_enforced_or_refused() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let work = dir.path().canonicalize().unwrap();
+    let entries = json!([{"path": {"type": "special", "value": {"kind": "root"}}, "access": "read"}]);
+    let profile = json!({
+        "type": "managed", "network": "restricted", "file_system": {"type": "restricted", "entries": entries},
+    });
+    let wrapped = |flag: &str| {
+        let argv = [
+            "/not/here/codex",
+            "--sandbox-policy-cwd",
+            work.to_str().unwrap(),
+            flag,
+            &profile.to_string(),
+            "--",
+            "/bin/sh",
+            "-c",
+            "echo said; echo x > made",
+        ];
+        json!({"argv": argv, "arg0": "codex-linux-sandbox"})
+    };
+    let mut executor = Executor::start();
+    let (output, end) = executor.follow(&work, wrapped("--permission-profile"));
+    assert!(output.starts_with("said\n") && output.contains("Read-only file system"), "{output}");
+    assert_eq!(end["sandboxDenied"], true);
+    let mut params = wrapped("--sandbox-policy");
+    params.as_object_mut().unwrap().extend([
+        ("processId".to_owned(), json!("odd")),
+        ("cwd".to_owned(), json!(work)),
+        ("tty".to_owned(), json!(false)),
+        ("env".to_owned(), json!({})),
+    ]);
+    let refusal = executor.call("process/start", params);
+    assert_eq!(refusal["error"]["message"], "sandbox intent cannot be enforced on this executor", "{refusal}");
+    assert_eq!(refusal["error"]["code"], -32602);
 }
