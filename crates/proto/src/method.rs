@@ -234,12 +234,16 @@ notifications! {
 /// The notification that a client sends after `initialize`.
 pub const INITIALIZED: &str = "initialized";
 
+/// The notification by which a client confirms events (`exedra/1`).
+pub const PROCESS_ACK: &str = "process/ack";
+
 /// Whether `method` is there for a peer with whom `agreed` was agreed on: one of the extension only if its part was.
 pub fn is_agreed(method: &str, agreed: session::ExedraOne) -> bool {
     match method {
         ProcessCloseStdin::NAME => agreed.close_stdin,
         ProcessResize::NAME => agreed.resize,
         ProcessList::NAME => agreed.list,
+        PROCESS_ACK => agreed.ack,
         _ => true,
     }
 }

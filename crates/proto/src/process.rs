@@ -298,6 +298,16 @@ pub enum ResizeStatus {
     Starting,
 }
 
+/// Params of the notification `process/ack`, which a client sends (`exedra/1`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AckParams {
+    /// Which process.
+    pub process_id: ProcessId,
+    /// The client has every event up to this one.
+    pub seq: u64,
+}
+
 /// Params of `process/list` (`exedra/1`).
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct ListParams {}

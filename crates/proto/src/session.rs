@@ -57,11 +57,14 @@ pub struct ExedraOne {
     /// The method `process/list`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub list: bool,
+    /// Output that counts as delivered once the notification `process/ack` says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ack: bool,
 }
 
 impl ExedraOne {
     /// All that this build can do.
-    pub const SUPPORTED: Self = Self { close_stdin: true, limits: true, resize: true, list: true };
+    pub const SUPPORTED: Self = Self { close_stdin: true, limits: true, resize: true, list: true, ack: true };
 
     /// What both ends can do.
     pub fn and(self, other: Self) -> Self {
@@ -70,6 +73,7 @@ impl ExedraOne {
             limits: self.limits && other.limits,
             resize: self.resize && other.resize,
             list: self.list && other.list,
+            ack: self.ack && other.ack,
         }
     }
 }

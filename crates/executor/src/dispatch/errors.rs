@@ -15,6 +15,11 @@ use exedra_proto::method::Group;
 use crate::audit::Unwritable;
 use crate::session::table::Refusal;
 
+/// A notification of ours that cannot be read.
+pub fn bad_notification(method: &str, cause: &str) -> RpcError {
+    RpcError::new(INVALID_PARAMS, format!("the notification `{method}` cannot be read: {cause}"))
+}
+
 /// `process/resize` to nothing.
 pub fn no_size() -> RpcError {
     RpcError::new(INVALID_PARAMS, "a terminal has at least one row and one column")

@@ -5,7 +5,8 @@
 
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{self, RequestId, RpcError};
-use exedra_proto::method::{INITIALIZED, Request, is_agreed, unknown_method};
+use exedra_proto::method::{INITIALIZED, PROCESS_ACK, Request, is_agreed, unknown_method};
+use exedra_proto::process::AckParams;
 use exedra_proto::session::ExedraOne;
 
 use super::errors;
@@ -15,6 +16,8 @@ use super::errors;
 pub enum Incoming {
     /// Wants an answer; what could not be decoded already has one.
     Request(RequestId, Box<Result<Request, RpcError>>),
+    /// Events of a process were received.
+    Ack(AckParams),
     /// The handshake is confirmed.
     Initialized,
     /// Cannot be served, and is answered without an id of its own.
@@ -33,6 +36,12 @@ pub fn decode(text: &str, agreed: ExedraOne, dialect: Dialect, label: impl Fn() 
             Incoming::Request(id, Box::new(Request::decode(&method, params).map_err(|error| dialect.refusal(error))))
         }
         Ok(envelope::Message::Notification { method, .. }) if method == INITIALIZED => Incoming::Initialized,
+        Ok(envelope::Message::Notification { method, params }) if method == PROCESS_ACK && agreed.ack => {
+            match envelope::decode_params(params) {
+                Ok(params) => Incoming::Ack(params),
+                Err(cause) => Incoming::Odd(errors::bad_notification(&method, &cause)),
+            }
+        }
         Ok(envelope::Message::Notification { method, .. }) => Incoming::Odd(errors::unknown_notification(&method)),
         Ok(envelope::Message::Response { id, .. }) => Incoming::Odd(errors::unexpected_answer(&id)),
         // Two servers joined by mistake would otherwise answer each other for ever.
@@ -76,6 +85,16 @@ mod tests {
         let text = r#"{"error":{"code":-32600,"message":"failed to parse"},"id":-1}"#;
         let incoming = decode(text, ExedraOne::default(), Dialect::default(), String::new);
         assert!(matches!(incoming, Incoming::Ignored));
+    }
+
+    #[test]
+    fn an_ack_is_as_unknown_as_to_stock_unless_it_was_agreed_on() {
+        let text = r#"{"method":"process/ack","params":{"processId":"p","seq":7}}"#;
+        assert_eq!(odd(text), "the exec-server knows no notification `process/ack`");
+        let decoded = |text: &str| decode(text, ExedraOne::SUPPORTED, Dialect::default(), String::new);
+        let expected = AckParams { process_id: exedra_proto::ids::ProcessId::new("p"), seq: 7 };
+        assert!(matches!(decoded(text), Incoming::Ack(params) if params == expected));
+        assert!(matches!(decoded(r#"{"method":"process/ack","params":{}}"#), Incoming::Odd(_)));
     }
 
     #[test]

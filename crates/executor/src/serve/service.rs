@@ -13,11 +13,13 @@ use std::task::Poll;
 use exedra_host::facts;
 use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
+use exedra_host::process::Delivery;
 use exedra_link::{Connection, Disconnect, Message, Receiver, Sender};
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::ids::SessionId;
 use exedra_proto::method;
+use exedra_proto::process::AckParams;
 use exedra_proto::session::{ExedraOne, Extensions, InitializeParams, InitializeResult};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -220,6 +222,7 @@ impl Service {
                 }
                 Err(error) => route::refuse(id, error),
             },
+            Incoming::Ack(params) => return self.acknowledge(&params),
             Incoming::Initialized => match self.gate.confirm() {
                 Ok(()) => return,
                 Err(error) => route::refuse(RequestId::UNKNOWN, error),
@@ -233,14 +236,25 @@ impl Service {
         self.submit(Request { job, bytes }).await;
     }
 
+    /// A session that another connection has taken meanwhile is none of this one's business.
+    fn acknowledge(&self, params: &AckParams) {
+        if let Some(attachment) = self.attachment.as_ref().filter(|attachment| attachment.is_current()) {
+            attachment.session().processes.acknowledge(&params.process_id, params.seq);
+        }
+    }
+
     async fn initialize(&mut self, id: RequestId, params: InitializeParams) {
         let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
-        match self.attach(params.resume_session_id, &params.client_name).await {
+        let agreed = offer.map(|offer| offer.and(ExedraOne::SUPPORTED));
+        let delivery = match agreed.is_some_and(|agreed| agreed.ack) {
+            true => Delivery::Acknowledged,
+            false => Delivery::Sent,
+        };
+        match self.attach(params.resume_session_id, &params.client_name, delivery).await {
             Err(error) => self.send(refusal(&id, &error), Kept::default(), After::Nothing).await,
             Ok(attachment) => {
                 let session = Arc::clone(attachment.session());
                 tracing::info!(peer = %self.peer, session = %session.id, client = ?params.client_name, "initialized");
-                let agreed = offer.map(|offer| offer.and(ExedraOne::SUPPORTED));
                 let extensions = agreed.map(|agreed| Extensions { exedra_1: Some(agreed) });
                 let environment_info = Some(facts::info(self.sessions.host()));
                 let result = InitializeResult { session_id: session.id.clone(), environment_info, extensions };
@@ -256,14 +270,14 @@ impl Service {
         }
     }
 
-    async fn attach(&mut self, resume: Option<SessionId>, client: &str) -> Result<Attachment, RpcError> {
+    async fn attach(&mut self, resume: Option<SessionId>, client: &str, how: Delivery) -> Result<Attachment, RpcError> {
         self.gate.may_open()?;
         let audit = self.sessions.audit().cloned();
         audit.as_ref().map_or(Ok(()), Audit::check).map_err(|error| errors::unwritable(&error))?;
         let resumed = resume.is_some();
         let attachment = match resume {
-            None => Attachment::create(&self.sessions, &self.holder),
-            Some(ref id) => Attachment::resume(&self.sessions, id, &self.holder).await,
+            None => Attachment::create(&self.sessions, &self.holder, how),
+            Some(ref id) => Attachment::resume(&self.sessions, id, &self.holder, how).await,
         };
         let attachment = attachment.map_err(|refusal| errors::no_session(refusal, resume.as_ref()))?;
         if let Some(audit) = audit {

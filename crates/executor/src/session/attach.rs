@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use exedra_host::process::Delivery;
 use exedra_proto::ids::SessionId;
 use tokio::time::{Instant, timeout_at};
 
@@ -28,12 +29,12 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// On a new session.
+    /// On a new session, whose events count as delivered as `how` says.
     ///
     /// # Errors
     /// There are too many, or the executor is shutting down.
-    pub fn create(sessions: &Arc<Sessions>, holder: &Holder) -> Result<Self, Refusal> {
-        let session = sessions.create(holder)?;
+    pub fn create(sessions: &Arc<Sessions>, holder: &Holder, how: Delivery) -> Result<Self, Refusal> {
+        let session = sessions.create(holder, how)?;
         tracing::info!(session = %session.id, "session created");
         Ok(Self { sessions: Arc::clone(sessions), session, connection: holder.number() })
     }
@@ -42,10 +43,15 @@ impl Attachment {
     ///
     /// # Errors
     /// There is none of that id, or another connection holds it and keeps it.
-    pub async fn resume(sessions: &Arc<Sessions>, id: &SessionId, holder: &Holder) -> Result<Self, Refusal> {
-        match Self::resume_within(HANDOVER, sessions, id, holder).await {
+    pub async fn resume(
+        sessions: &Arc<Sessions>,
+        id: &SessionId,
+        holder: &Holder,
+        how: Delivery,
+    ) -> Result<Self, Refusal> {
+        match Self::resume_within(HANDOVER, sessions, id, holder, how).await {
             Err(Refusal::Attached(other)) if Self::take_over(sessions, id, other).await => {
-                Self::resume_within(RELEASE, sessions, id, holder).await
+                Self::resume_within(RELEASE, sessions, id, holder, how).await
             }
             outcome => outcome,
         }
@@ -56,12 +62,13 @@ impl Attachment {
         sessions: &Arc<Sessions>,
         id: &SessionId,
         holder: &Holder,
+        how: Delivery,
     ) -> Result<Self, Refusal> {
         let deadline = Instant::now() + patience;
         loop {
             let mut detached = std::pin::pin!(sessions.detachments().notified());
             detached.as_mut().enable();
-            match sessions.resume(id, holder) {
+            match sessions.resume(id, holder, how) {
                 Ok(session) => {
                     tracing::info!(session = %session.id, "session resumed");
                     return Ok(Self { sessions: Arc::clone(sessions), session, connection: holder.number() });

@@ -76,18 +76,18 @@ impl Sessions {
         self.audit.as_ref()
     }
 
-    /// A new session, attached to `holder`.
+    /// A new session, attached to `holder`; its events count as delivered as `how` says.
     ///
     /// # Errors
     /// There are too many, or the executor is shutting down.
-    pub fn create(&self, holder: &Holder) -> Result<Arc<Session>, Refusal> {
+    pub fn create(&self, holder: &Holder, how: Delivery) -> Result<Arc<Session>, Refusal> {
         let id = SessionId::new(Uuid::new_v4().to_string());
         let mut processes = process::Table::new(Arc::clone(&self.host), self.limits.clone());
         if let Some(audit) = &self.audit {
             processes = processes.observed_by(audit.watch(id.clone()));
         }
         let session = Arc::new(Session { id: id.clone(), processes });
-        session.processes.attach(Delivery::Sent);
+        session.processes.attach(how);
         let mut table = self.lock();
         if table.len() >= self.max {
             return Err(Refusal::Full(self.max));
@@ -99,15 +99,15 @@ impl Sessions {
         Ok(session)
     }
 
-    /// The detached session of that id, attached to `holder`.
+    /// The detached session of that id, attached to `holder`; its events count as delivered as `how` says.
     ///
     /// # Errors
     /// There is none, or another connection holds it.
-    pub fn resume(&self, id: &SessionId, holder: &Holder) -> Result<Arc<Session>, Refusal> {
+    pub fn resume(&self, id: &SessionId, holder: &Holder, how: Delivery) -> Result<Arc<Session>, Refusal> {
         let mut table = self.lock();
         let session = table.resume(id, holder.number(), Instant::now())?;
         // Under the lock, so that it cannot overtake the detachment before it.
-        session.processes.attach(Delivery::Sent);
+        session.processes.attach(how);
         self.holders().insert(holder.number(), holder.clone());
         Ok(session)
     }

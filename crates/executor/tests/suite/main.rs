@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod ack;
 mod audit;
 mod bench;
 mod daemon;
