@@ -3,6 +3,8 @@
 //! In flow the errors of the link and of the peer, out flow texts that never claim more than is known: a command whose
 //! start was sent may have run, and a connection that is lost does not end it.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_link::error::{Disconnect, LinkError};
@@ -49,10 +51,13 @@ pub enum Error {
     },
     /// The connection ended while a process was running.
     #[error("the connection was lost while the command was running; it may still be running there")]
-    LostWhileRunning(#[source] Disconnect),
+    LostWhileRunning(#[source] Loss),
+    /// The connection was lost, the session was resumed on another, and not all that happened meanwhile was there any more.
+    #[error("part of the output was lost with the connection: {0}")]
+    NotRecovered(String),
     /// The connection ended while a body was under way.
     #[error("the connection was lost while a response was under way")]
-    LostWhileFetching(#[source] Disconnect),
+    LostWhileFetching(#[source] Loss),
     /// The executor answered with an error. It was not done, or not wholly.
     #[error("the executor refused {method}")]
     Refused {
@@ -81,7 +86,58 @@ pub enum Error {
     Protocol(String),
 }
 
+/// Why there is no connection any more.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    lost: Disconnect,
+    /// Why there was no other.
+    cause: Option<Arc<Error>>,
+}
+
+impl Loss {
+    /// The connection ended so, and no other was sought.
+    pub(crate) fn of(lost: Disconnect) -> Self {
+        Self { lost, cause: None }
+    }
+
+    /// The connection ended so, and no other was had.
+    pub(crate) fn for_good(lost: Disconnect, cause: Error) -> Self {
+        Self { lost, cause: Some(Arc::new(cause)) }
+    }
+
+    /// How the connection ended.
+    pub fn lost(&self) -> &Disconnect {
+        &self.lost
+    }
+
+    /// A call of `method` that was never sent.
+    pub(crate) fn not_sent(self, method: &'static str) -> Error {
+        Error::NotSent { method, source: self.lost }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lost.fmt(f)?;
+        match &self.cause {
+            None => Ok(()),
+            Some(_) => f.write_str(", and the session could not be resumed"),
+        }
+    }
+}
+
+impl std::error::Error for Loss {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause.as_ref() as _)
+    }
+}
+
 impl Error {
+    /// Whether a call has no answer since the connection ended.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::NotSent { .. } | Self::Unanswered { .. })
+    }
+
     /// Whether the same attempt may succeed later without anybody's doing, and without doing anything twice.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -109,6 +165,7 @@ impl Error {
             Self::NotSent { .. } => Some("nothing was done; try again"),
             Self::NoSession(_) => Some("the executor may be overloaded, or something else listens there"),
             Self::Unanswered { .. } => Some("look there before doing it again"),
+            Self::NotRecovered(_) => Some("the command is still running there, or has ended there"),
             Self::LostWhileRunning(_) => Some("look there before running it again"),
             Self::StdinCannotBeClosed => Some("a stock executor has no end of input; let the command end by itself"),
             _ => None,
@@ -143,13 +200,13 @@ mod tests {
     fn only_what_was_not_done_may_be_tried_again() {
         assert!(lost(false).is_retryable());
         assert!(!lost(true).is_retryable());
-        assert!(!Error::LostWhileRunning(Disconnect::Lost).is_retryable());
+        assert!(!Error::LostWhileRunning(Loss::of(Disconnect::Lost)).is_retryable());
         assert!(Error::LostBeforeSession(Disconnect::Lost).is_retryable());
     }
 
     #[test]
     fn a_lost_connection_is_never_told_as_a_command_that_did_not_run() {
         assert!(lost(true).to_string().contains("not known"));
-        assert!(Error::LostWhileRunning(Disconnect::Lost).to_string().contains("may still be running"));
+        assert!(Error::LostWhileRunning(Loss::of(Disconnect::Lost)).to_string().contains("may still be running"));
     }
 }

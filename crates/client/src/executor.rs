@@ -5,33 +5,31 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use exedra_link::connection::Connection;
 use exedra_link::error::Disconnect;
-use exedra_link::peer::{CallError, Client};
 use exedra_proto::capability::{DiscoverParams, Findings, Root};
 use exedra_proto::close::CloseReason;
 use exedra_proto::environment::{ConfigReadParams, ConfigReadResult, EnvironmentInfo, NoParams, Status};
 use exedra_proto::ids::{ProcessId, SessionId};
-use exedra_proto::method::{self, INITIALIZED, Initialize, Method, ProcessList};
+use exedra_proto::method::{self, Method, ProcessList};
 use exedra_proto::process::{ListParams, ListedProcess};
-use exedra_proto::session::{ExedraOne, Extensions, InitializeParams};
+use exedra_proto::session::ExedraOne;
 use tokio::task::JoinSet;
 
 use crate::error::Error;
 use crate::fetch::{self, Request, Response, Streaming};
 use crate::files::Files;
+use crate::line::{Changes, Line, Up};
+use crate::opening::{Introduction, Opened, SESSION_TIMEOUT};
 use crate::process::{Command, Process};
+use crate::recover::{Keeper, Recovery};
 use crate::routes::Routes;
-
-/// How long an executor may take to open a session.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An executor with a session of ours.
 #[derive(Debug)]
 pub struct Executor {
-    client: Client,
+    line: Line,
     session: SessionId,
     extension: ExedraOne,
     routes: Arc<Routes>,
@@ -41,33 +39,39 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Opens a session on `connection`; `name` tells the executor who calls.
+    /// Opens a session on `connection`; `name` tells the executor who calls. If the connection is lost, it is the only one.
     ///
     /// # Errors
     /// There is no session, and nothing was done.
     pub async fn open(connection: Connection, name: &str) -> Result<Self, Error> {
-        Self::open_within(SESSION_TIMEOUT, connection, name).await
+        Self::open_with(connection, name, Some(ExedraOne::SUPPORTED), None).await
     }
 
-    async fn open_within(limit: Duration, connection: Connection, name: &str) -> Result<Self, Error> {
-        let (client, events) = Client::start(connection);
-        let params = InitializeParams {
-            client_name: name.to_owned(),
-            resume_session_id: None,
-            extensions: Some(Extensions { exedra_1: Some(ExedraOne::SUPPORTED) }),
-        };
-        let answer = tokio::time::timeout(limit, client.call::<Initialize>(&params)).await;
-        let result = answer.map_err(|_| Error::NoSession(limit))?.map_err(no_session)?;
-        client.notify(INITIALIZED).await.map_err(Error::LostBeforeSession)?;
-        let offered = result.extensions.and_then(|extensions| extensions.exedra_1).unwrap_or_default();
+    /// Opens a session on `connection` and offers `offer`, or nothing, as stock does. If the connection is lost, another is
+    /// had by `recovery` and the session goes on there.
+    ///
+    /// # Errors
+    /// There is no session, and nothing was done.
+    pub async fn open_with(
+        connection: Connection,
+        name: &str,
+        offer: Option<ExedraOne>,
+        recovery: Option<Recovery>,
+    ) -> Result<Self, Error> {
+        let introduction = Introduction { name: name.to_owned(), offer };
+        let opened = introduction.open(connection, None, SESSION_TIMEOUT).await?;
+        Ok(Self::with_session(opened, introduction, recovery))
+    }
+
+    fn with_session(opened: Opened, introduction: Introduction, recovery: Option<Recovery>) -> Self {
+        let Opened { session, extension, client, events } = opened;
+        let up = Up { client, extension, number: 0 };
+        let (line, state) = Line::new(up.clone(), recovery.is_some());
         let routes = Arc::new(Routes::default());
+        let keeper = Keeper { state, routes: Arc::clone(&routes), session: session.clone(), introduction, recovery };
         let mut tasks = JoinSet::new();
-        tasks.spawn({
-            let (routes, client) = (Arc::clone(&routes), client.clone());
-            async move { routes.run(events, client).await }
-        });
-        let extension = ExedraOne::SUPPORTED.and(offered);
-        Ok(Self { client, session: result.session_id, extension, routes, last_id: AtomicU64::new(0), tasks })
+        tasks.spawn(keeper.run(up, events));
+        Self { line, session, extension, routes, last_id: AtomicU64::new(0), tasks }
     }
 
     /// The session.
@@ -75,7 +79,7 @@ impl Executor {
         &self.session
     }
 
-    /// What both ends can do beyond stock.
+    /// What both ends could do beyond stock on the first connection.
     pub fn extension(&self) -> ExedraOne {
         self.extension
     }
@@ -86,7 +90,7 @@ impl Executor {
     /// [`Error::Refused`] or [`Error::NotSent`] if it does not run, [`Error::Unanswered`] if that is not known.
     pub async fn start(&self, command: &Command) -> Result<Process, Error> {
         let id = ProcessId::new(self.next_id());
-        Process::start(&self.client, &self.routes, id, self.extension, command).await
+        Process::start(&self.line, &self.routes, id, command).await
     }
 
     /// The processes of the session that are running or still known, in order of their start.
@@ -97,10 +101,7 @@ impl Executor {
         if !self.extension.list {
             return Err(Error::Lacking(ProcessList::NAME));
         }
-        match self.client.call::<ProcessList>(&ListParams {}).await {
-            Ok(result) => Ok(result.processes),
-            Err(error) => Err(Error::of_call(ProcessList::NAME, error)),
-        }
+        Ok(self.line.repeat::<ProcessList>(&ListParams {}).await?.processes)
     }
 
     /// What kind of machine it is; stock executors tell since 0.142.
@@ -136,12 +137,12 @@ impl Executor {
     }
 
     async fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, Error> {
-        self.client.call::<M>(params).await.map_err(|error| Error::of_call(M::NAME, error))
+        self.line.repeat::<M>(params).await
     }
 
     /// Its files.
     pub fn files(&self) -> Files {
-        Files::new(self.client.clone(), Arc::clone(&self.routes))
+        Files::new(self.line.clone(), Arc::clone(&self.routes))
     }
 
     /// Performs an HTTP request from there and waits for the whole response.
@@ -149,7 +150,7 @@ impl Executor {
     /// # Errors
     /// See [`Error`].
     pub async fn fetch(&self, request: &Request) -> Result<Response, Error> {
-        fetch::whole(&self.client, self.next_id(), request).await
+        fetch::whole(&self.line, self.next_id(), request).await
     }
 
     /// Performs an HTTP request from there; the body comes piece by piece.
@@ -157,41 +158,27 @@ impl Executor {
     /// # Errors
     /// See [`Error`].
     pub async fn fetch_streaming(&self, request: &Request) -> Result<Streaming, Error> {
-        fetch::streaming(&self.client, &self.routes, self.next_id(), request).await
+        fetch::streaming(&self.line, &self.routes, self.next_id(), request).await
     }
 
-    /// Waits until the connection has ended by itself.
+    /// Waits until there is no connection any more, and none is sought.
     pub async fn finished(&self) -> Disconnect {
-        self.client.finished().await
+        self.line.ended().await
+    }
+
+    /// Word of what becomes of the connection from now on, for people.
+    pub fn changes(&self) -> Changes {
+        self.line.changes()
     }
 
     /// Ends the connection in good order, so that the executor is free at once for the next client.
     pub async fn close(self) -> Disconnect {
-        self.client.close(CloseReason::PeerDone);
-        self.client.finished().await
+        let Some(up) = self.line.now() else { return Disconnect::Dropped };
+        up.client.close(CloseReason::PeerDone);
+        up.client.finished().await
     }
 
     fn next_id(&self) -> String {
         (self.last_id.fetch_add(1, Ordering::Relaxed) + 1).to_string()
-    }
-}
-
-fn no_session(error: CallError) -> Error {
-    match error {
-        CallError::Rpc(error) => Error::SessionRefused(error),
-        CallError::Disconnected { reason, .. } => Error::LostBeforeSession(reason),
-        other => Error::Protocol(other.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_peer_that_never_answers_is_given_up() {
-        let (ours, _theirs) = exedra_link::memory::pair();
-        let opened = Executor::open_within(Duration::from_millis(20), ours, "test").await;
-        assert!(matches!(opened, Err(Error::NoSession(_))));
     }
 }

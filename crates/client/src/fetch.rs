@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use exedra_link::peer::Client;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::http::{BodyDeltaParams, Header, RedirectPolicy, RequestHeader, RequestParams};
 use exedra_proto::method::{HttpRequest, Method as _};
 
 use crate::error::Error;
 use crate::inbox::{Inbox, Numbered};
+use crate::line::Line;
 use crate::routes::Routes;
 
 /// What to request.
@@ -92,25 +92,24 @@ impl Request {
 }
 
 /// Sends `request` and waits for the whole response.
-pub(crate) async fn whole(client: &Client, request_id: String, request: &Request) -> Result<Response, Error> {
-    let result = client.call::<HttpRequest>(&request.params(request_id, false)).await;
-    let result = result.map_err(|error| Error::of_call(HttpRequest::NAME, error))?;
+pub(crate) async fn whole(line: &Line, request_id: String, request: &Request) -> Result<Response, Error> {
+    let result = line.call::<HttpRequest>(&request.params(request_id, false)).await?;
     let body = result.body_base64.decode().map_err(bad_body)?;
     Ok(Response { status: result.status, headers: result.headers, body: body.into() })
 }
 
 /// Sends `request` and waits for the head of the response.
 pub(crate) async fn streaming(
-    client: &Client,
+    line: &Line,
     routes: &Arc<Routes>,
     request_id: String,
     request: &Request,
 ) -> Result<Streaming, Error> {
     let params = request.params(request_id.clone(), true);
+    let connection = line.up().await.map_err(|loss| loss.not_sent(HttpRequest::NAME))?.number;
     let inbox = Inbox::new(routes.body(&request_id));
     let body = Body { request_id, routes: Arc::clone(routes), inbox, done: false };
-    let result = client.call::<HttpRequest>(&params).await;
-    let result = result.map_err(|error| Error::of_call(HttpRequest::NAME, error))?;
+    let result = line.call_on::<HttpRequest>(connection, &params).await?;
     Ok(Streaming { status: result.status, headers: result.headers, body })
 }
 
@@ -121,7 +120,7 @@ impl Body {
     /// [`Error::BodyCut`] if the body ended early, [`Error::LostWhileFetching`] if the connection did.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while !self.done {
-            let delta = self.inbox.next().await?.ok_or_else(|| Error::LostWhileFetching(self.routes.ended()))?;
+            let delta = self.inbox.next().await?.ok_or_else(|| Error::LostWhileFetching(self.routes.broken()))?;
             self.done = delta.done;
             if let Some(text) = delta.error {
                 return Err(Error::BodyCut(text));

@@ -8,7 +8,6 @@ mod watch;
 
 use std::sync::Arc;
 
-use exedra_link::peer::Client;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::{
     CopyParams, CreateDirectoryParams, DirectoryEntry, Metadata, OpenMode, PathParams, RemoveParams, WalkOptions,
@@ -21,6 +20,7 @@ use exedra_proto::method::{
 use exedra_proto::path::AbsolutePath;
 
 use crate::error::Error;
+use crate::line::Line;
 use crate::routes::Routes;
 
 pub use blocks::FileHandle;
@@ -29,13 +29,13 @@ pub use watch::Missing;
 /// The files of an executor; clones reach the same ones.
 #[derive(Clone, Debug)]
 pub struct Files {
-    client: Client,
+    line: Line,
     routes: Arc<Routes>,
 }
 
 impl Files {
-    pub(crate) fn new(client: Client, routes: Arc<Routes>) -> Self {
-        Self { client, routes }
+    pub(crate) fn new(line: Line, routes: Arc<Routes>) -> Self {
+        Self { line, routes }
     }
 
     /// A whole file.
@@ -43,7 +43,7 @@ impl Files {
     /// # Errors
     /// See [`Error`]; this holds for all methods.
     pub async fn read(&self, path: &AbsolutePath) -> Result<Vec<u8>, Error> {
-        let result = self.call::<FsReadFile>(&path_only(path)).await?;
+        let result = self.line.repeat::<FsReadFile>(&path_only(path)).await?;
         result.data_base64.decode().map_err(|text| Error::Protocol(format!("{}: {text}", FsReadFile::NAME)))
     }
 
@@ -83,7 +83,7 @@ impl Files {
     /// # Errors
     /// There is nothing.
     pub async fn metadata(&self, path: &AbsolutePath) -> Result<Metadata, Error> {
-        self.call::<FsGetMetadata>(&path_only(path)).await
+        self.line.repeat::<FsGetMetadata>(&path_only(path)).await
     }
 
     /// The entries of a directory, in any order.
@@ -91,7 +91,7 @@ impl Files {
     /// # Errors
     /// It is none.
     pub async fn read_directory(&self, path: &AbsolutePath) -> Result<Vec<DirectoryEntry>, Error> {
-        Ok(self.call::<FsReadDirectory>(&path_only(path)).await?.entries)
+        Ok(self.line.repeat::<FsReadDirectory>(&path_only(path)).await?.entries)
     }
 
     /// Removes a file or directory; with `recursive` what it holds, with `force` a missing one is fine.
@@ -133,7 +133,7 @@ impl Files {
     /// # Errors
     /// There is nothing.
     pub async fn canonicalize(&self, path: &AbsolutePath) -> Result<AbsolutePath, Error> {
-        Ok(self.call::<FsCanonicalize>(&path_only(path)).await?.path)
+        Ok(self.line.repeat::<FsCanonicalize>(&path_only(path)).await?.path)
     }
 
     /// What is below a directory, as far as `options` go (0.145 and later).
@@ -141,7 +141,7 @@ impl Files {
     /// # Errors
     /// There is nothing, or the options will not do.
     pub async fn walk(&self, path: &AbsolutePath, options: WalkOptions) -> Result<WalkResult, Error> {
-        self.call::<FsWalk>(&WalkParams { path: path.clone(), options, sandbox: None }).await
+        self.line.repeat::<FsWalk>(&WalkParams { path: path.clone(), options, sandbox: None }).await
     }
 
     /// Opens a file for access by blocks; writing needs 0.169.
@@ -165,8 +165,13 @@ impl Files {
         Missing::watch(self, missing, present).await
     }
 
+    /// The number of the connection that there is now.
+    async fn connection(&self, method: &'static str) -> Result<u64, Error> {
+        Ok(self.line.up().await.map_err(|loss| loss.not_sent(method))?.number)
+    }
+
     async fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, Error> {
-        self.client.call::<M>(params).await.map_err(|error| Error::of_call(M::NAME, error))
+        self.line.call::<M>(params).await
     }
 }
 

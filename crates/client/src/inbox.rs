@@ -42,17 +42,6 @@ impl<T: Numbered> Inbox<T> {
         }
     }
 
-    /// Takes items out of the queue until more than `limit` bytes are held or the connection ends.
-    pub(crate) async fn take_early(&mut self, limit: usize) -> Result<(), Gap> {
-        while self.order.held_bytes() <= limit && self.receive().await? {}
-        Ok(())
-    }
-
-    /// Bytes that wait here.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.order.held_bytes()
-    }
-
     /// Waits for one item, or for the time at which a missing one counts as lost. False if the connection ended.
     async fn receive(&mut self) -> Result<bool, Gap> {
         self.order.check(Instant::now())?;

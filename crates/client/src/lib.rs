@@ -11,7 +11,13 @@ pub mod executor;
 pub mod fetch;
 pub mod files;
 mod inbox;
+mod intake;
+pub mod line;
+mod opening;
+mod patience;
 pub mod process;
+mod receipts;
+pub mod recover;
 pub mod reorder;
 mod routes;
 

@@ -2,7 +2,8 @@
 //!
 //! In flow a [`Command`] and bytes for stdin, out flow [`Event`]s in the order in which they happened there. The end of
 //! a run is `closed` and never `exited`: output may follow an exit. Nothing is dropped: while [`Process::next`] is not
-//! called, the connection is soon not read, and then the command waits.
+//! called, the connection is soon not read, and then the command waits. A connection that is lost and made again is not
+//! seen here but as a pause.
 
 mod stdin;
 
@@ -11,18 +12,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use exedra_link::peer::Client;
+use exedra_link::peer::CallError;
 use exedra_proto::ids::ProcessId;
-use exedra_proto::method::{Method as _, ProcessResize, ProcessSignal, ProcessStart, ProcessTerminate, ServerEvent};
+use exedra_proto::method::{
+    Method as _, ProcessRead, ProcessResize, ProcessSignal, ProcessStart, ProcessTerminate, ServerEvent,
+};
 use exedra_proto::path::CwdPath;
 use exedra_proto::process::{
-    EnvInherit, EnvPolicy, OutputStream, ProcessParams, ResizeParams, ResizeStatus, Signal, SignalParams, StartParams,
-    TerminalSize,
+    EnvInherit, EnvPolicy, OutputStream, ProcessParams, ReadParams, ResizeParams, ResizeStatus, Signal, SignalParams,
+    StartParams, TerminalSize,
 };
-use exedra_proto::session::ExedraOne;
 
 use crate::error::Error;
-use crate::inbox::{Inbox, Numbered};
+use crate::inbox::Numbered as _;
+use crate::intake::Intake;
+use crate::line::{Line, Up};
+use crate::receipts::Receipts;
 use crate::routes::Routes;
 
 /// Most output taken before the start of its process was answered, in bytes; more is a broken peer.
@@ -67,7 +72,8 @@ pub enum Event {
 pub struct Process {
     controls: Controls,
     routes: Arc<Routes>,
-    inbox: Inbox<ServerEvent>,
+    intake: Intake,
+    receipts: Receipts,
     exit_code: Option<i32>,
     closed: bool,
 }
@@ -75,9 +81,8 @@ pub struct Process {
 /// Acts on a process; clones act on the same one.
 #[derive(Clone, Debug)]
 pub struct Controls {
-    client: Client,
+    line: Line,
     id: ProcessId,
-    extension: ExedraOne,
     writes: Arc<AtomicU64>,
 }
 
@@ -124,25 +129,24 @@ impl Process {
     /// Starts `command` under `id`. The id is known to `routes` before anything is sent, since the first events may
     /// come before the answer.
     pub(crate) async fn start(
-        client: &Client,
+        line: &Line,
         routes: &Arc<Routes>,
         id: ProcessId,
-        extension: ExedraOne,
         command: &Command,
     ) -> Result<Self, Error> {
         let params = command.params(id.clone());
-        let controls = Controls { client: client.clone(), id: id.clone(), extension, writes: Arc::default() };
+        let controls = Controls { line: line.clone(), id: id.clone(), writes: Arc::default() };
         let mut process = Self {
             controls,
             routes: Arc::clone(routes),
-            inbox: Inbox::new(routes.process(&id)),
+            intake: routes.process(&id),
+            receipts: Receipts::default(),
             exit_code: None,
             closed: false,
         };
-        let answer = client.call::<ProcessStart>(&params);
         tokio::select! {
             biased;
-            answer = answer => answer.map_err(|error| Error::of_call(ProcessStart::NAME, error))?,
+            started = ask(line, &params) => started?,
             error = process.early_events() => return Err(error),
         };
         Ok(process)
@@ -150,13 +154,13 @@ impl Process {
 
     /// Takes events that come before the answer to the start, which would otherwise never be reached behind them.
     async fn early_events(&mut self) -> Error {
-        match self.inbox.take_early(EARLY_BYTES).await {
-            Err(gap) => gap.into(),
-            Ok(()) if self.inbox.held_bytes() > EARLY_BYTES => {
+        match self.intake.take_early(EARLY_BYTES).await {
+            Ok(()) if self.intake.held_bytes() > EARLY_BYTES => {
                 Error::Protocol("output without an answer to process/start".to_owned())
             }
             // The connection ended: the answer to the start tells better what that means.
-            Ok(()) => std::future::pending().await,
+            Ok(()) | Err(Error::NotRecovered(_)) => std::future::pending().await,
+            Err(error) => error,
         }
     }
 
@@ -178,13 +182,17 @@ impl Process {
     /// The next event; none after the last, when it has exited and all its output was given. Cancelling loses nothing.
     ///
     /// # Errors
-    /// The connection was lost ([`Error::LostWhileRunning`]), events are missing ([`Error::Gap`]), or the peer broke
-    /// the protocol.
+    /// The connection was lost for good ([`Error::LostWhileRunning`]), events are missing ([`Error::Gap`],
+    /// [`Error::NotRecovered`]), or the peer broke the protocol.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
+        let Controls { line, id, .. } = &self.controls;
+        self.receipts.flush(line, id).await;
         if self.closed {
             return Ok(None);
         }
-        match self.inbox.next().await?.ok_or_else(|| Error::LostWhileRunning(self.routes.ended()))? {
+        let event = self.intake.next().await?.ok_or_else(|| Error::LostWhileRunning(self.routes.loss()))?;
+        self.receipts.given(event.seq(), event.size(), matches!(event, ServerEvent::ProcessClosed(_)));
+        match event {
             ServerEvent::ProcessOutput(params) => {
                 let bytes = params.chunk.decode().map_err(|text| Error::Protocol(format!("output: {text}")))?;
                 Ok(Some(Event::Output { stream: params.stream, bytes: bytes.into() }))
@@ -195,6 +203,7 @@ impl Process {
             }
             ServerEvent::ProcessClosed(_) if self.exit_code.is_some() => {
                 self.closed = true;
+                self.receipts.flush(line, id).await;
                 Ok(None)
             }
             ServerEvent::ProcessClosed(_) => {
@@ -206,9 +215,37 @@ impl Process {
     }
 }
 
+/// Starts it. A start that was sent is never sent again: if its answer was lost with a connection, the next one is asked
+/// whether the process is there.
+async fn ask(line: &Line, params: &StartParams) -> Result<(), Error> {
+    let mut up = line.up().await.map_err(|loss| loss.not_sent(ProcessStart::NAME))?;
+    loop {
+        let error = match up.client.call::<ProcessStart>(params).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let CallError::Disconnected { was_sent, .. } = error else {
+            return Err(Error::of_call(ProcessStart::NAME, error));
+        };
+        let unanswered = Error::of_call(ProcessStart::NAME, error);
+        if !line.mends() {
+            return Err(unanswered);
+        }
+        match line.after(up.number).await {
+            Ok(next) => up = next,
+            Err(_) => return Err(unanswered),
+        }
+        if was_sent {
+            let process_id = params.process_id.clone();
+            let read = ReadParams { process_id, after_seq: None, max_bytes: Some(0), wait_ms: Some(0) };
+            return line.repeat::<ProcessRead>(&read).await.map(drop).map_err(|_| unanswered);
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
-        self.routes.forget_process(&self.controls.id);
+        self.routes.forget_process(&self.controls.id, self.closed && self.receipts.is_settled());
     }
 }
 
@@ -219,10 +256,7 @@ impl Controls {
     /// The connection was lost.
     pub async fn terminate(&self) -> Result<bool, Error> {
         let params = ProcessParams { process_id: self.id.clone() };
-        match self.client.call::<ProcessTerminate>(&params).await {
-            Ok(result) => Ok(result.running),
-            Err(error) => Err(Error::of_call(ProcessTerminate::NAME, error)),
-        }
+        Ok(self.line.repeat::<ProcessTerminate>(&params).await?.running)
     }
 
     /// Sends SIGINT to its process group; nothing happens if it is not running any more.
@@ -231,10 +265,8 @@ impl Controls {
     /// The connection was lost, or the executor is older than 0.142 and has no such method.
     pub async fn interrupt(&self) -> Result<(), Error> {
         let params = SignalParams { process_id: self.id.clone(), signal: Signal::Interrupt };
-        match self.client.call::<ProcessSignal>(&params).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Error::of_call(ProcessSignal::NAME, error)),
-        }
+        self.line.call::<ProcessSignal>(&params).await?;
+        Ok(())
     }
 
     /// Gives its terminal another size. False if it has none, or none any more.
@@ -242,38 +274,18 @@ impl Controls {
     /// # Errors
     /// [`Error::Lacking`] if the executor cannot, or the connection was lost.
     pub async fn resize(&self, size: TerminalSize) -> Result<bool, Error> {
-        if !self.extension.resize {
+        if !self.up(ProcessResize::NAME).await?.extension.resize {
             return Err(Error::Lacking(ProcessResize::NAME));
         }
         let params = ResizeParams { process_id: self.id.clone(), size };
-        match self.client.call::<ProcessResize>(&params).await {
-            Ok(result) => Ok(result.status == ResizeStatus::Resized),
-            Err(error) => Err(Error::of_call(ProcessResize::NAME, error)),
-        }
+        Ok(self.line.repeat::<ProcessResize>(&params).await?.status == ResizeStatus::Resized)
+    }
+
+    async fn up(&self, method: &'static str) -> Result<Up, Error> {
+        self.line.up().await.map_err(|loss| loss.not_sent(method))
     }
 
     fn next_write(&self) -> String {
         format!("w{}", self.writes.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-impl Numbered for ServerEvent {
-    fn seq(&self) -> u64 {
-        match self {
-            Self::ProcessOutput(params) => params.seq,
-            Self::ProcessExited(params) => params.seq,
-            Self::ProcessClosed(params) => params.seq,
-            Self::HttpBodyDelta(params) => params.seq,
-            // It comes once.
-            Self::FsMissingChanged(_) => 1,
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::ProcessOutput(params) => params.chunk.decoded_len_estimate(),
-            Self::HttpBodyDelta(params) => params.delta_base64.decoded_len_estimate(),
-            Self::ProcessExited(_) | Self::ProcessClosed(_) | Self::FsMissingChanged(_) => 0,
-        }
     }
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 pub const HELD_ITEMS: usize = 256;
 /// Most bytes held behind a missing item, as stock clients do.
 pub const HELD_BYTES: usize = 1024 * 1024;
+/// Most bytes held while what is missing is known to come.
+pub const FORGIVEN_BYTES: usize = 64 * 1024 * 1024;
 /// How long a missing item is waited for. A connection keeps its order, so that a gap closes at once or never.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -23,6 +25,8 @@ pub struct Reorder<T> {
     held_bytes: usize,
     /// Since when `next` is missing while something later is here.
     gap_since: Option<Instant>,
+    /// What is missing is on its way by other means.
+    forgiving: bool,
 }
 
 /// Events that did not come although later ones did.
@@ -44,7 +48,7 @@ impl<T> Default for Reorder<T> {
 impl<T> Reorder<T> {
     /// Waits for a missing item for `patience`.
     pub fn with_patience(patience: Duration) -> Self {
-        Self { patience, next: 1, held: BTreeMap::new(), held_bytes: 0, gap_since: None }
+        Self { patience, next: 1, held: BTreeMap::new(), held_bytes: 0, gap_since: None, forgiving: false }
     }
 
     /// Takes an item of `bytes` size. One that was here before is dropped: the first of a number counts.
@@ -59,8 +63,34 @@ impl<T> Reorder<T> {
         self.held.insert(seq, (bytes, item));
         self.watch(now);
         match self.gap() {
-            Some(gap) if self.held.len() > HELD_ITEMS || self.held_bytes > HELD_BYTES => Err(gap),
+            Some(gap) if self.holds_too_much() => Err(gap),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether what is missing is on its way by other means, as after a break: then it is waited for, however long it
+    /// takes, with [`FORGIVEN_BYTES`] behind it.
+    pub fn forgive(&mut self, forgiving: bool, now: Instant) {
+        if std::mem::replace(&mut self.forgiving, forgiving) != forgiving {
+            self.gap_since = None;
+            self.watch(now);
+        }
+    }
+
+    /// The number of the next item.
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// The item of that number, if it is here and was not popped.
+    pub fn get(&self, seq: u64) -> Option<&T> {
+        self.held.get(&seq).map(|(_, item)| item)
+    }
+
+    fn holds_too_much(&self) -> bool {
+        match self.forgiving {
+            true => self.held_bytes > FORGIVEN_BYTES,
+            false => self.held.len() > HELD_ITEMS || self.held_bytes > HELD_BYTES,
         }
     }
 
@@ -76,7 +106,7 @@ impl<T> Reorder<T> {
 
     /// When [`Self::check`] should be asked; none while nothing is missing.
     pub fn deadline(&self) -> Option<Instant> {
-        self.gap_since.map(|since| since + self.patience)
+        self.gap_since.filter(|_| !self.forgiving).map(|since| since + self.patience)
     }
 
     /// Whether what is missing has been missing for too long.
@@ -198,6 +228,23 @@ mod tests {
         assert_eq!(many.push(1_000, 1, 1_000, now), Err(Gap { first: 1, last: 1 }));
         let mut large = Reorder::default();
         assert_eq!(large.push(3, HELD_BYTES + 1, 3, now), Err(Gap { first: 1, last: 2 }));
+    }
+
+    #[test]
+    fn what_is_known_to_come_is_waited_for_and_no_longer_than_that() {
+        let start = Instant::now();
+        let mut reorder = Reorder::default();
+        reorder.forgive(true, start);
+        for seq in 2..2 + 2 * HELD_ITEMS as u64 {
+            reorder.push(seq, HELD_BYTES / 64, seq, start).unwrap();
+        }
+        assert_eq!((reorder.deadline(), reorder.check(start + 10 * PATIENCE)), (None, Ok(())));
+        let later = start + 20 * PATIENCE;
+        reorder.forgive(false, later);
+        assert_eq!(reorder.deadline(), Some(later + PATIENCE), "counted from now");
+        assert!(reorder.push(1_000, 1, 1_000, later).is_err());
+        reorder.forgive(true, later);
+        assert!(reorder.push(1_001, FORGIVEN_BYTES, 1_001, later).is_err());
     }
 
     #[test]

@@ -249,6 +249,9 @@ pub struct ExecArgs {
     /// How long to wait for an executor that is away or held by another client
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     pub wait: Duration,
+    /// How long to seek another connection when one is lost; the command runs on meanwhile, 0s gives up at once
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    pub reconnect: Duration,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub argv: Vec<String>,

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
+use exedra_client::line::{Change, Changes};
 use exedra_client::process::{Command, Controls, Event, Process};
 use exedra_client::{Error, Executor};
 use exedra_proto::process::OutputStream;
@@ -26,6 +27,8 @@ use crate::terminal::{self, SizeChanges};
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a reader of our output that is slow, or paused, holds up our end once we were told to end.
 const OUTPUT_PATIENCE: Duration = Duration::from_millis(500);
+/// A break that is over within this time is not told.
+const BREAK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the goodbye to the executor may take.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -74,11 +77,13 @@ pub async fn run(executor: Executor, run: Run, signals: &mut Signals) -> Result<
     let mut output = Output::start()?;
     let sizes = if run.command.tty { Some(SizeChanges::listen()?) } else { None };
     let resize = follow_size(process.controls(), sizes);
-    tokio::pin!(resize);
+    let tell = tell_of_breaks(executor.changes());
+    tokio::pin!(resize, tell);
     let outcome = tokio::select! {
         biased;
         outcome = relay(&mut process, &output, run.stdin, signals) => outcome?,
         never = &mut resize => match never {},
+        never = &mut tell => match never {},
     };
     if outcome.at_once {
         return Ok(exit(&outcome));
@@ -188,6 +193,22 @@ async fn follow_size(controls: Controls, sizes: Option<SizeChanges>) -> Infallib
         }
         sizes.next().await;
     }
+}
+
+/// Says that the connection is lost if it stays so for a while, and then that it is back.
+async fn tell_of_breaks(mut changes: Changes) -> Infallible {
+    let mut told = false;
+    while let Some(change) = changes.next().await {
+        let brief = matches!(change, Change::Lost(_)) && {
+            let mut again = changes.clone();
+            tokio::time::timeout(BREAK_PATIENCE, again.next()).await.is_ok()
+        };
+        if !brief && (told || matches!(change, Change::Lost(_))) {
+            told = matches!(change, Change::Lost(_));
+            output::note(&format!("exedra: {change}"));
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits until the rest of the output is written, for as long as its reader takes; less if we were told to end.

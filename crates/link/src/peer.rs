@@ -15,6 +15,7 @@ use bytes::Bytes;
 use exedra_proto::close::CloseReason;
 use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::method::{Method, ServerEvent};
+use serde::Serialize;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
@@ -155,6 +156,15 @@ impl Client {
         // A text and an empty map can always be encoded.
         let message = envelope::notification(name, &serde_json::Map::new()).unwrap_or_default();
         self.core.sender.send(message).await
+    }
+
+    /// Sends a notification with params.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub async fn notify_with<P: Serialize>(&self, name: &str, params: &P) -> Result<(), Disconnect> {
+        let broken = |error: serde_json::Error| Disconnect::Protocol(error.to_string());
+        self.core.sender.send(envelope::notification(name, params).map_err(broken)?).await
     }
 
     /// Closes the connection in good order, after what is queued; open calls fail.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
-use exedra_client::connect::Server;
+use exedra_client::connect::{Options, Server};
 use exedra_executor::daemon::{Daemon, DaemonConfig, Event, TokenSource};
 use exedra_executor::{Executor, ExecutorConfig};
 use exedra_proto::ids::ExecutorId;
@@ -210,6 +210,14 @@ impl Plane {
         connect(&self.server.url, &self.client_token).await
     }
 
+    /// A client's handle with other options.
+    ///
+    /// # Errors
+    /// The client's.
+    pub async fn connect_with(&self, options: Options) -> Result<exedra_client::Executor, Failed> {
+        connect_with(&self.server.url, &self.client_token, options).await
+    }
+
     /// Stops it in good order.
     ///
     /// # Errors
@@ -226,7 +234,15 @@ impl Plane {
 /// # Errors
 /// The client's.
 pub async fn connect(url: &str, token: &Secret) -> Result<exedra_client::Executor, Failed> {
-    let server = Server::new(url, token, false)?;
+    connect_with(url, token, Options::default()).await
+}
+
+/// A client's handle with other options.
+///
+/// # Errors
+/// The client's.
+pub async fn connect_with(url: &str, token: &Secret, options: Options) -> Result<exedra_client::Executor, Failed> {
+    let server = Server::new(url, token, false)?.with(options);
     let id = ExecutorId::parse(EXECUTOR)?;
     Ok(server.executor(&id, Duration::from_secs(60), |_, _| {}).await?)
 }

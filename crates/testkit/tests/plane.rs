@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use exedra_client::connect::Options;
 use exedra_client::process::{Command, Event};
 use exedra_client::{Error, Executor};
 use exedra_proto::path::AbsolutePath;
@@ -96,7 +98,8 @@ async fn a_cut_is_told_as_a_cut_and_the_next_client_is_served() {
         let mut cuts = 0;
         while cuts < 3 {
             // A cut during the handshake is waited out by the client itself.
-            let Ok(executor) = plane.connect().await else { continue };
+            let options = Options { recovery: Duration::ZERO, ..Options::default() };
+            let Ok(executor) = plane.connect_with(options).await else { continue };
             match run(&executor, &sh(NUMBERS)).await {
                 Err(Error::LostWhileRunning(_)) => cuts += 1,
                 // Before the answer to the start, the client must not claim to know.
@@ -112,6 +115,27 @@ async fn a_cut_is_told_as_a_cut_and_the_next_client_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_outlives_its_connection_the_whole_way_round() {
+    let plane = Plane::start(Some(Faults::none())).await.unwrap();
+    for offer in [None, Options::default().offer] {
+        let executor = plane.connect_with(Options { offer, ..Options::default() }).await.unwrap();
+        let mut command = sh("echo ready; read x; echo got $x; exit 7");
+        command.stdin = true;
+        let mut process = executor.start(&command).await.unwrap();
+        assert!(matches!(process.next().await, Ok(Some(Event::Output { .. }))));
+        plane.server.cut();
+        let controls = process.controls();
+        controls.write(b"it\n").await.unwrap();
+        let Ok(Some(Event::Output { bytes, .. })) = process.next().await else { panic!("the rest") };
+        assert_eq!(&bytes[..], b"got it\n");
+        while process.next().await.unwrap().is_some() {}
+        assert_eq!(process.exit_code(), Some(7));
+        executor.close().await;
+    }
+    plane.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_executor_outlives_its_server() {
     let dir = tempfile::tempdir().unwrap();
     let config = |listen| ServerConfig { data_dir: dir.path().join("data"), listen, faults: None };
@@ -123,6 +147,8 @@ async fn an_executor_outlives_its_server() {
     executor.registered().await.unwrap();
     let handle = connect(&url, &client).await.unwrap();
     assert_numbers(&handle).await;
+    // It would come back, too, and hold the executor.
+    drop(handle);
     server.stop().await;
     let before = executor.registrations();
     let server = ServerSide::start(config(address)).await.unwrap();

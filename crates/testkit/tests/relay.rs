@@ -54,6 +54,12 @@ impl Rig {
         connect::listener(&self.plane.harness, None, PATIENCE, |_, _| {}).await.unwrap()
     }
 
+    /// One that does not seek another connection.
+    async fn fragile_client(&self) -> Client {
+        let options = connect::Options { recovery: Duration::ZERO, ..connect::Options::default() };
+        connect::listener_with(options, &self.plane.harness, None, PATIENCE, |_, _| {}).await.unwrap()
+    }
+
     async fn stop(mut self) {
         self.cancel.cancel();
         while self.daemon.join_next().await.is_some() {}
@@ -116,7 +122,7 @@ async fn much_output_and_large_answers_arrive_whole_beside_small_ones() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_socket_costs_the_clients_their_connections_and_the_executor_no_registration() {
     let rig = Rig::start(StreamPlane::start().await.unwrap()).await;
-    let (one, another) = (rig.client().await, rig.client().await);
+    let (one, another) = (rig.fragile_client().await, rig.fragile_client().await);
     rig.plane.cut_executor();
     tokio::time::timeout(PATIENCE, async { tokio::join!(one.finished(), another.finished()) }).await.unwrap();
     rig.until("it is back", |plane| plane.dialled() == 2 && plane.is_online()).await;

@@ -16,6 +16,8 @@ use crate::error::Error;
 pub struct FileHandle {
     files: Files,
     id: String,
+    /// The connection that it belongs to.
+    connection: u64,
 }
 
 impl FileHandle {
@@ -26,8 +28,9 @@ impl FileHandle {
         let id = format!("h{}", files.routes.next_number());
         let params =
             OpenParams { handle_id: id.clone(), path: path.clone(), mode, follow_symlinks: None, sandbox: None };
-        files.call::<FsOpen>(&params).await?;
-        Ok(Self { files, id })
+        let connection = files.connection(FsOpen::NAME).await?;
+        files.line.call_on::<FsOpen>(connection, &params).await?;
+        Ok(Self { files, id, connection })
     }
 
     /// Up to `len` bytes from `offset` on, and whether the file ended before that.
@@ -36,7 +39,7 @@ impl FileHandle {
     /// The executor cannot read it; see [`Error`].
     pub async fn read_block(&self, offset: u64, len: usize) -> Result<(Vec<u8>, bool), Error> {
         let params = ReadBlockParams { handle_id: self.id.clone(), offset, len: len as u64 };
-        let result = self.files.call::<FsReadBlock>(&params).await?;
+        let result = self.files.line.call_on::<FsReadBlock>(self.connection, &params).await?;
         let bytes = result.chunk.decode();
         Ok((bytes.map_err(|text| Error::Protocol(format!("{}: {text}", FsReadBlock::NAME)))?, result.eof))
     }
@@ -47,7 +50,7 @@ impl FileHandle {
     /// The executor cannot write it; see [`Error`].
     pub async fn write_block(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let params = WriteBlockParams { handle_id: self.id.clone(), offset, chunk: Base64Text::encode(bytes) };
-        self.files.call::<FsWriteBlock>(&params).await?;
+        self.files.line.call_on::<FsWriteBlock>(self.connection, &params).await?;
         Ok(())
     }
 
@@ -56,7 +59,7 @@ impl FileHandle {
     /// # Errors
     /// What was written could not be kept after all.
     pub async fn close(self) -> Result<(), Error> {
-        self.files.call::<FsClose>(&CloseParams { handle_id: self.id }).await?;
+        self.files.line.call_on::<FsClose>(self.connection, &CloseParams { handle_id: self.id }).await?;
         Ok(())
     }
 }

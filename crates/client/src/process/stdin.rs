@@ -1,7 +1,9 @@
 //! The stdin of a process: single writes, a whole stream of them, and its end.
 //!
 //! In flow bytes, out flow `process/write` calls in the same order, several under way at once so that distance costs
-//! no throughput, each with an id that makes a repetition harmless.
+//! no throughput, each with an id that makes a repetition harmless: after a break, what was not answered is written again.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use exedra_proto::base64::Base64Text;
@@ -14,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::Controls;
 use crate::error::Error;
+use crate::line::Up;
 
 /// Writes under way in [`Controls::feed`]: 16. When they are, the source waits.
 const WRITES_UNDER_WAY: usize = 16;
@@ -22,9 +25,16 @@ impl Controls {
     /// Writes `bytes`. That it returns means that they are queued there, not that they were read.
     ///
     /// # Errors
-    /// [`Error::StdinClosed`] if nobody reads any more, or the connection was lost.
+    /// [`Error::StdinClosed`] if nobody reads any more, or the connection was lost for good.
     pub async fn write(&self, bytes: &[u8]) -> Result<(), Error> {
-        self.write_piece(bytes, self.next_write()).await
+        let write = Write { id: self.next_write(), bytes: Bytes::copy_from_slice(bytes) };
+        let mut up = self.up(ProcessWrite::NAME).await?;
+        loop {
+            match self.write_piece(up.clone(), write.clone()).await {
+                Err(error) if error.is_loss() => up = self.up_after(&up, error).await?,
+                written => return written,
+            }
+        }
     }
 
     /// Writes all that comes from `source` until it ends. Dropping the future stops somewhere in between.
@@ -32,22 +42,35 @@ impl Controls {
     /// # Errors
     /// As [`Self::write`].
     pub async fn feed(&self, mut source: mpsc::Receiver<Bytes>) -> Result<(), Error> {
-        let mut under_way = FuturesOrdered::new();
         let mut more = true;
-        while more || !under_way.is_empty() {
-            tokio::select! {
-                biased;
-                Some(written) = under_way.next() => written?,
-                piece = source.recv(), if more && under_way.len() < WRITES_UNDER_WAY => match piece {
-                    Some(piece) => {
-                        let id = self.next_write();
-                        under_way.push_back(async move { self.write_piece(&piece, id).await });
-                    }
-                    None => more = false,
-                },
-            }
+        // What was not answered yet, in order: after a break all of it goes the same way again.
+        let mut pending: VecDeque<Write> = VecDeque::new();
+        let mut up = self.up(ProcessWrite::NAME).await?;
+        loop {
+            let mut under_way: FuturesOrdered<_> =
+                pending.iter().map(|write| self.write_piece(up.clone(), write.clone())).collect();
+            let lost = loop {
+                tokio::select! {
+                    biased;
+                    Some(written) = under_way.next() => match written {
+                        Ok(()) => drop(pending.pop_front()),
+                        Err(error) if error.is_loss() => break error,
+                        Err(error) => return Err(error),
+                    },
+                    piece = source.recv(), if more && under_way.len() < WRITES_UNDER_WAY => match piece {
+                        Some(bytes) => {
+                            let write = Write { id: self.next_write(), bytes };
+                            pending.push_back(write.clone());
+                            under_way.push_back(self.write_piece(up.clone(), write));
+                        }
+                        None => more = false,
+                    },
+                    else => return Ok(()),
+                }
+            };
+            drop(under_way);
+            up = self.up_after(&up, lost).await?;
         }
-        Ok(())
     }
 
     /// Ends stdin after what was written.
@@ -55,26 +78,45 @@ impl Controls {
     /// # Errors
     /// [`Error::StdinCannotBeClosed`] if the executor does not speak `exedra/1`, else as [`Self::write`].
     pub async fn close_stdin(&self) -> Result<(), Error> {
-        if !self.extension.close_stdin {
+        let up = self.up(ProcessCloseStdin::NAME).await?;
+        if !up.extension.close_stdin {
             return Err(Error::StdinCannotBeClosed);
         }
         let params = ProcessParams { process_id: self.id.clone() };
-        match self.client.call::<ProcessCloseStdin>(&params).await {
-            Ok(result) => accepted(ProcessCloseStdin::NAME, result.status),
-            Err(error) => Err(Error::of_call(ProcessCloseStdin::NAME, error)),
+        let result = self.line.repeat::<ProcessCloseStdin>(&params).await?;
+        match result.status {
+            // It was closed by a call whose answer was lost.
+            WriteStatus::StdinClosed if self.line.now().is_none_or(|now| now.number > up.number) => Ok(()),
+            status => accepted(ProcessCloseStdin::NAME, status),
         }
     }
 
-    async fn write_piece(&self, bytes: &[u8], write_id: String) -> Result<(), Error> {
+    /// The connection after `up`, which was lost with `error`.
+    async fn up_after(&self, up: &Up, error: Error) -> Result<Up, Error> {
+        if !self.line.mends() {
+            return Err(error);
+        }
+        self.line.after(up.number).await.map_err(|_| error)
+    }
+
+    async fn write_piece(&self, up: Up, write: Write) -> Result<(), Error> {
+        let Write { id, bytes } = write;
         let process_id = self.id.clone();
-        let params = WriteParams { process_id, chunk: Base64Text::encode(bytes), write_id: Some(write_id) };
-        match self.client.call::<ProcessWrite>(&params).await.map_err(|e| Error::of_call(ProcessWrite::NAME, e)) {
+        let params = WriteParams { process_id, chunk: Base64Text::encode(&bytes), write_id: Some(id) };
+        match up.client.call::<ProcessWrite>(&params).await.map_err(|e| Error::of_call(ProcessWrite::NAME, e)) {
             Ok(result) => accepted(ProcessWrite::NAME, result.status),
             // Stock's word for a child that is gone or has closed its end.
             Err(Error::Refused { source, .. }) if source.code == INTERNAL_ERROR => Err(Error::StdinClosed),
             Err(error) => Err(error),
         }
     }
+}
+
+/// A piece of stdin with the id that makes a repetition harmless.
+#[derive(Clone, Debug)]
+struct Write {
+    id: String,
+    bytes: Bytes,
 }
 
 fn accepted(method: &str, status: WriteStatus) -> Result<(), Error> {

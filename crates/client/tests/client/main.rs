@@ -7,4 +7,5 @@ mod fetch;
 mod files;
 mod peer;
 mod process;
+mod recovery;
 mod stdin;

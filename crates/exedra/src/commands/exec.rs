@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use exedra_client::connect::Options;
 use exedra_client::process::Command;
 use exedra_client::{Error, Executor, Server, connect};
 use exedra_proto::ids::ExecutorId;
@@ -41,7 +42,7 @@ pub fn run(args: ExecArgs) -> Result<Exit, Failure> {
         let executor = tokio::select! {
             biased;
             stop = signals.next() => return Ok(Exit::Signal(stop.number())),
-            executor = connect(&target, args.wait) => executor?,
+            executor = connect(&target, args.wait, args.reconnect) => executor?,
         };
         let raw = if run.command.tty && run.stdin { RawMode::enter()? } else { None };
         let exit = relay::run(executor, run, &mut signals).await;
@@ -98,16 +99,17 @@ fn plan(args: &ExecArgs) -> Run {
     Run { command, stdin }
 }
 
-async fn connect(target: &Target, wait: Duration) -> Result<Executor, Failure> {
+async fn connect(target: &Target, wait: Duration, reconnect: Duration) -> Result<Executor, Failure> {
+    let options = Options { recovery: reconnect, ..Options::default() };
     match target {
         Target::Listening { url, token } => {
-            let connected = connect::listener(url, token.clone(), wait, tell_of_waiting()).await;
+            let connected = connect::listener_with(options, url, token.clone(), wait, tell_of_waiting()).await;
             // What follows may hold a token.
             let place = url.split('?').next().unwrap_or_default();
             connected.with_context(|| format!("cannot reach the executor at {place}")).map_err(Failure::from)
         }
         Target::Behind { server, executor } => {
-            let connected = server.executor(executor, wait, tell_of_waiting()).await;
+            let connected = server.as_ref().clone().with(options).executor(executor, wait, tell_of_waiting()).await;
             connected.with_context(|| format!("cannot reach executor `{executor}`")).map_err(Failure::from)
         }
     }

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod audit;
+mod cut;
 mod doctor;
 mod exec;
 mod exec_server;

@@ -98,7 +98,8 @@ fn a_signal_gives_the_terminal_back() {
 #[test]
 fn a_lost_connection_gives_the_terminal_back_before_it_says_so() {
     let (listener, mut terminal) = (Listener::start(), Terminal::open());
-    let mut running = terminal.run(&mut listener.exec(&["-t", "--", "sh", "-c", "echo ready; sleep 1000"]));
+    let args = ["-t", "--reconnect", "0s", "--", "sh", "-c", "echo ready; sleep 1000"];
+    let mut running = terminal.run(&mut listener.exec(&args));
     terminal.shows("ready");
     kill(listener.running.pid(), "KILL");
     // With the line discipline back, a line end is two characters again.
