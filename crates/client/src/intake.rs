@@ -138,6 +138,7 @@ impl Intake {
         let Snapshot { last, before } = snapshot;
         let target = last.next_seq.saturating_sub(1);
         let (exit_code, closed, limit) = (last.exit_code.filter(|_| last.exited), last.closed, last.limit);
+        let sandbox_denied = last.sandbox_denied;
         for chunk in before.into_iter().chain([last]).flat_map(|answer| answer.chunks) {
             if chunk.seq > target || (closed && chunk.seq == target) {
                 return Err(lost(format!("a piece of output has number {} of {target}", chunk.seq)));
@@ -155,7 +156,7 @@ impl Intake {
             ([], _) => Ok(()),
             ([seq], Some(exit_code)) if !self.knows_exit(target) => {
                 let process_id = self.id.clone();
-                let exit = ExitedParams { process_id, seq: *seq, exit_code, limit };
+                let exit = ExitedParams { process_id, seq: *seq, exit_code, limit, sandbox_denied };
                 Ok(self.push(ServerEvent::ProcessExited(exit))?)
             }
             ([first, ..], _) => Err(lost(format!("the executor no longer had number {first} of {target}"))),
