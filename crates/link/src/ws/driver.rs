@@ -27,6 +27,8 @@ use crate::error::Disconnect;
 
 /// Read buffer of a connection, allocated while it lives.
 const READ_BUFFER: usize = 32 * 1024;
+/// Answers to pings that wait for the writer, in bytes; when full, the library keeps the newest and forgets the others.
+const REPLIES: usize = 1024;
 /// How long a goodbye to a peer that seems gone may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,7 @@ pub(super) fn config(limits: Limits) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
+        .max_write_buffer_size(REPLIES)
         .max_message_size(Some(limits.message))
         .max_frame_size(Some(limits.message))
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use exedra_link::message::{Message, Text};
 use exedra_link::ws::{Limits, WsOptions};
 use exedra_link::{Disconnect, memory};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::raw::{self, BINARY, PING, PONG, TEXT};
@@ -157,6 +157,25 @@ async fn a_flood_of_pings_is_answered_without_filling_memory() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn pings_of_a_peer_that_does_not_read_are_answered_by_the_newest_pong() {
+    // Its answers find room for a few, its pings always for one more.
+    let (peer, io) = tokio::io::duplex(1024);
+    let mut ours = exedra_link::ws::accept(io, None, WsOptions::default());
+    let (mut answers, mut pings) = tokio::io::split(peer);
+    for n in 0..10_000u32 {
+        pings.write_all(&[[0x89, 0x84, 0, 0].as_slice(), &[0, 0], &n.to_be_bytes()].concat()).await.unwrap();
+    }
+    pings.write_all(&[0x81, 0x80, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(ours.receiver.recv().await, Ok("".into()));
+    let (mut count, mut pong) = (0, [0; 6]);
+    while pong != [[0x8a, 4].as_slice(), &9_999u32.to_be_bytes()].concat()[..] {
+        answers.read_exact(&mut pong).await.unwrap();
+        count += 1;
+    }
+    assert!(count < 1_000, "{count} pongs were kept");
 }
 
 #[tokio::test]
