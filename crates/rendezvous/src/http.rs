@@ -98,6 +98,11 @@ fn admit(shared: &Shared, registration: &str, query: &str, upgrade: OnUpgrade) -
 
 /// The stream under the upgrade, and what was read of it already.
 fn io(upgraded: Upgraded) -> (Io, Bytes) {
+    // A server for one version of HTTP hands over the stream itself, one for any version a stream around it.
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return (Io::tcp(parts.io.into_inner()), parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
     match downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => (Io::tcp(parts.io.into_inner()), parts.read_buf),
         Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),

@@ -13,9 +13,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -33,7 +33,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take from one answer to the whole head of its next request. That is the time to take the
 /// answer, and [`HEAD_TIMEOUT`]: it begins only when the answer is sent, for a client that does not read never.
 const TURN_TIMEOUT: Duration = Duration::from_secs(20);
-/// Largest head of a request, in bytes; a larger one is answered with 431.
+/// Largest head of a request, in bytes; a larger one is answered with 431, unless it is less than twice that and arrives
+/// in one piece.
 const MAX_HEAD: usize = 32 * 1024;
 /// Most headers of a request; more are answered with 431.
 const MAX_HEADERS: usize = 64;
@@ -146,13 +147,8 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: Cancella
         tracing::debug!(%error, "a connection that is gone already");
         return;
     }
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let turn = watch::Sender::new(Turn::Client(Instant::now()));
     let service = {
         let (turn, router) = (turn.clone(), TowerToHyperService::new(router));
@@ -166,7 +162,7 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: Cancella
             }
         })
     };
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
@@ -180,7 +176,7 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: Cancella
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(error = &*error, "a connection ended badly");
+        tracing::debug!(%error, "a connection ended badly");
     }
 }
 
@@ -204,7 +200,6 @@ mod tests {
     use axum::extract::Request;
     use axum::http::{Response, StatusCode};
     use axum::routing::get;
-    use hyper_util::server::conn::auto::upgrade::downcast;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::mpsc;
 
@@ -237,7 +232,7 @@ mod tests {
             // The handle is dropped with the router; the test waits for the word.
             let mut tasks = JoinSet::new();
             tasks.spawn(async move {
-                let stream = downcast::<TokioIo<TcpStream>>(upgraded.await.unwrap()).unwrap().io.into_inner();
+                let stream = upgraded.await.unwrap().downcast::<TokioIo<TcpStream>>().unwrap().io.into_inner();
                 told.send(stream.nodelay().unwrap()).await.unwrap();
             });
             tasks.detach_all();
@@ -254,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn heads_have_a_size_and_a_deadline() {
         let server = server(Router::new().route("/", get(async || "fine"))).await;
-        let large = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(MAX_HEAD));
+        let large = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(2 * MAX_HEAD));
         assert!(exchange(&server, &large).await.starts_with("HTTP/1.1 431 "));
         let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS + 1));
         assert!(exchange(&server, &many).await.starts_with("HTTP/1.1 431 "));
@@ -267,12 +262,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn another_version_of_http_is_refused_since_no_limit_here_is_for_it() {
+        let server = server(Router::new().route("/", get(async || "fine"))).await;
+        let answer = exchange(&server, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        assert_eq!(answer, "", "it is closed without a word");
+    }
+
+    #[tokio::test]
     async fn a_client_that_takes_no_answer_is_cut_and_an_upgraded_one_is_not() {
         let echo = async |request: Request| {
             let upgraded = hyper::upgrade::on(request);
             let mut tasks = JoinSet::new();
             tasks.spawn(async move {
-                let mut stream = downcast::<TokioIo<TcpStream>>(upgraded.await.unwrap()).unwrap().io.into_inner();
+                let mut stream = upgraded.await.unwrap().downcast::<TokioIo<TcpStream>>().unwrap().io.into_inner();
                 let (mut reader, mut writer) = stream.split();
                 let _ = tokio::io::copy(&mut reader, &mut writer).await;
             });
