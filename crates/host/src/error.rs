@@ -41,6 +41,9 @@ pub enum StartError {
     /// Something was to be enforced that this build cannot enforce: wrong params.
     #[error("sandbox intent cannot be enforced on this executor")]
     SandboxUnavailable,
+    /// The owner of the machine does not allow it: a wrong request.
+    #[error("{0}")]
+    Refused(String),
     /// A limit cannot be held here: wrong params.
     #[error("{0}")]
     LimitUnavailable(String),

@@ -90,7 +90,7 @@ impl Fetcher {
     /// Why it failed.
     pub async fn open(&self, params: RequestParams) -> Result<(RequestResult, BodyStream), FetchError> {
         let policy = self.config.policy.get();
-        let mut parts = request::parse(&params, |name| self.variable(name))?;
+        let mut parts = request::parse(&params, |name| self.variable(&policy, name))?;
         let deadline = params.timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
         let client = self.client(&policy).await?;
         for _ in 0..=redirect::MOST {
@@ -106,8 +106,10 @@ impl Fetcher {
         Err(failed_with(format!("error following redirect for url ({})", parts.url)))
     }
 
-    fn variable(&self, name: &str) -> Option<Vec<u8>> {
-        self.config.environment.get(OsStr::new(name)).map(|value| value.as_bytes().to_vec())
+    fn variable(&self, policy: &Policy, name: &str) -> Option<Vec<u8>> {
+        let name = OsStr::new(name);
+        let value = self.config.environment.get(name).filter(|_| policy.variables.passes(name));
+        value.map(|value| value.as_bytes().to_vec())
     }
 
     async fn client(&self, policy: &Arc<Policy>) -> Result<Client, FetchError> {

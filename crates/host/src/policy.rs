@@ -10,6 +10,7 @@ pub mod environment;
 mod file;
 mod methods;
 pub mod pattern;
+pub mod program;
 mod words;
 
 use std::path::PathBuf;
@@ -51,13 +52,13 @@ pub struct Policy {
     pub labels: Option<Vec<String>>,
 }
 
-/// What happens when there is no room for more output.
+/// What happens when output of a time when nobody is attached fills what is kept of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The process waits until somebody has read some.
+    /// The pipes are not read and the command waits. Nothing is lost.
     #[default]
     Wait,
-    /// While nobody is attached the oldest output is dropped, and counted.
+    /// The oldest output goes, and how much is counted.
     DropOldest,
 }
 

@@ -38,9 +38,10 @@ mod undertaker;
 mod wait;
 
 pub use crate::error::{StartError, UnknownProcess, WriteFailed};
+pub use crate::policy::WhenFull;
 pub(crate) use confine::LAUNCHER;
 pub use event::{Delivery, Event, EventKind, EventRef};
-pub use host::{Host, HostConfig, WhenFull};
+pub use host::{Host, HostConfig};
 pub(crate) use launch::{Watched, inherited};
 pub use observer::Observer;
 pub use table::{Limits, Retained, Table};

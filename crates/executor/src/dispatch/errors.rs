@@ -94,7 +94,10 @@ pub fn from_start(error: &StartError) -> RpcError {
         | StartError::SandboxUnavailable
         | StartError::SandboxMissing
         | StartError::LimitUnavailable(_) => INVALID_PARAMS,
-        StartError::AlreadyExists(_) | StartError::Cancelled(_) | StartError::SandboxMissingCwd => INVALID_REQUEST,
+        StartError::AlreadyExists(_)
+        | StartError::Cancelled(_)
+        | StartError::SandboxMissingCwd
+        | StartError::Refused(_) => INVALID_REQUEST,
         _ => INTERNAL_ERROR,
     };
     RpcError::new(code, error.to_string())

@@ -26,27 +26,32 @@ use super::watch::{self, Change, Latest};
 use super::{copy, directory, metadata, read, remove, walk, write};
 use crate::error::{FsError, FsErrorKind};
 use crate::facts;
+use crate::policy::Policy;
 use crate::process::Host;
 use crate::sandbox;
+
+/// Where the system shows processes.
+const PROCESSES: &str = "/proc";
 
 /// The files of a host for one connection. Whatever is open ends with it.
 #[derive(Debug)]
 pub struct Files {
     host: Arc<Host>,
-    roots: Arc<Roots>,
+    /// Instead of those of the policy.
+    roots: Option<Arc<Roots>>,
     handles: Arc<Handles>,
     watch: Latest,
 }
 
 impl Files {
-    /// For a new connection.
+    /// For a new connection, held to what the host's policy allows at the time of each operation.
     pub fn new(host: Arc<Host>) -> Self {
-        Self::beneath(host, Roots::everything())
+        Self { host, roots: None, handles: Arc::default(), watch: Latest::default() }
     }
 
     /// For a new connection that is held to `roots`.
     pub fn beneath(host: Arc<Host>, roots: Roots) -> Self {
-        Self { host, roots: Arc::new(roots), handles: Arc::default(), watch: Latest::default() }
+        Self { host, roots: Some(Arc::new(roots)), handles: Arc::default(), watch: Latest::default() }
     }
 
     /// `fs/readFile`: the whole file.
@@ -281,7 +286,7 @@ impl Files {
                 return Err(FsError::invalid("file system sandbox context with dynamic permissions requires cwd"));
             }
         };
-        let roots = Arc::clone(&self.roots);
+        let roots = self.roots.clone().unwrap_or_else(|| Arc::new(of_policy(&self.host.policy())));
         let act = move || match sandbox {
             None => act(&roots),
             Some(context) => act(&sandboxed(&context, roots)?),
@@ -291,15 +296,29 @@ impl Files {
     }
 }
 
+/// Where the owner lets operations go. Our own view of processes, with the environment of the executor in it, is nobody's
+/// business unless it is a root.
+fn of_policy(policy: &Policy) -> Roots {
+    let Some(rules) = &policy.roots else { return Roots::everything() };
+    let mut rules: Vec<_> = rules.iter().map(|(path, allowed)| (path.clone(), access(*allowed))).collect();
+    if rules.iter().all(|(path, _)| path != Path::new(PROCESSES)) {
+        rules.push((PROCESSES.into(), Access::Deny));
+    }
+    Roots::only(rules)
+}
+
+fn access(access: sandbox::Access) -> Access {
+    match access {
+        sandbox::Access::Deny => Access::Deny,
+        sandbox::Access::Read => Access::Read,
+        sandbox::Access::Write => Access::Write,
+    }
+}
+
 /// Where an operation of a sandboxed client may go, as far as `policy` lets it.
 fn sandboxed(context: &SandboxContext, policy: Arc<Roots>) -> Result<Roots, FsError> {
     let tmpdir = std::env::var_os("TMPDIR");
     let rules = sandbox::rules(context, tmpdir.as_deref().map(Path::new))
         .map_err(|why| FsError::invalid(format!("sandbox intent cannot be enforced on this executor: {why}")))?;
-    let access = |access| match access {
-        sandbox::Access::Deny => Access::Deny,
-        sandbox::Access::Read => Access::Read,
-        sandbox::Access::Write => Access::Write,
-    };
     Ok(Roots::sandbox(rules.into_iter().map(|(path, allowed)| (path, access(allowed))), policy))
 }

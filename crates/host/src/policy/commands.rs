@@ -8,9 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use super::pattern::Pattern;
+use super::program::{self, Helper};
 
 /// What stands at the end of a list of arguments for any number of them.
 const REST: &str = "**";
+/// A program that every machine has.
+const SHELL: &str = "/bin/sh";
 
 /// The list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,6 +113,23 @@ impl Command {
 }
 
 impl Commands {
+    /// What commands and all that they start may execute, where they are held to the list: what is listed, and the loaders that
+    /// the kernel needs for it.
+    pub fn executable(&self) -> Option<Vec<PathBuf>> {
+        if !self.bound {
+            return None;
+        }
+        let listed = self.list.iter().map(|command| &command.path).chain(&self.execute);
+        let mut all: Vec<PathBuf> = listed.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        let mut loaders: Vec<PathBuf> = all.iter().filter_map(|path| loader(path)).collect();
+        // Of programs below directories nothing is known; they have what shells have.
+        loaders.extend(self.execute.iter().find(|path| path.is_dir()).and_then(|_| loader(Path::new(SHELL))));
+        all.extend(loaders);
+        all.sort();
+        all.dedup();
+        Some(all)
+    }
+
     /// Which program runs if the first of `candidates` that can be executed is; `argv0` is what it sees as its name.
     ///
     /// # Errors
@@ -151,6 +171,13 @@ impl Commands {
             None if named.len() == 1 => Err(format!("policy: commands: the arguments do not fit `{}`", first.shown())),
             None => Err(format!("policy: commands: the arguments fit none of the {} rules for `{shown}`", named.len())),
         }
+    }
+}
+
+fn loader(program: &Path) -> Option<PathBuf> {
+    match program::helper(program)? {
+        Helper::Loader(loader) => std::fs::canonicalize(loader).ok(),
+        Helper::Interpreter(_) => None,
     }
 }
 

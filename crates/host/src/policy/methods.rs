@@ -34,6 +34,10 @@ pub fn changes(request: &Request) -> bool {
         | Request::FsReadBlock(_)
         | Request::FsClose(_)
         | Request::FsWalk(_)
-        | Request::FsWatchMissing(_) => false,
+        | Request::FsWatchMissing(_)
+        | Request::EnvironmentInfo(_)
+        | Request::EnvironmentStatus(_)
+        | Request::EnvironmentConfigRead(_)
+        | Request::CapabilityRootsDiscover(_) => false,
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use exedra_proto::sandbox::SandboxContext;
@@ -23,12 +23,15 @@ use super::host::Host;
 use super::launch::{Launch, Launched, Namespaces};
 use super::reap::{ExitWatch, Leader};
 use crate::error::StartError;
-use crate::sandbox::{self, Command, Draft, Job, Placeholders, Plan, Raw, Reply, Task};
+use crate::sandbox::{self, Command, Draft, Job, Placeholders, Plan, Raw, Reply, Task, Wanted};
 
 /// What the launcher is called, by which it knows itself.
 pub const LAUNCHER: &str = "exedra-sandbox";
 /// How long the launcher may take to enter a sandbox: a file system that hangs is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The variable that names the directory for temporary files.
+const TMPDIR: &str = "TMPDIR";
 
 /// A launcher that was started and has not said yet whether the sandbox holds.
 #[derive(Debug)]
@@ -46,14 +49,36 @@ struct Held {
     channel: OwnedFd,
 }
 
+/// What a command is to be confined by.
+#[derive(Clone, Copy, Debug)]
+pub struct Confinement<'a> {
+    /// What its client asks for.
+    pub client: Option<&'a SandboxContext>,
+    /// What the owner of the machine asks for.
+    pub owner: Option<&'a SandboxContext>,
+    /// What it and all that it starts may execute, where that is limited.
+    pub execute: Option<&'a [PathBuf]>,
+}
+
 /// Starts the launcher for `launch`, whose end is that of all within.
 ///
 /// # Errors
 /// The sandbox cannot be enforced, or the system refuses to start the launcher.
-pub async fn start(host: &Host, context: &SandboxContext, launch: Launch) -> Result<(Launched, Confined), StartError> {
+pub async fn start(
+    host: &Host,
+    confinement: Confinement<'_>,
+    launch: Launch,
+) -> Result<(Launched, Confined), StartError> {
     let Some(launcher) = host.launcher() else { return Err(StartError::SandboxMissing) };
-    let tmpdir = environment(&launch, "TMPDIR");
-    let (draft, places) = prepare(context.clone(), tmpdir.map(Into::into)).await?;
+    let wanted = Wanted {
+        client: confinement.client.cloned(),
+        client_tmpdir: environment(&launch, TMPDIR).map(Into::into),
+        owner: confinement.owner.cloned(),
+        // Not the command's, which its client may set.
+        owner_tmpdir: host.environment().get(OsStr::new(TMPDIR)).map(Into::into),
+    };
+    let (mut draft, places) = prepare(wanted).await?;
+    draft.plan.execute = confinement.execute.map(|paths| paths.iter().map(|path| Raw::from(path.as_path())).collect());
     let task = Task::Run(Command {
         candidates: launch.candidates.iter().map(raw).collect(),
         argv: launch.argv.iter().map(raw).collect(),
@@ -63,13 +88,27 @@ pub async fn start(host: &Host, context: &SandboxContext, launch: Launch) -> Res
     begin((host, launcher), draft, places, task, launch).await
 }
 
+impl Confinement<'_> {
+    /// Whether there is anything to enforce.
+    pub fn is_needed(&self) -> bool {
+        self.client.is_some() || self.owner.is_some() || self.execute.is_some()
+    }
+
+    /// The same failure, in words about whoever wanted it.
+    pub fn failure(&self, error: StartError) -> StartError {
+        if self.client.is_some() || !matches!(error, StartError::SandboxUnavailable | StartError::SandboxMissing) {
+            return error;
+        }
+        let rule = if self.owner.is_some() { "sandbox" } else { "descendants" };
+        let what = "what confines commands cannot be enforced on this executor, and nothing runs without it";
+        StartError::Refused(format!("policy: {rule}: {what}"))
+    }
+}
+
 /// Looks at the disk, and holds the places that are needed.
-async fn prepare(
-    context: SandboxContext,
-    tmpdir: Option<std::ffi::OsString>,
-) -> Result<(Draft, Placeholders), StartError> {
+async fn prepare(wanted: Wanted) -> Result<(Draft, Placeholders), StartError> {
     let prepare = move || {
-        let draft = sandbox::draft(&context, tmpdir.as_deref().map(Path::new)).map_err(|why| why.to_string())?;
+        let draft = sandbox::draft(&wanted).map_err(|why| why.to_string())?;
         let places = Placeholders::hold(draft.places.iter().map(|place| place.as_path()));
         Ok((draft, places.map_err(|error| error.to_string())?))
     };

@@ -9,7 +9,6 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use exedra_proto::limits::ResourceLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::census;
@@ -19,6 +18,7 @@ use super::mark::Maker;
 use super::spawner::Spawner;
 use super::undertaker::Undertaker;
 use crate::error::{HostError, StartError};
+use crate::policy::{Current, Policy, WhenFull};
 
 /// What a [`Host`] is made of.
 #[derive(Clone)]
@@ -32,10 +32,10 @@ pub struct HostConfig {
     /// processes that have some already are not read and the commands wait, until a reader confirms what it read or a
     /// table goes. Each may keep one piece in any case, and output to attached peers has windows of its own.
     pub backlog: usize,
-    /// What happens when undelivered output fills what is kept of it, for one process or for all.
+    /// What happens when undelivered output fills what is kept of it, for one process or for all, where the policy does not say.
     pub when_full: WhenFull,
-    /// What each process may use at most. A request may ask for less.
-    pub limits: ResourceLimits,
+    /// What the owner of the machine allows, for as long as it is in force.
+    pub policy: Current,
     /// Processes of all tables that may run, or have outputs that are open, at a time; one more is refused.
     pub max_processes: usize,
     /// The program that enters sandboxes: one that calls [`crate::launcher::take_over`] first of all, such as this very
@@ -45,16 +45,6 @@ pub struct HostConfig {
 
 /// The default of [`HostConfig::max_processes`].
 pub const MAX_PROCESSES: usize = 8_192;
-
-/// What happens when output of a time when nobody is attached fills what is kept of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// The pipes are not read and the command waits. Nothing is lost.
-    #[default]
-    Wait,
-    /// The oldest output goes, and how much is counted.
-    DropOldest,
-}
 
 /// The default of [`HostConfig::backlog`]: six processes with all that one may keep.
 pub const BACKLOG: usize = 256 * 1024 * 1024;
@@ -67,7 +57,7 @@ impl Default for HostConfig {
             backlog: BACKLOG,
             max_processes: MAX_PROCESSES,
             when_full: WhenFull::Wait,
-            limits: ResourceLimits::default(),
+            policy: Current::default(),
             launcher: None,
         }
     }
@@ -78,7 +68,7 @@ pub struct Host {
     spawner: Spawner,
     maker: Option<Maker>,
     site: Arc<Site>,
-    limits: ResourceLimits,
+    policy: Current,
     ledger: Arc<Ledger>,
     slots: Arc<Semaphore>,
     max_processes: usize,
@@ -99,14 +89,14 @@ impl Host {
         let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
         let ledger = Arc::new(Ledger::new(config.backlog));
         let (site, slots) = (Site::find(), Arc::new(Semaphore::new(config.max_processes)));
-        let HostConfig { environment, max_processes, when_full, limits, launcher, .. } = config;
+        let HostConfig { environment, max_processes, when_full, policy, launcher, .. } = config;
         let shell = login_shell();
         let launcher = launcher.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
         Ok(Arc::new(Self {
             spawner,
             maker,
             site,
-            limits,
+            policy,
             ledger,
             slots,
             max_processes,
@@ -132,9 +122,9 @@ impl Host {
         &self.site
     }
 
-    /// What each process may use at most.
-    pub(super) fn limits(&self) -> &ResourceLimits {
-        &self.limits
+    /// What the owner allows now.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.policy.get()
     }
 
     /// A place for one more process, until it is dropped.
@@ -153,7 +143,7 @@ impl Host {
 
     /// What happens when there is no room for more output.
     pub(super) fn when_full(&self) -> WhenFull {
-        self.when_full
+        self.policy().when_full.unwrap_or(self.when_full)
     }
 
     /// What children may inherit.

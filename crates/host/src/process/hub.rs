@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 
 use super::cgroup::Group;
 use super::event::{Delivery, Event, EventRef};
-use super::host::WhenFull;
 use super::launch::Watched;
 use super::ledger::Ledger;
 use super::mark::{Given, Maker, Mark};
@@ -25,6 +24,7 @@ use super::roster::{Found, Roster};
 use super::signal::{self, Kin, Root};
 use super::stdin::Stdin;
 use crate::error::{StartError, UnknownProcess};
+use crate::policy::WhenFull;
 
 /// Between two looks for room that others have made.
 const LOOK: Duration = Duration::from_millis(100);

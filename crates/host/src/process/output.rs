@@ -18,7 +18,7 @@ use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 
 use super::event::{Delivery, EventKind};
-use super::host::WhenFull;
+use crate::policy::WhenFull;
 
 /// Delivered output that stays readable, in bytes: the newest. When full, the oldest goes.
 pub const RETAINED_BYTES: usize = 1024 * 1024;

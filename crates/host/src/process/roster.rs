@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use exedra_proto::ids::ProcessId;
 
 use super::event::{Delivery, Event};
-use super::host::WhenFull;
 use super::ledger::Ledger;
 use super::output::{Demand, Log, Progress};
 use crate::error::StartError;
+use crate::policy::WhenFull;
 
 /// Closed processes that stay known: so many that somebody was given all of, and so many that nobody was. When the
 /// former are full, the oldest is forgotten before its time; when the latter are, nothing starts any more.

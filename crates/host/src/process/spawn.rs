@@ -3,7 +3,7 @@
 //! In flow params that have been checked and the host, out flow the child, its exit, its stdin and its outputs, or the
 //! text that stock has for the failure. Knows no id, no table and no event.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -17,7 +17,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 
 use super::cgroup::{Group, Unavailable};
-use super::confine;
+use super::confine::{self, Confinement};
 use super::environment;
 use super::host::Host;
 use super::launch::{Launch, Watched};
@@ -29,6 +29,8 @@ use super::reap::{ExitWatch, Leader};
 use super::source::Source;
 use super::stdin::Sink;
 use crate::error::StartError;
+use crate::policy::commands::machine;
+use crate::policy::{Commands, Policy};
 use crate::sandbox::Placeholders;
 
 /// A running child.
@@ -76,14 +78,14 @@ fn sandbox(params: &StartParams) -> Option<&SandboxContext> {
     params.sandbox.as_ref().filter(|sandbox| sandbox.for_processes() != Enforcement::NotNeeded)
 }
 
-/// Starts the child, which carries `mark` and is held to `quota`.
+/// Starts the child, which carries `mark` and is held to `policy` and `quota`.
 ///
 /// # Errors
 /// Why it does not run.
 pub async fn spawn(
     host: &Host,
     params: &StartParams,
-    quota: &Quota,
+    (policy, quota): (&Policy, &Quota),
     mark: Option<Mark>,
 ) -> Result<Spawned, StartError> {
     if params.argv[0].is_empty() {
@@ -91,24 +93,27 @@ pub async fn spawn(
     }
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
     look_at(params.cwd.as_path().to_owned()).await;
-    let (mut launch, ends) = prepare(host, params)?;
+    let (mut launch, ends) = prepare(host, params, policy)?;
     launch.rlimits = mark.map(Mark::limit).into_iter().chain(quota.rlimits()).collect();
     let group = group(host, quota)?;
     (launch.birthplace, launch.cgroups) = group.doors().map_err(failed)?;
     let spawner = host.spawner();
-    let (launched, confined) = match sandbox(params) {
-        None => (spawner.launch(launch).await.map_err(failed)?, None),
-        Some(context) => {
-            let (launched, confined) = confine::start(host, context, launch).await?;
-            (launched, Some(confined))
-        }
+    let execute = policy.commands.as_ref().and_then(Commands::executable);
+    let confinement =
+        Confinement { client: sandbox(params), owner: policy.sandbox.as_ref(), execute: execute.as_deref() };
+    let (launched, confined) = if confinement.is_needed() {
+        let (launched, confined) =
+            confine::start(host, confinement, launch).await.map_err(|e| confinement.failure(e))?;
+        (launched, Some(confined))
+    } else {
+        (spawner.launch(launch).await.map_err(failed)?, None)
     };
     let leader = Leader::new(launched.pid, mark, group, spawner.clone());
     let exit = ExitWatch::new(launched.pid, launched.pidfd).map_err(failed)?;
     let (stdin, sources) = register(ends, params.tty).map_err(failed)?;
     let sandbox = match confined {
         None => None,
-        Some(confined) => Some(confined.confirm().await?),
+        Some(confined) => Some(confined.confirm().await.map_err(|error| confinement.failure(error))?),
     };
     let terminal = stdin.as_ref().filter(|sink| sink.terminal).map(|sink| Arc::downgrade(&sink.fd));
     Ok(Spawned { leader, exit, stdin, sources, terminal, sandbox })
@@ -120,14 +125,19 @@ async fn look_at(cwd: PathBuf) {
     let _ = tokio::task::spawn_blocking(move || std::fs::metadata(cwd).is_ok()).await;
 }
 
-fn prepare(host: &Host, params: &StartParams) -> Result<(Launch, Ends), StartError> {
+fn prepare(host: &Host, params: &StartParams, policy: &Policy) -> Result<(Launch, Ends), StartError> {
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
-    let mut env = environment::build(host.environment(), params.env_policy.as_ref(), &params.env);
+    policy.variables.check(params, policy.commands.is_some()).map_err(StartError::Refused)?;
+    let own = policy.variables.of(host.environment());
+    let mut env = environment::build(&own, params.env_policy.as_ref(), &params.env);
     if params.tty {
         env.entry("SHELL".into()).or_insert_with(|| host.shell().into());
     }
-    let candidates = candidates(params, env.get(OsStr::new("PATH")).map(|path| path.as_os_str()))?;
     let argv0 = params.arg0.as_ref().unwrap_or(&params.argv[0]);
+    let mut candidates = candidates(params, env.get(OsStr::new("PATH")).map(|path| path.as_os_str()))?;
+    if let Some(commands) = &policy.commands {
+        candidates = vec![allowed(commands, params, argv0, candidates)?];
+    }
     let argv = std::iter::once(argv0).chain(&params.argv[1..]);
     let joined = env.into_iter().map(|(mut name, value)| {
         name.push("=");
@@ -190,6 +200,19 @@ fn candidates(params: &StartParams, path: Option<&OsStr>) -> Result<Vec<Vec<u8>>
 fn nul_text(error: io::Error) -> StartError {
     let nul = error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none();
     StartError::Spawn(if nul { NUL.to_owned() } else { error.to_string() })
+}
+
+/// The one program that may run; it is started by where it really is, whatever becomes of the links that led there.
+fn allowed(
+    commands: &Commands,
+    params: &StartParams,
+    argv0: &str,
+    candidates: Vec<Vec<u8>>,
+) -> Result<Vec<u8>, StartError> {
+    let cwd = std::path::absolute(params.cwd.as_path()).map_err(nul_text)?;
+    let candidates: Vec<PathBuf> = candidates.into_iter().map(|path| cwd.join(OsString::from_vec(path))).collect();
+    let allowed = commands.judge(&machine(), &candidates, argv0, &params.argv[1..]).map_err(StartError::Refused)?;
+    Ok(allowed.real.into_os_string().into_vec())
 }
 
 /// The text of stock for a NUL byte where none can be.

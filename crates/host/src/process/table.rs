@@ -99,8 +99,9 @@ impl Table {
         spawn::check(&params)?;
         let reservation = self.hub.reserve(&params.process_id)?;
         let slot = self.host.slot()?;
-        let quota = Quota::new(self.host.limits(), params.limits.as_ref());
-        let spawned = spawn::spawn(&self.host, &params, &quota, self.hub.mark()).await?;
+        let policy = self.host.policy();
+        let quota = Quota::new(&policy.limits, params.limits.as_ref());
+        let spawned = spawn::spawn(&self.host, &params, (&policy, &quota), self.hub.mark()).await?;
         let Spawned { leader, exit, stdin, sources, terminal, sandbox } = spawned;
         let meter = quota.meter(Instant::now());
         let (stdin, queue) = stdin.map(Stdin::new).unzip();

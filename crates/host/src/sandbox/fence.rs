@@ -6,7 +6,7 @@
 use std::io;
 
 use landlock::{
-    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, LandlockStatus, RestrictionStatus, Ruleset,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, LandlockStatus, RestrictionStatus, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::io::Errno;
@@ -43,12 +43,13 @@ pub enum Landlock {
 pub fn raise(plan: &Plan, namespaces: bool) -> io::Result<()> {
     drop_capabilities()?;
     set_no_new_privs(true)?;
-    if let Some(grants) = &plan.grants {
-        let status = restrict(grants, plan.network, namespaces).map_err(io::Error::other)?;
+    if plan.grants.is_some() || plan.execute.is_some() {
+        let status = restrict(plan, namespaces).map_err(io::Error::other)?;
         if !namespaces && strength(&status.landlock) != Landlock::Enough {
             return Err(io::Error::other("the kernel's Landlock is absent or too old"));
         }
-        if !namespaces && status.ruleset == RulesetStatus::NotEnforced {
+        // What may be executed is kept by nothing else.
+        if (!namespaces || plan.execute.is_some()) && status.ruleset == RulesetStatus::NotEnforced {
             return Err(io::Error::other("Landlock is not enforced"));
         }
     }
@@ -80,13 +81,19 @@ fn strength(status: &LandlockStatus) -> Landlock {
     }
 }
 
-fn restrict(grants: &Grants, network: bool, namespaces: bool) -> Result<RestrictionStatus, landlock::RulesetError> {
+fn restrict(plan: &Plan, namespaces: bool) -> Result<RestrictionStatus, landlock::RulesetError> {
+    let paths = |list: &[super::job::Raw]| list.iter().map(|raw| raw.as_path().to_owned()).collect::<Vec<_>>();
+    // Where there is a list of what may be executed, nothing else gives that right.
+    let listed = if plan.execute.is_some() { AccessFs::Execute.into() } else { BitFlags::empty() };
+    let execute = path_beneath_rules(plan.execute.as_deref().map(paths).unwrap_or_default(), AccessFs::Execute);
+    let Some(Grants { read, write }) = &plan.grants else {
+        return Ruleset::default().handle_access(AccessFs::Execute)?.create()?.add_rules(execute)?.restrict_self();
+    };
     let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::Signal)?;
-    if !network {
+    if !plan.network {
         ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;
     }
-    let paths = |list: &[super::job::Raw]| list.iter().map(|raw| raw.as_path().to_owned()).collect::<Vec<_>>();
-    let (mut read, mut write) = (paths(&grants.read), paths(&grants.write));
+    let (mut read, mut write) = (paths(read), paths(write));
     if namespaces {
         read.push("/proc".into());
         write.push("/dev".into());
@@ -95,8 +102,9 @@ fn restrict(grants: &Grants, network: bool, namespaces: bool) -> Result<Restrict
     }
     ruleset
         .create()?
-        .add_rules(path_beneath_rules(read, AccessFs::from_read(NEWEST)))?
-        .add_rules(path_beneath_rules(write, AccessFs::from_all(NEWEST)))?
+        .add_rules(path_beneath_rules(read, AccessFs::from_read(NEWEST) & !listed))?
+        .add_rules(path_beneath_rules(write, AccessFs::from_all(NEWEST) & !listed))?
+        .add_rules(execute)?
         .restrict_self()
 }
 

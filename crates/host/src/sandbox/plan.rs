@@ -32,6 +32,9 @@ pub struct Plan {
     pub links: Vec<(Raw, Raw)>,
     /// What Landlock grants; without, everything.
     pub grants: Option<Grants>,
+    /// What may be executed, and below; without, whatever may be read.
+    #[serde(default)]
+    pub execute: Option<Vec<Raw>>,
     /// Whether it has the network.
     pub network: bool,
 }
@@ -102,7 +105,7 @@ pub fn is_own(path: &Path) -> bool {
 
 /// All files, and the network or not.
 pub fn unrestricted(network: bool) -> Draft {
-    let plan = Plan { root: Root::Whole, mounts: Vec::new(), links: Vec::new(), grants: None, network };
+    let plan = Plan { root: Root::Whole, mounts: Vec::new(), links: Vec::new(), grants: None, execute: None, network };
     Draft { plan, places: Vec::new(), without_namespaces: true }
 }
 
@@ -113,6 +116,7 @@ pub fn trials() -> (Plan, Plan) {
         root: Root::ReadOnly,
         mounts: vec![Mount { at: Raw::from(Path::new("/etc")), what: hidden }],
         links: Vec::new(),
+        execute: None,
         grants: Some(Grants { read: vec![Raw::from(Path::new("/"))], write: Vec::new() }),
         network: false,
     };
@@ -140,7 +144,11 @@ pub fn draft(rules: &Rules, places: Vec<PathBuf>, links: &[(PathBuf, PathBuf)], 
     let in_hidden = |(at, _): &&(PathBuf, PathBuf)| rules.access(at) == Access::Deny;
     let links =
         links.iter().filter(in_hidden).map(|(at, to)| (Raw::from(at.as_path()), Raw::from(to.as_path()))).collect();
-    Draft { plan: Plan { root, mounts, links, grants: Some(grants), network }, places, without_namespaces }
+    Draft {
+        plan: Plan { root, mounts, links, grants: Some(grants), execute: None, network },
+        places,
+        without_namespaces,
+    }
 }
 
 fn mount(rules: &Rules, path: &Path, rule: Rule) -> Option<Mount> {

@@ -37,6 +37,21 @@ impl Rules {
         slot.access = slot.access.max(rule.access);
     }
 
+    /// The least that these and `other` allow, everywhere.
+    pub fn and(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        for (path, rule) in self.iter().chain(other.iter()) {
+            let access = least(self.access(path), other.access(path));
+            both.0.insert(path.to_owned(), Rule { access, kind: rule.kind });
+        }
+        both
+    }
+
+    /// Takes the rule for exactly this path out.
+    pub fn remove(&mut self, path: &Path) {
+        self.0.remove(path);
+    }
+
     /// The rule for exactly this path.
     pub fn at(&self, path: &Path) -> Option<Rule> {
         self.0.get(path).copied()
@@ -61,6 +76,14 @@ impl Rules {
     pub fn opens_below(&self, path: &Path) -> bool {
         let below = |(at, rule): (&Path, Rule)| at != path && at.starts_with(path) && rule.access != Access::Deny;
         self.iter().any(below)
+    }
+}
+
+fn least(one: Access, other: Access) -> Access {
+    match (one, other) {
+        (Access::Deny, _) | (_, Access::Deny) => Access::Deny,
+        (Access::Read, _) | (_, Access::Read) => Access::Read,
+        (Access::Write, Access::Write) => Access::Write,
     }
 }
 

@@ -10,6 +10,7 @@ use exedra_proto::sandbox::{Access, Entry, EntryPath, MissingPath, Network, Sand
 
 use super::disk::{Disk, Found, Machine};
 use super::glob::{self, Unresolved};
+use super::narrow::{Files, Side};
 use super::plan::{self, Draft};
 use super::rules::{Kind, Rule, Rules};
 
@@ -54,20 +55,47 @@ impl fmt::Display for Refused {
     }
 }
 
-/// The plan for `context` on this machine, where `tmpdir` is what `TMPDIR` names.
+/// What a command is to be confined by.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What its client asks for.
+    pub client: Option<SandboxContext>,
+    /// What `TMPDIR` names for it.
+    pub client_tmpdir: Option<PathBuf>,
+    /// What the owner of the machine asks for, of every command.
+    pub owner: Option<SandboxContext>,
+    /// What `TMPDIR` names for the owner.
+    pub owner_tmpdir: Option<PathBuf>,
+}
+
+/// The plan on this machine for what is wanted: what both sides allow.
 ///
 /// # Errors
 /// It cannot be enforced.
-pub fn draft(context: &SandboxContext, tmpdir: Option<&Path>) -> Result<Draft, Refused> {
-    draft_on(&Machine, context, tmpdir)
+pub fn draft(wanted: &Wanted) -> Result<Draft, Refused> {
+    let mut all = Side { files: None, network: true };
+    if let Some(client) = &wanted.client {
+        all = all.and(side(&Machine, client, wanted.client_tmpdir.as_deref(), true)?);
+    }
+    if let Some(owner) = &wanted.owner {
+        all = all.and(side(&Machine, owner, wanted.owner_tmpdir.as_deref(), false)?);
+    }
+    Ok(all.draft())
 }
 
 /// The plan for `context` on some disk.
+#[cfg(test)]
 pub(super) fn draft_on(disk: &impl Disk, context: &SandboxContext, tmpdir: Option<&Path>) -> Result<Draft, Refused> {
+    Ok(side(disk, context, tmpdir, true)?.draft())
+}
+
+/// What `context` asks for on some disk, with or without what is protected where nothing is said.
+fn side(disk: &impl Disk, context: &SandboxContext, tmpdir: Option<&Path>, protect: bool) -> Result<Side, Refused> {
     let network = context.network() == Network::Enabled;
-    let Some(entries) = context.entries() else { return Ok(plan::unrestricted(network)) };
-    let (survey, places) = Survey::of(disk, context, tmpdir, entries)?;
-    Ok(plan::draft(&survey.rules, places, &survey.links, network))
+    let Some(entries) = context.entries() else { return Ok(Side { files: None, network }) };
+    let (survey, places) = Survey::of(disk, context, tmpdir, entries, protect)?;
+    let Survey { rules, links, .. } = survey;
+    Ok(Side { files: Some(Files { rules, places, links }), network })
 }
 
 /// What may be done where by an operation of ours that is held to `context`, the longest path deciding. Nothing is mounted
@@ -86,7 +114,7 @@ pub(super) fn rules_on(
     tmpdir: Option<&Path>,
 ) -> Result<Vec<(PathBuf, Access)>, Refused> {
     let Some(entries) = context.entries() else { return Ok(vec![("/".into(), Access::Write)]) };
-    let (survey, _) = Survey::of(disk, context, tmpdir, entries)?;
+    let (survey, _) = Survey::of(disk, context, tmpdir, entries, true)?;
     let given = survey.rules.iter().map(|(path, rule)| (path.to_owned(), rule.access));
     let mut all: Vec<_> = given.filter(|(path, _)| !plan::is_own(path)).collect();
     all.extend(plan::OWN.map(|own| (own.into(), Access::Deny)));
@@ -115,13 +143,16 @@ impl<'a, D: Disk> Survey<'a, D> {
         context: &'a SandboxContext,
         tmpdir: Option<&'a Path>,
         entries: &[Entry],
+        protect: bool,
     ) -> Result<(Self, Vec<PathBuf>), Refused> {
         let mut survey = Self { disk, context, tmpdir, rules: Rules::default(), absent: Vec::new(), links: Vec::new() };
         for entry in entries {
             survey.entry(entry)?;
         }
         let mut places = survey.keep_absent()?;
-        places.extend(survey.protect()?);
+        if protect {
+            places.extend(survey.protect()?);
+        }
         places.sort();
         places.dedup();
         Ok((survey, places))

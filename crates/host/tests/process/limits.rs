@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 use exedra_host::HostConfig;
+use exedra_host::policy::{Current, Policy};
 use exedra_host::process::{Limits, StartError};
 use exedra_proto::dialect::NextSeq;
 use exedra_proto::limits::{Limit, ResourceLimits};
@@ -158,7 +159,9 @@ async fn output() {
 #[tokio::test]
 async fn the_owners_limit_binds_whatever_is_asked() {
     let mut config = HostConfig::default();
-    config.limits = ResourceLimits { output_bytes: Some(10), ..ResourceLimits::default() };
+    let mut policy = Policy::default();
+    policy.limits = ResourceLimits { output_bytes: Some(10), ..ResourceLimits::default() };
+    config.policy = Current::new(policy);
     let rig = Rig::with(config, Limits::default());
     for (name, asked, len) in
         [("none", json!({}), 10), ("wider", json!({"outputBytes": 99}), 10), ("tighter", json!({"outputBytes": 4}), 4)]

@@ -3,5 +3,6 @@
 
 mod escape;
 mod files;
+mod policy;
 mod rig;
 mod run;
