@@ -28,10 +28,9 @@ fn owned_with(text: &str, mut config: HostConfig) -> Rig {
 }
 
 async fn refusal(rig: &Rig, over: Value) -> String {
-    match rig.start(&Value::Null, over).await {
-        Err(StartError::Refused(text)) => text,
-        other => panic!("{other:?}"),
-    }
+    let error = rig.start(&Value::Null, over).await.unwrap_err();
+    assert!(matches!(error, StartError::Refused(_)), "{error:?}");
+    error.to_string()
 }
 
 fn sh(script: &str) -> Value {
