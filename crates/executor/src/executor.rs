@@ -39,6 +39,7 @@ impl Executor {
         let host = Host::start(config.host.clone())?;
         let mut fetching = FetchConfig::default();
         fetching.environment.clone_from(&config.host.environment);
+        fetching.policy = config.host.policy.clone();
         let sessions = Arc::new(Sessions::new(host, &config));
         let (cancel, hurry) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();

@@ -65,7 +65,7 @@ pub(crate) async fn run(
 ) -> Served {
     let started = Instant::now();
     let audit = sessions.audit().cloned();
-    let mut service = Service::new(connection, peer, sessions, fetcher, pool);
+    let mut service = Service::new(connection, (peer, client.labels.clone()), sessions, fetcher, pool);
     tracing::info!(%peer, name = ?client.name, labels = ?client.labels, "connected");
     if let Some(audit) = &audit {
         let (connection, Client { name, labels }) = (service.holder().number().0, client);

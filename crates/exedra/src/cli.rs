@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod duration;
 pub mod listen;
+pub mod policy;
 pub mod sessions;
 
 use std::net::SocketAddr;
@@ -62,6 +63,9 @@ pub enum Command {
     ///
     /// Ends with 0 if everything does, else with 1.
     Doctor(DoctorArgs),
+    /// Check the policy of an executor's owner, and explain what it decides
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Read and verify what an executor has written down
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -205,6 +209,9 @@ pub struct ExecServerArgs {
     /// Who may connect to the listener, and how.
     #[command(flatten)]
     pub listener: listen::ListenArgs,
+    /// What may be done on this machine, whoever asks (docs/policy.md); read again on SIGHUP, which then ends nothing
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// How much there may be.
     #[command(flatten)]
     pub limits: listen::LimitArgs,

@@ -4,6 +4,7 @@ mod audit;
 mod doctor;
 mod exec;
 mod exec_server;
+mod policy;
 mod serve;
 mod token;
 mod up;
@@ -21,6 +22,7 @@ pub fn run(command: Command) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::run(args),
         Command::Exec(args) => exec::run(args),
         Command::ExecServer(args) => exec_server::run(*args),
+        Command::Policy(command) => policy::run(command),
         Command::Serve(args) => serve::run(args),
         Command::Token(command) => token::run(command),
         Command::Up(args) => up::run(args),

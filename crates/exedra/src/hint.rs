@@ -6,6 +6,7 @@ use std::error::Error;
 
 use exedra_executor::ExecutorError;
 use exedra_executor::audit::AuditError;
+use exedra_host::policy::PolicyError;
 use exedra_registry::RegistryError;
 use exedra_rendezvous::RendezvousError;
 
@@ -28,6 +29,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
         exedra_link::error::RegisterError,
         ExecutorError,
         AuditError,
+        PolicyError,
         RegistryError,
         RendezvousError
     );

@@ -65,6 +65,14 @@ impl Signals {
         })
     }
 
+    /// Gives SIGHUP another meaning, also where it was ignored from the start: it does not ask to stop any more.
+    ///
+    /// # Errors
+    /// The system refuses a handler.
+    pub fn take_hangup(&mut self) -> io::Result<Signal> {
+        self.hangup.take().map_or_else(|| signal(SignalKind::hangup()), Ok)
+    }
+
     /// Waits for the next one. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Stop {
         tokio::select! {

@@ -1,14 +1,17 @@
-//! A job with a witness: what it is about to do is written down before, and its refusal afterwards.
+//! A job with a witness: what it is about to do is written down before, and its refusal afterwards; what the owner's policy
+//! refuses is in the log, too.
 //!
 //! In flow a job and a [`Witness`], out flows a job. It knows no method: what one does is for `audit::intent`.
 
 use exedra_proto::envelope::{self, RequestId, RpcError};
-use exedra_proto::method::Request;
+use exedra_proto::ids::SessionId;
+use exedra_proto::method::{Initialize, Method as _, Request};
 
 use super::errors;
 use super::reply::refusal;
 use super::route::{Job, Served};
 use crate::audit::{Audit, By, Record};
+use crate::peer::Peer;
 use crate::session::Session;
 use crate::session::table::ConnectionId;
 
@@ -18,23 +21,42 @@ const POLICY: &str = "policy:";
 /// Who asked for what.
 #[derive(Clone, Debug)]
 pub struct Witness {
-    audit: Audit,
+    audit: Option<Audit>,
+    peer: Peer,
     by: By,
     method: &'static str,
     intent: Option<Record>,
 }
 
 impl Witness {
-    /// Of request `id` on `connection`, which holds `session`.
-    pub fn new(audit: &Audit, session: &Session, connection: ConnectionId, id: &RequestId, request: &Request) -> Self {
+    /// Of request `id` of `peer` on `connection`, which holds `session`.
+    pub fn new(
+        audit: Option<&Audit>,
+        session: &Session,
+        (peer, connection): (Peer, ConnectionId),
+        id: &RequestId,
+        request: &Request,
+    ) -> Self {
         let by = By::request(session.id.clone(), connection.0, id);
-        let intent = audit.intent(request, by.clone());
-        Self { audit: audit.clone(), by, method: request.row().name, intent }
+        let intent = audit.and_then(|audit| audit.intent(request, by.clone()));
+        Self { audit: audit.cloned(), peer, by, method: request.row().name, intent }
     }
 
-    fn refused(self, error: RpcError) {
-        let Self { audit, by, method, .. } = self;
-        audit.tell(Record::Refused { by, method, code: error.code, message: error.message });
+    /// Of an `initialize` that comes to no session.
+    pub fn at_the_door(audit: Option<&Audit>, (peer, connection): (Peer, ConnectionId), id: &RequestId) -> Self {
+        let by = By::request(SessionId::new(""), connection.0, id);
+        Self { audit: audit.cloned(), peer, by, method: Initialize::NAME, intent: None }
+    }
+
+    /// Tells of a refusal: the log if it is the owner's policy's, and the audit.
+    pub fn refused(self, error: RpcError) {
+        let Self { audit, peer, by, method, .. } = self;
+        if error.message.starts_with(POLICY) {
+            tracing::warn!(%peer, session = %by.session, method, refusal = ?error.message, "refused by the owner's policy");
+        }
+        if let Some(audit) = audit {
+            audit.tell(Record::Refused { by, method, code: error.code, message: error.message });
+        }
     }
 }
 
@@ -44,8 +66,8 @@ pub fn audited(job: Job, id: RequestId, mut witness: Witness) -> Job {
     let work = async move {
         let intent = witness.intent.take();
         let acts = intent.is_some();
-        if let Some(intent) = intent
-            && let Err(error) = witness.audit.before(intent).await
+        if let (Some(intent), Some(audit)) = (intent, &witness.audit)
+            && let Err(error) = audit.before(intent).await
         {
             return Served::small(refusal(&id, &errors::unwritable(&error)));
         }

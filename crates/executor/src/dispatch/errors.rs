@@ -163,6 +163,11 @@ pub fn unwritable(error: &Unwritable) -> RpcError {
     RpcError::new(INTERNAL_ERROR, error.to_string())
 }
 
+/// The owner of the machine does not allow it; the text says which rule.
+pub fn refused(text: String) -> RpcError {
+    RpcError::new(INVALID_REQUEST, text)
+}
+
 /// A result that no message can carry.
 pub fn too_large(bytes: usize, limit: usize) -> RpcError {
     let text = format!("the result takes {bytes} bytes as JSON, a message holds at most {limit}");

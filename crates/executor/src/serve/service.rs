@@ -67,6 +67,8 @@ pub struct Service {
     pool: Pool,
     holder: Holder,
     peer: Peer,
+    /// Of the client's token.
+    labels: Option<Vec<String>>,
     spoke: bool,
     received: u64,
     sender: Sender,
@@ -118,7 +120,13 @@ enum Step {
 
 impl Service {
     /// For a connection on which nothing has happened yet.
-    pub fn new(connection: Connection, peer: Peer, sessions: Arc<Sessions>, fetcher: Arc<Fetcher>, pool: Pool) -> Self {
+    pub fn new(
+        connection: Connection,
+        (peer, labels): (Peer, Option<Vec<String>>),
+        sessions: Arc<Sessions>,
+        fetcher: Arc<Fetcher>,
+        pool: Pool,
+    ) -> Self {
         Self {
             running: FuturesUnordered::new(),
             sending: FuturesUnordered::new(),
@@ -138,6 +146,7 @@ impl Service {
             fetcher,
             pool,
             peer,
+            labels,
             spoke: false,
             received: 0,
             sender: connection.sender,
@@ -244,6 +253,12 @@ impl Service {
     }
 
     async fn initialize(&mut self, id: RequestId, params: InitializeParams) {
+        if let Err(text) = self.sessions.host().policy().admit(self.labels.as_deref()) {
+            let error = errors::refused(text);
+            let at = (self.peer, self.holder.number());
+            Witness::at_the_door(self.sessions.audit(), at, &id).refused(error.clone());
+            return self.send(refusal(&id, &error), Kept::default(), After::Nothing).await;
+        }
         let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
         let agreed = offer.map(|offer| offer.and(ExedraOne::SUPPORTED));
         let delivery = match agreed.is_some_and(|agreed| agreed.ack) {
@@ -290,13 +305,15 @@ impl Service {
 
     fn job(&self, id: RequestId, request: method::Request) -> Job {
         match self.admit(&request) {
-            Ok(context) => match self.sessions.audit() {
-                None => route::route(id, request, context, self.dialect),
-                Some(audit) => {
-                    let witness = Witness::new(audit, context.session(), self.holder.number(), &id, &request);
-                    audited(route::route(id.clone(), request, context, self.dialect), id, witness)
-                }
-            },
+            Ok(context) => {
+                let at = (self.peer, self.holder.number());
+                let witness = Witness::new(self.sessions.audit(), context.session(), at, &id, &request);
+                let job = match self.sessions.host().policy().judge(&request, self.labels.as_deref()) {
+                    Ok(()) => route::route(id.clone(), request, context, self.dialect),
+                    Err(text) => route::refuse(id.clone(), errors::refused(text)),
+                };
+                audited(job, id, witness)
+            }
             Err(error) => route::refuse(id, error),
         }
     }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod listen;
 mod odd;
 mod order;
+mod policy;
 mod process;
 mod relay;
 mod resume;

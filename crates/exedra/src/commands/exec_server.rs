@@ -15,7 +15,7 @@ use exedra_host::process::WhenFull;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::audit;
+use super::{audit, policy};
 use crate::cli::ExecServerArgs;
 use crate::cli::listen::{LimitArgs, ListenArgs, WsAuthMode};
 use crate::cli::sessions::{SessionArgs, WhenFullArg};
@@ -30,12 +30,29 @@ use crate::{env, log, output, runtime};
 pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
     log::init(LevelFilter::INFO)?;
     runtime::full(async move {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
+        let hangup = args.policy.is_some().then(|| signals.take_hangup()).transpose()?;
         let audit = audit::open(&args.audit)?;
-        let config = limited(ExecutorConfig { audit: audit.clone(), ..config(&args.sessions) }, &args.limits);
-        let ended = match &args.remote {
-            Some(url) => remote(url, &args, config, signals).await,
-            None => listen(&args, config, signals).await,
+        let mut config = limited(ExecutorConfig { audit: audit.clone(), ..config(&args.sessions) }, &args.limits);
+        let follow = match (&args.policy, hangup) {
+            (Some(file), Some(hangup)) => {
+                config.host.policy = policy::open(file)?;
+                Some(policy::follow(file.clone(), config.host.policy.clone(), hangup))
+            }
+            _ => None,
+        };
+        let serve = async {
+            match &args.remote {
+                Some(url) => remote(url, &args, config, signals).await,
+                None => listen(&args, config, signals).await,
+            }
+        };
+        let ended = match follow {
+            None => serve.await,
+            Some(follow) => tokio::select! {
+                ended = serve => ended,
+                never = follow => match never {},
+            },
         };
         if let Some(audit) = audit {
             audit.stop();

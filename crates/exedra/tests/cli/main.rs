@@ -8,6 +8,7 @@ mod doctor;
 mod exec;
 mod exec_server;
 mod plane;
+mod policy;
 mod program;
 mod sandbox;
 mod secrets;

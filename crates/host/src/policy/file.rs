@@ -32,6 +32,13 @@ pub struct PolicyError {
     pub why: String,
 }
 
+impl PolicyError {
+    /// What the owner can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.why.contains("others may write").then_some("chmod go-w it, and what holds it")
+    }
+}
+
 impl Policy {
     /// From the owner's file.
     ///

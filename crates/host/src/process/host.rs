@@ -123,7 +123,7 @@ impl Host {
     }
 
     /// What the owner allows now.
-    pub(crate) fn policy(&self) -> Arc<Policy> {
+    pub fn policy(&self) -> Arc<Policy> {
         self.policy.get()
     }
 

@@ -1,0 +1,92 @@
+//! `exedra policy`: explains what a policy makes of a command; and keeps the policy in force for the commands that run an
+//! executor.
+//!
+//! In flow the flags, out flow a decision and warnings, or log lines whenever the file was read anew.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+
+use exedra_host::policy::{Current, Policy};
+use exedra_host::process::{explain, warnings};
+use serde_json::json;
+use tokio::signal::unix::Signal;
+
+use crate::cli::policy::{PolicyCheckArgs, PolicyCommand};
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// Does what the command says.
+///
+/// # Errors
+/// The policy cannot be used.
+pub fn run(command: PolicyCommand) -> Result<Exit, Failure> {
+    match command {
+        PolicyCommand::Check(args) => check(&args),
+    }
+}
+
+/// The policy in `file`, to be put in force.
+///
+/// # Errors
+/// It cannot be used.
+pub fn open(file: &Path) -> Result<Current, Failure> {
+    let policy = Policy::load(file)?;
+    tell(file, &policy);
+    Ok(Current::new(policy))
+}
+
+/// Reads `file` again on each signal. One that cannot be used leaves the old policy in force.
+pub async fn follow(file: PathBuf, current: Current, mut hangup: Signal) -> Infallible {
+    loop {
+        if hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        let from = file.clone();
+        match tokio::task::spawn_blocking(move || Policy::load(&from)).await {
+            Ok(Ok(policy)) => {
+                tell(&file, &policy);
+                current.set(policy);
+                tracing::info!(file = %file.display(), "a new policy is in force");
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the policy stays as it was"),
+            Err(error) => tracing::error!(%error, "the policy stays as it was"),
+        }
+    }
+}
+
+fn tell(file: &Path, policy: &Policy) {
+    for warning in warnings(policy) {
+        tracing::warn!(file = %file.display(), "{warning}");
+    }
+}
+
+fn check(args: &PolicyCheckArgs) -> Result<Exit, Failure> {
+    let policy = Policy::load(&args.file)?;
+    let warnings = warnings(&policy);
+    let cwd = std::path::absolute(&args.cwd)?;
+    let decision =
+        (!args.argv.is_empty()).then(|| explain(&policy, &args.argv, &cwd, std::env::var_os("PATH").as_deref()));
+    let allowed = decision.as_ref().is_none_or(|decision| decision.allowed);
+    if args.json {
+        let mut value = json!({"file": args.file, "warnings": warnings});
+        if let (Some(members), Some(decision)) = (value.as_object_mut(), &decision) {
+            members.insert("decision".to_owned(), serde_json::to_value(decision)?);
+        }
+        output::json(&value)?;
+    } else {
+        match &decision {
+            None => output::line("the policy can be used")?,
+            Some(decision) => {
+                let word = if decision.allowed { "allowed" } else { "refused" };
+                output::line(&format!("{word} by {}: {}", decision.rule, decision.why))?;
+                for held in &decision.held {
+                    output::line(&format!("held by {held}"))?;
+                }
+            }
+        }
+        for warning in &warnings {
+            output::note(&format!("warning: {warning}"));
+        }
+    }
+    Ok(if allowed { Exit::Success } else { Exit::Refused })
+}

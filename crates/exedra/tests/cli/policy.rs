@@ -1,0 +1,126 @@
+//! `exec-server --policy` and `policy check`: what the owner says holds, is read again, and is explained.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::program::{Finished, Running, exedra, run};
+
+/// A directory that no sandbox shows by itself, with `w` and `out/secret` in it.
+fn place() -> tempfile::TempDir {
+    let dir = tempfile::Builder::new().prefix("exedra-policy-").tempdir_in("/var/tmp").unwrap();
+    for name in ["w", "out"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("out/secret"), "secret").unwrap();
+    dir
+}
+
+fn write(dir: &Path, text: &str) -> PathBuf {
+    let file = dir.join("policy.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn roots(dir: &Path) -> String {
+    format!("[[roots]]\npath = {:?}\naccess = \"write\"\n", dir.join("w"))
+}
+
+fn listener(file: &Path) -> (Running, String) {
+    let listener = Running::start(&mut exedra(&["exec-server", "--policy", file.to_str().unwrap()]));
+    let url = listener.line();
+    (listener, url)
+}
+
+fn exec(url: &str, cwd: &Path, argv: &[&str]) -> Finished {
+    run(&mut exedra(&[&["exec", "--url", url, "--cwd", cwd.to_str().unwrap(), "--"], argv].concat()))
+}
+
+#[test]
+fn roots_hold_against_links_dots_and_proc() {
+    let dir = place();
+    let (listener, url) = listener(&write(dir.path(), &roots(dir.path())));
+    let w = dir.path().join("w");
+    let secret = dir.path().join("out/secret");
+    symlink(dir.path().join("out"), w.join("link")).unwrap();
+    let fine = exec(&url, &w, &["/bin/sh", "-c", "echo x > new && cat new"]);
+    assert_eq!((fine.code, fine.out()), (0, "x\n"), "{}", fine.stderr);
+    for path in [
+        secret.display().to_string(),
+        "link/secret".into(),
+        "../out/secret".into(),
+        format!("/proc/self/root{}", secret.display()),
+    ] {
+        let denied = exec(&url, &w, &["/bin/cat", &path]);
+        assert!(denied.code == 1 && denied.out().is_empty(), "{path}: {denied:?}");
+    }
+    let outside = exec(&url, &w, &["/bin/sh", "-c", "echo x > ../out/new"]);
+    assert!(outside.code != 0 && !dir.path().join("out/new").exists());
+    assert_eq!(listener.stop().code, 0);
+}
+
+#[test]
+fn the_file_is_read_again_on_a_hangup_and_a_bad_one_changes_nothing() {
+    let dir = place();
+    let file = write(dir.path(), "[[commands]]\npath = \"/bin/echo\"\n");
+    let (listener, url) = listener(&file);
+    let w = dir.path().join("w");
+    let echo = || exec(&url, &w, &["/bin/echo", "here"]);
+    assert_eq!(echo().out(), "here\n");
+    let refused = exec(&url, &w, &["/bin/cat", "/dev/null"]);
+    assert!(refused.code == 255 && refused.stderr.contains("policy: commands: "), "{}", refused.stderr);
+    assert!(listener.stderr_line("refused by the owner's policy").contains("process/start"));
+    write(dir.path(), "read_only = maybe\n");
+    listener.signal("HUP");
+    listener.stderr_line("the policy stays as it was");
+    assert_eq!(echo().out(), "here\n");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    listener.signal("HUP");
+    assert!(listener.stderr_line("the policy stays as it was").contains("others may write it"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    write(dir.path(), "read_only = true\n");
+    listener.signal("HUP");
+    listener.stderr_line("a new policy is in force");
+    let refused = echo();
+    assert!(refused.code == 255 && refused.stderr.contains("policy: read_only: "), "{}", refused.stderr);
+    assert_eq!(listener.stop().code, 0);
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_starts_nothing() {
+    let dir = place();
+    let file = write(dir.path(), "read_only = true\n");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let start = || run(&mut exedra(&["exec-server", "--policy", file.to_str().unwrap()]));
+    let writable = start();
+    assert_eq!((writable.code, writable.out()), (255, ""));
+    assert!(
+        writable.stderr.contains("others may write it") && writable.stderr.contains("hint: "),
+        "{}",
+        writable.stderr
+    );
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    write(dir.path(), "readonly = true\n");
+    let unknown = start();
+    assert!(unknown.code == 255 && unknown.stderr.contains("unknown field `readonly`"), "{}", unknown.stderr);
+}
+
+#[test]
+fn decisions_are_explained() {
+    let dir = place();
+    let text = "[[commands]]\npath = \"/bin/echo\"\nargs = [\"a\", \"*\"]\n[[commands]]\npath = \"/bin/sh\"\n";
+    let file = write(dir.path(), text);
+    let check = |args: &[&str]| run(&mut exedra(&[&["policy", "check", file.to_str().unwrap()], args].concat()));
+    let allowed = check(&["--", "echo", "a", "b"]);
+    assert_eq!(allowed.code, 0, "{}", allowed.stderr);
+    assert!(allowed.out().starts_with("allowed by commands[0]: ") && allowed.out().contains("held by descendants"));
+    assert!(allowed.stderr.contains("warning: commands: `/bin/sh` runs whatever it is told"), "{}", allowed.stderr);
+    let refused = check(&["--json", "--", "echo", "b"]);
+    let json: Value = serde_json::from_str(refused.out()).unwrap();
+    assert_eq!((refused.code, &json["decision"]["allowed"]), (1, &Value::Bool(false)), "{json}");
+    assert!(json["decision"]["why"].as_str().unwrap().contains("do not fit `/bin/echo a *`"), "{json}");
+    assert_eq!(json["warnings"].as_array().unwrap().len(), 1);
+    assert_eq!(check(&[]).out(), "the policy can be used\n");
+    assert_eq!(run(&mut exedra(&["policy", "check", "/nope", "--", "x"])).code, 255);
+}
