@@ -4,6 +4,7 @@
 //! that a busy moment of the machine hits both.
 
 mod cold;
+mod confined;
 mod crowd;
 mod figures;
 mod footprint;
@@ -55,6 +56,9 @@ pub async fn run(arena: &Arena) -> Result<Outcome> {
     }
     if let Err(why) = wire::run(arena, &mut table).await {
         table.lacks("figures of one connection", &why)?;
+    }
+    if let Err(why) = confined::run(arena, &mut table).await {
+        table.lacks("figures of a sandbox", &why)?;
     }
     if let Err(why) = crowd::run(arena, &mut table).await {
         table.lacks("figures of many", &why)?;

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::figures::{median, per_second, size, time};
 use super::footprint::resident;
-use super::wire::start_to_closed;
+use super::wire::{start_to_closed, unconfined};
 use super::{Arena, Goal, Listener, Peers, Row, Table};
 use crate::child::Spawn;
 use crate::rpc::Rpc;
@@ -55,7 +55,7 @@ async fn rates(peers: &Peers, rounds: usize) -> Result<(f64, f64)> {
         for (url, samples) in [(&peers.ours.url, &mut ours), (&peers.theirs.url, &mut theirs)] {
             let mut crowd = try_join_all((0..CROWD).map(|_| Rpc::connect(url))).await?;
             let begin = Instant::now();
-            let all = try_join_all(crowd.iter_mut().map(|rpc| start_to_closed(rpc, rounds)));
+            let all = try_join_all(crowd.iter_mut().map(|rpc| start_to_closed(rpc, rounds, unconfined)));
             let commands: usize = all.await.with_context(|| format!("with {url}"))?.iter().map(Vec::len).sum();
             ensure!(commands == CROWD * rounds, "{commands} commands ended");
             samples.push(commands as f64 / begin.elapsed().as_secs_f64());
@@ -69,7 +69,7 @@ async fn beside_bare(ours: &Listener, rounds: usize) -> Result<(f64, f64)> {
     let (mut through, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..10 {
         // A session of its own: ids are used once.
-        through.extend(start_to_closed(&mut rpc, rounds / 10).await?);
+        through.extend(start_to_closed(&mut rpc, rounds / 10, unconfined).await?);
         rpc = Rpc::connect(&ours.url).await?;
         for _ in 0..rounds / 10 {
             let begin = Instant::now();

@@ -26,7 +26,7 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     std::fs::write(&file, vec![b'x'; FILE_BYTES])?;
     let rounds = |count: usize| if arena.quick { count / 5 } else { count };
 
-    let starts = alternate(&peers, async |rpc| start_to_closed(rpc, rounds(50)).await).await;
+    let starts = alternate(&peers, async |rpc| start_to_closed(rpc, rounds(50), unconfined).await).await;
     add(table, "/bin/true, start to closed, p50", starts, time, Goal::RatioAtMost(1.0 / 30.0))?;
     let echoes = alternate(&peers, async |rpc| echo(rpc, rounds(50)).await).await;
     add(table, "a line echoed through cat, p50", echoes, time, Goal::RatioAtMost(1.0 / 50.0))?;
@@ -62,7 +62,13 @@ async fn alternate(peers: &Peers, block: impl AsyncFn(&mut Rpc) -> Result<Vec<f6
     Ok((median(ours), median(theirs)))
 }
 
-fn start_params(id: &str, argv: &[&str], stdin: bool) -> Value {
+/// `/bin/true` as it is.
+pub(super) fn unconfined(id: &str) -> Value {
+    start_params(id, &["/bin/true"], false)
+}
+
+/// A start of `argv` without an environment.
+pub(super) fn start_params(id: &str, argv: &[&str], stdin: bool) -> Value {
     json!({ "processId": id, "argv": argv, "cwd": "/", "env": {}, "tty": false, "pipeStdin": stdin })
 }
 
@@ -72,13 +78,15 @@ fn is_event(message: &Value, method: &str, id: &str) -> bool {
         && message.pointer("/params/processId").and_then(Value::as_str) == Some(id)
 }
 
-/// Runs `/bin/true` so many times, one after the other; how long each took, up to its last event.
-pub(super) async fn start_to_closed(rpc: &mut Rpc, rounds: usize) -> Result<Vec<f64>> {
+/// Runs what `params` says so many times, one after the other; how long each took, up to its last event.
+pub(super) async fn start_to_closed(rpc: &mut Rpc, rounds: usize, params: impl Fn(&str) -> Value) -> Result<Vec<f64>> {
     let mut samples = Vec::new();
     for round in 0..rounds {
         let id = format!("true-{round}");
+        let params = params(&id);
+        let id = params.get("processId").and_then(Value::as_str).context("no id")?.to_owned();
         let begin = Instant::now();
-        let request = rpc.request("process/start", start_params(&id, &["/bin/true"], false)).await?;
+        let request = rpc.request("process/start", params).await?;
         let (mut answered, mut closed) = (false, None);
         while !answered || closed.is_none() {
             let message: Value = serde_json::from_str(&rpc.next().await?)?;
