@@ -6,6 +6,7 @@
 mod app_server;
 mod as_client;
 mod as_executor;
+mod confined;
 mod files;
 mod restart;
 mod secrets;
@@ -42,6 +43,7 @@ pub async fn run(world: &World) -> Result<bool> {
     let report = Report::default();
     let stock = async {
         as_client::run(world, &report).await?;
+        confined::run(world, &report).await?;
         as_executor::run(world, &report).await
     };
     // The restart is waiting for the most part.

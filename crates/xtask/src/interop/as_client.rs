@@ -51,30 +51,32 @@ pub(super) async fn run(world: &World, report: &Report) -> Result<()> {
 }
 
 /// One version at our listener.
-struct Seat<'a> {
-    world: &'a World,
-    stock: &'a Stock,
-    dir: PathBuf,
+pub(super) struct Seat<'a> {
+    pub(super) world: &'a World,
+    pub(super) stock: &'a Stock,
+    pub(super) dir: PathBuf,
 }
 
 /// A listener of ours with its audit.
-struct Listener {
+pub(super) struct Listener {
     server: Running,
     url: String,
     audit: PathBuf,
 }
 
 /// What a user and a model do together.
-struct Place {
-    listener: Listener,
-    model: Model,
-    work: PathBuf,
+pub(super) struct Place {
+    pub(super) listener: Listener,
+    pub(super) model: Model,
+    pub(super) work: PathBuf,
     client: Spawn,
     logs: PathBuf,
+    /// What the client says about its sandbox.
+    sandbox: Vec<String>,
 }
 
 impl Seat<'_> {
-    fn name(&self, what: &str) -> String {
+    pub(super) fn name(&self, what: &str) -> String {
         format!("stock {} as client: {what}", self.stock.version)
     }
 
@@ -156,7 +158,11 @@ impl Seat<'_> {
     }
 
     /// A listener, a model and an empty directory, for one check.
-    async fn place(&self, name: &str, wishes: impl IntoIterator<Item = (&'static str, Wish)>) -> Result<Place> {
+    pub(super) async fn place(
+        &self,
+        name: &str,
+        wishes: impl IntoIterator<Item = (&'static str, Wish)>,
+    ) -> Result<Place> {
         let logs = self.dir.join(name);
         let (home, work) = (logs.join("home"), logs.join("work"));
         std::fs::create_dir_all(&home)?;
@@ -165,18 +171,24 @@ impl Seat<'_> {
         let model = Model::start(wishes).await?;
         std::fs::write(home.join("config.toml"), model.config())?;
         let client = self.stock.spawn(&home).env("STAND_IN_KEY", "any").env("CODEX_EXEC_SERVER_URL", &listener.url);
-        Ok(Place { listener, model, work, client, logs })
+        let sandbox = vec!["--dangerously-bypass-approvals-and-sandbox".to_owned()];
+        Ok(Place { listener, model, work, client, logs, sandbox })
     }
 }
 
 impl Place {
+    /// The same with the client's sandbox on in a mode of its own, and work done in `work`.
+    pub(super) fn confined(self, mode: &str, work: PathBuf) -> Self {
+        let settings = ["approval_policy=\"never\"".to_owned(), format!("sandbox_mode=\"{mode}\"")];
+        let sandbox = settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect();
+        Self { work, sandbox, ..self }
+    }
+
     /// One turn of a client that does no more; gives what the tool gave back.
-    async fn exec(&mut self) -> Result<String> {
+    pub(super) async fn exec(&mut self) -> Result<String> {
         let client = self.client.clone();
-        let client = client
-            .args(["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-C"])
-            .arg(&self.work)
-            .arg("go");
+        let client =
+            client.args(["exec", "--skip-git-repo-check"]).args(&self.sandbox).arg("-C").arg(&self.work).arg("go");
         let mut client = client.start("client", &self.logs)?;
         let status = client.wait(TURN).await?;
         ensure!(status.success(), "the client ended with {status}; {}", client.tail());
@@ -218,12 +230,27 @@ impl Listener {
         self.server.pid()
     }
 
-    /// Whether the audit says that a request changed `path`.
-    fn changed(&self, path: &Path) -> Result<()> {
+    fn records(&self) -> Result<String> {
         let mut records = String::new();
         for entry in std::fs::read_dir(&self.audit)? {
             records.push_str(&String::from_utf8_lossy(&std::fs::read(entry?.path())?));
         }
+        Ok(records)
+    }
+
+    /// Whether the audit says that every command was started in a sandbox of ours.
+    pub(super) fn confined(&self) -> Result<()> {
+        let records = self.records()?;
+        let starts = || records.lines().filter(|line| line.contains(r#""kind":"start""#));
+        let outside = starts().find(|line| !line.contains(r#""sandbox":true"#));
+        ensure!(starts().count() > 0, "our audit knows of no command");
+        ensure!(outside.is_none(), "a command was started without a sandbox: {outside:?}");
+        Ok(())
+    }
+
+    /// Whether the audit says that a request changed `path`.
+    fn changed(&self, path: &Path) -> Result<()> {
+        let records = self.records()?;
         let path = path.display().to_string();
         let found = records.lines().any(|line| line.contains("fs/writeFile") && line.contains(&path));
         ensure!(found, "our audit knows of no change of {path}");
