@@ -21,7 +21,15 @@ impl Mounts {
     /// # Errors
     /// There is no such list.
     pub fn read() -> io::Result<Self> {
-        Ok(Self::parse(&std::fs::read("/proc/self/mountinfo")?))
+        Self::read_in(Path::new("/proc"))
+    }
+
+    /// Those of this process, where `proc` is a view of processes.
+    ///
+    /// # Errors
+    /// There is no such list.
+    pub fn read_in(proc: &Path) -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read(proc.join("self/mountinfo"))?))
     }
 
     fn parse(text: &[u8]) -> Self {

@@ -4,6 +4,7 @@
 //! once, in mount, PID and user namespaces of the process's own, before anything of the client's runs. Every place is
 //! opened without following a link: a link that was put there after the plan was made is an error.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,6 +18,7 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, pivot_root};
 
+use super::job::Raw;
 use super::mounts::Mounts;
 use super::plan::{Mount, Plan, Root, SETTINGS, What};
 
@@ -33,6 +35,26 @@ const HIDDEN: &str = "/hidden";
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+/// A copy of an open place with all mounts below it.
+const COPY: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
+    .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
+    .union(OpenTreeFlags::AT_EMPTY_PATH)
+    .union(OpenTreeFlags::AT_RECURSIVE);
+/// Where systems have libraries.
+const LIBRARIES: [&str; 12] = [
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libx32",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/nix/store",
+    "/gnu/store",
+];
 /// Of mounts of our own that hold a directory or two.
 const TINY_755: &CStr = c"size=1m,mode=755";
 
@@ -63,6 +85,9 @@ pub fn make(plan: &Plan) -> io::Result<()> {
     }
     if plan.root == Root::Empty {
         mount_remount(NEW, MountFlags::BIND | PLAIN | MountFlags::RDONLY, "")?;
+    }
+    if let Some(execute) = &plan.execute {
+        view.executable(execute.iter().map(Raw::as_path))?;
     }
     view.leave_the_old()
 }
@@ -185,16 +210,34 @@ impl View {
             make_way(at, directory)?;
         }
         let stage = if directory { STAGE } else { STAGE_FILE };
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE;
-        let tree = open_tree(&source, "", flags)?;
+        let tree = open_tree(&source, "", COPY)?;
         move_mount(&tree, "", CWD, stage, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         drop(tree);
         self.mounts.narrow(at, Path::new(stage), if writable { PLAIN } else { PLAIN | MountFlags::RDONLY })?;
         let place = self.place(at)?.ok_or(Errno::NOENT)?;
         attach(stage, &place)
+    }
+
+    /// Leaves nothing executable but `listed`, and libraries. Landlock keeps the rest from being executed, but the loader, which
+    /// must be executable, would take a program from anywhere.
+    fn executable<'a>(&self, listed: impl Iterator<Item = &'a Path>) -> io::Result<()> {
+        let mounts = Mounts::read_in(&inside(OLD, Path::new("/proc")))?;
+        let new = rustix::fs::open(NEW, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let all: BTreeSet<&Path> = listed.chain(LIBRARIES.iter().map(Path::new)).collect();
+        let mut trees = Vec::new();
+        for at in all {
+            // What is not there, or hidden, needs nothing; names that are links lead to others of these.
+            let Ok(place) = open(&new, at) else { continue };
+            if !trees.iter().any(|(_, above)| at.starts_with(above)) {
+                trees.push((open_tree(&place, "", COPY)?, at));
+            }
+        }
+        mounts.narrow(Path::new(NEW), Path::new(NEW), MountFlags::NOEXEC)?;
+        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        for (tree, at) in trees {
+            move_mount(&tree, "", open(&new, at)?, "", onto)?;
+        }
+        Ok(())
     }
 
     /// Where something is to be mounted; none if the sandbox has nothing there because that part is its own.
