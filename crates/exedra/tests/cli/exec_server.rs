@@ -87,6 +87,14 @@ fn the_checks_come_in_order_and_in_upstreams_words() {
     );
 }
 
+/// Upstream's words name upstream's variable alone.
+#[test]
+fn without_a_token_the_hint_names_our_variable() {
+    let failed = run(&mut exedra(&["exec-server", "--remote", "http://127.0.0.1:1", "--executor-id", "box"]));
+    let hint = failed.stderr.lines().find(|line| line.starts_with("hint: ")).expect("a hint");
+    assert!(hint.contains("EXEDRA_TOKEN") && hint.contains("--token-file"), "{hint}");
+}
+
 #[test]
 fn each_registration_is_a_line_in_upstreams_words() {
     let server = Server::start();

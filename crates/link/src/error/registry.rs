@@ -133,9 +133,9 @@ impl RegisterError {
     /// What a person can do, if anything.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Credential(_) => {
-                Some("give it a token of `exedra token create --role executor`, in the variable or in the token file")
-            }
+            Self::Credential(_) => Some(
+                "put a token of `exedra token create --role executor` into EXEDRA_TOKEN, or into a file for --token-file",
+            ),
             Self::Auth { status: 401, .. } => Some("the token is wrong, revoked or expired; create a new one"),
             Self::Auth { .. } => Some("the token is good, but not for registering this executor id"),
             Self::Status { status: 404, .. } => Some("does the base URL name a registry?"),
