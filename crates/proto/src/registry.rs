@@ -78,7 +78,7 @@ impl TryFrom<AnyRegisterReply> for RegisterReply {
 }
 
 /// How the two ends of a rendezvous talk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// JSON-RPC messages on the websocket, one client at a time.
@@ -97,6 +97,16 @@ impl Transport {
             Self::Relay => "relay",
             Self::Noise => "noise",
         }
+    }
+
+    /// The transport of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Direct, Self::Relay, Self::Noise].into_iter().find(|transport| transport.name() == name)
+    }
+
+    /// Whether one client at a time has the executor for itself.
+    pub fn is_exclusive(self) -> bool {
+        self == Self::Direct
     }
 }
 

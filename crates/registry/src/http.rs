@@ -24,6 +24,7 @@ use crate::service::Service;
 pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/cloud/executor/{id}/register", post(register::register))
+        .route("/cloud/environment/{id}/register", post(register::register_environment))
         .route("/v1/executors/{id}/connect", post(connect::connect))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

@@ -66,8 +66,8 @@ impl Tracker {
     }
 
     /// There is such a registration.
-    pub fn learn(&self, executor: &ExecutorId, registration: &RegistrationId, epoch: u64) {
-        self.state().board.learn(executor, Slot { registration: registration.clone(), epoch });
+    pub fn learn(&self, executor: &ExecutorId, slot: Slot) {
+        self.state().board.learn(executor, slot);
     }
 
     /// The executor, as soon as it is online, free and this client's turn.

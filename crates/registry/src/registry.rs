@@ -20,7 +20,7 @@ use crate::datadir::{DataDir, Hold};
 use crate::error::RegistryError;
 use crate::http;
 use crate::keys::SigningKeys;
-use crate::presence::Tracker;
+use crate::presence::{Slot, Tracker};
 use crate::service::Service;
 use crate::service::tokens::Tokens;
 use crate::store::{Check, SqliteStore, Store};
@@ -50,7 +50,7 @@ impl Registry {
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
         let known = store.registrations().await.map_err(|error| RegistryError::store(&dir.database(), error))?;
         for registration in known {
-            presence.learn(&registration.executor, &registration.id, registration.epoch);
+            presence.learn(&registration.executor, Slot::of(&registration));
         }
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database());
         let service = Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience);

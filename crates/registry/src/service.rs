@@ -85,7 +85,7 @@ impl Service {
         let claims = Claims {
             registration: slot.registration.clone(),
             role,
-            shape: Shape::Pair,
+            shape: if slot.transport.is_exclusive() { Shape::Pair } else { Shape::Streams },
             epoch: slot.epoch,
             token: TokenId::new(permit.token.as_str()),
             issued_at: now,

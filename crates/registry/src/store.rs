@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use exedra_proto::registry::Transport;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -60,6 +61,8 @@ pub struct Registration {
     pub idempotency_id: String,
     /// Seconds since 1970.
     pub created_at: u64,
+    /// How the instance is reached.
+    pub transport: Transport,
 }
 
 /// An executor that registered at least once.

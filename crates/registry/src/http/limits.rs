@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use exedra_proto::registry::MAX_BODY_BYTES;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -14,20 +14,35 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The JSON in `body`; `wanted` says what should be there, to somebody who sent nothing.
 pub async fn json<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<T, Problem> {
-    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_BYTES).collect());
-    let bytes = match collected.await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::body_too_large()),
-        Ok(Err(_)) => return Err(Problem::body_invalid("the body broke off")),
-        Err(_) => return Err(Problem::body_late()),
-    };
-    match bytes.trim_ascii_start().first() {
-        None => return Err(Problem::body_invalid(format!("the body is empty; {wanted}"))),
-        Some(b'{') => {}
-        // An array would be read as the members' values in their order.
-        Some(_) => return Err(Problem::body_invalid(format!("the body is no JSON object; {wanted}"))),
+    let bytes = bytes(body).await?;
+    if bytes.trim_ascii_start().is_empty() {
+        return Err(Problem::body_invalid(format!("the body is empty; {wanted}")));
     }
-    serde_json::from_slice(&bytes).map_err(|error| {
+    parsed(&bytes, wanted)
+}
+
+/// The same, where nothing may be there either.
+pub async fn json_or_nothing<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<Option<T>, Problem> {
+    let bytes = bytes(body).await?;
+    if bytes.is_empty() { Ok(None) } else { parsed(&bytes, wanted).map(Some) }
+}
+
+async fn bytes(body: Body) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_BYTES).collect());
+    match collected.await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large()),
+        Ok(Err(_)) => Err(Problem::body_invalid("the body broke off")),
+        Err(_) => Err(Problem::body_late()),
+    }
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8], wanted: &str) -> Result<T, Problem> {
+    // An array would be read as the members' values in their order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::body_invalid(format!("the body is no JSON object; {wanted}")));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
         // Its text can repeat a value of the body; where it is wrong is enough.
         let (line, column) = (error.line(), error.column());
         let what = if error.is_data() { "has a wrong or missing member" } else { "is no JSON that can be read" };

@@ -98,7 +98,7 @@ impl From<Refusal> for Problem {
             Refusal::Transport => Self::new(
                 StatusCode::BAD_REQUEST,
                 code::TRANSPORT_UNSUPPORTED,
-                "none of the transports offered can be served; this server has `direct`",
+                "none of the transports offered can be served; this server has `relay` and `direct`",
             ),
             Refusal::Unavailable => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
             Refusal::Draining => Self::unavailable("the server is shutting down", DRAIN_RETRY),

@@ -2,13 +2,17 @@
 //!
 //! In come the rendezvous' reports and the clients' wishes with the time as a parameter, out come [`Effect`]s in the
 //! order in which they have to be carried out. A client that an executor is granted keeps it for a while, the
-//! reservation, until the rendezvous reports it held, and also if the executor is away for a moment. It knows no task and no clock.
+//! reservation, until the rendezvous reports it held, and also if the executor is away for a moment. An executor that
+//! serves many clients at once is granted to all who ask. It knows no task and no clock.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{ExecutorId, RegistrationId};
+use exedra_proto::registry::Transport;
+
+use crate::store::Registration;
 
 /// Clients that wait for one executor, each in an HTTP request. One more is turned away at once, as if it had no patience.
 pub const LINE_MAX: usize = 256;
@@ -35,6 +39,16 @@ pub struct Slot {
     pub registration: RegistrationId,
     /// Its fencing number.
     pub epoch: u64,
+    /// How the executor is reached.
+    pub transport: Transport,
+}
+
+impl Slot {
+    /// That of a registration.
+    pub fn of(registration: &Registration) -> Self {
+        let Registration { id, epoch, transport, .. } = registration;
+        Self { registration: id.clone(), epoch: *epoch, transport: *transport }
+    }
 }
 
 /// Something to be done.
@@ -165,7 +179,9 @@ impl Board {
         // Who was about to take it still is.
         if !seat.present.as_ref().is_some_and(is_reserved) {
             seat.vacate();
-            let slot = Slot { registration: registration.clone(), epoch };
+            let known = seat.known.iter().find(|known| known.registration == *registration);
+            let transport = known.map_or(Transport::Direct, |known| known.transport);
+            let slot = Slot { registration: registration.clone(), epoch, transport };
             let promise = seat.promise.take().filter(|promise| promise.slot == slot && promise.hold.is_promised(now));
             // The first in line has to watch the reservation.
             let watcher = seat.line.front().filter(|_| promise.is_some());
@@ -225,6 +241,11 @@ impl Board {
             effects.extend(seat.line.front().map(|first| Effect::Wake(*first)));
             return (Answer::Granted(slot), effects);
         }
+        if let Some(slot) = seat.shared() {
+            let slot = slot.clone();
+            seat.line.retain(|other| *other != waiter);
+            return (Answer::Granted(slot), effects);
+        }
         let is_first = seat.line.front() == Some(&waiter);
         let until = if is_first { seat.lapses_at() } else { None };
         (Answer::Waiting { why: seat.why(), until }, effects)
@@ -254,11 +275,13 @@ impl Board {
         self.waiters.remove(&waiter);
     }
 
-    /// Whether this registration is present, and reserved for this client.
+    /// Whether this registration is present, and reserved for this client or for all.
     pub fn stands(&self, waiter: WaiterId, registration: &RegistrationId) -> bool {
         let seat = self.executors.get(registration).and_then(|executor| self.seats.get(executor));
         let present = seat.and_then(|seat| seat.present.as_ref());
-        present.is_some_and(|present| present.slot.registration == *registration && present.hold.is_for(waiter))
+        present.is_some_and(|Present { slot, hold }| {
+            slot.registration == *registration && (!slot.transport.is_exclusive() || hold.is_for(waiter))
+        })
     }
 
     /// Why the executor is not to be had at the moment; none if it is.
@@ -317,12 +340,19 @@ impl Seat {
         {
             present.hold = Hold::Free;
         }
-        if let Some(Present { hold: hold @ Hold::Free, .. }) = &mut self.present
+        if self.shared().is_some() {
+            effects.extend(self.line.iter().map(|waiter| Effect::Wake(*waiter)));
+        } else if let Some(Present { hold: hold @ Hold::Free, .. }) = &mut self.present
             && let Some(waiter) = self.line.pop_front()
         {
             *hold = Hold::Reserved { waiter, since: now.unix, until: None };
             effects.push(Effect::Wake(waiter));
         }
+    }
+
+    /// What is present, if all may have it at once.
+    fn shared(&self) -> Option<&Slot> {
+        self.present.as_ref().map(|present| &present.slot).filter(|slot| !slot.transport.is_exclusive())
     }
 
     fn lapses_at(&self) -> Option<Instant> {

@@ -4,14 +4,19 @@ use super::*;
 use crate::clock::SystemClock;
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::TokenId;
+use exedra_proto::registry::Transport;
 use std::sync::Weak;
 
 const LONG: Duration = Duration::from_secs(30);
 
 fn tracker(reservation: Duration) -> Arc<Tracker> {
     let tracker = Arc::new(Tracker::new(Arc::new(SystemClock), reservation));
-    tracker.learn(&executor(), &id("r"), 1);
+    tracker.learn(&executor(), slot("r", 1));
     tracker
+}
+
+fn slot(registration: &str, epoch: u64) -> Slot {
+    Slot { registration: id(registration), epoch, transport: Transport::Direct }
 }
 
 fn executor() -> ExecutorId {
@@ -102,7 +107,7 @@ impl Cutoff for Echo {
 async fn the_other_side_may_report_while_it_is_told() {
     let tracker = tracker(LONG);
     tracker.set_cutoff(Some(Arc::new(Echo(Arc::downgrade(&tracker)))));
-    tracker.learn(&executor(), &id("s"), 2);
+    tracker.learn(&executor(), slot("s", 2));
     tracker.online(&id("r"), 1);
     tracker.online(&id("s"), 2);
     let grant = tracker.acquire(&executor(), Duration::ZERO).await.unwrap();

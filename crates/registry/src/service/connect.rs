@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use exedra_proto::registry::{ConnectReply, ConnectRequest, MAX_WAIT_MS, Transport};
+use exedra_proto::registry::{ConnectReply, ConnectRequest, MAX_WAIT_MS};
 use exedra_proto::ticket::{HARNESS_TICKET_SECS, Role as TicketRole};
 
 use tokio::time::Instant;
@@ -22,15 +22,15 @@ const COMPARED: u32 = 10_000;
 impl Service {
     /// Connects a client with an executor; waits for one that is away or held, if the request says so.
     pub async fn connect(&self, permit: &Permit, request: &ConnectRequest) -> Result<ConnectReply, Refusal> {
-        let direct = |transport: &String| transport == Transport::Direct.name();
-        if !request.transports.is_empty() && !request.transports.iter().any(direct) {
-            return Err(Refusal::Transport);
-        }
         let Some(known) = self.store.executor(&permit.executor).await? else {
             return Err(self.unknown(permit).await?);
         };
         let patience = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
         let grant = self.grant(permit, patience).await.map_err(|refusal| with_saved(refusal, &known))?;
+        let transport = grant.slot().transport;
+        if !request.transports.is_empty() && !request.transports.iter().any(|offered| offered == transport.name()) {
+            return Err(Refusal::Transport);
+        }
         self.auth.confirm(permit).await?;
         let ticket = self.ticket(grant.slot(), TicketRole::Harness, permit, HARNESS_TICKET_SECS)?;
         let registration_id = grant.slot().registration.clone();
@@ -39,7 +39,7 @@ impl Service {
         Ok(ConnectReply {
             executor_id: permit.executor.clone(),
             registration_id,
-            transport: Transport::Direct,
+            transport,
             url: ticket.url,
             expires_at: ticket.expires_at,
         })

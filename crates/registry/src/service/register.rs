@@ -4,6 +4,7 @@
 //! the reply. An instance that a newer one superseded keeps its own, which the rendezvous refuses, until the newer one
 //! is gone. A store that is busy or full is waited for, since stock executors end on any refusal.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use exedra_proto::ids::RegistrationId;
@@ -27,6 +28,8 @@ const GONE_AFTER: u64 = 60;
 const MAX_TEXT: usize = 256;
 /// Longest labels and metadata together, in bytes of JSON.
 const MAX_DESCRIPTION: usize = 8 * 1024;
+/// What the rendezvous carries.
+const SERVED: [Transport; 2] = [Transport::Direct, Transport::Relay];
 /// Pause between two attempts at a store that cannot answer.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,24 +46,40 @@ impl Service {
             return Err(Refusal::OtherExecutor);
         }
         check(&request)?;
-        let direct = |transport: &String| transport == Transport::Direct.name();
-        if !request.transports.is_empty() && !request.transports.iter().any(direct) {
-            return Err(Refusal::Transport);
-        }
-        let registration = self.registration(permit, request).await?;
-        self.presence.learn(&permit.executor, &registration.id, registration.epoch);
-        let slot = Slot { registration: registration.id, epoch: registration.epoch };
+        let transport = choose(&request.transports)?;
+        let registration = self.registration(permit, request, transport).await?;
+        let slot = Slot::of(&registration);
+        self.presence.learn(&permit.executor, slot.clone());
         let ticket = self.ticket(&slot, TicketRole::Executor, permit, EXECUTOR_TICKET_SECS)?;
         Ok(RegisterReply {
             id: slot.registration.as_str().to_owned(),
             executor_id: permit.executor.as_str().to_owned(),
             url: ticket.url,
-            transport: Transport::Direct,
+            transport: slot.transport,
         })
     }
 
+    /// Registers an executor of dialect B or C, which says nothing of itself: each time it is a new instance, the newest
+    /// wins, and it speaks relay frames.
+    pub async fn register_plain(&self, permit: &Permit) -> Result<RegisterReply, Refusal> {
+        let request = RegisterRequest {
+            idempotency_id: format!("plain-{}", Uuid::new_v4()),
+            executor_id: permit.executor.as_str().to_owned(),
+            name: None,
+            labels: BTreeMap::new(),
+            metadata: Value::Null,
+            transports: vec![Transport::Relay.name().to_owned()],
+        };
+        self.register(permit, request).await
+    }
+
     /// The instance's registration: the one it has, or a new one.
-    async fn registration(&self, permit: &Permit, request: RegisterRequest) -> Result<Registration, Refusal> {
+    async fn registration(
+        &self,
+        permit: &Permit,
+        request: RegisterRequest,
+        transport: Transport,
+    ) -> Result<Registration, Refusal> {
         let passes = StoreError::is_retryable;
         let known = patiently(self.write_patience, passes, || self.store.executor(&permit.executor)).await?;
         let take_over = match known {
@@ -74,6 +93,7 @@ impl Service {
             epoch: 0,
             idempotency_id: request.idempotency_id,
             created_at: self.clock.now(),
+            transport,
         };
         let new = NewRegistration {
             registration,
@@ -100,6 +120,15 @@ impl Service {
         let last = last.into_iter().flatten().max().unwrap_or_default();
         self.clock.now().saturating_sub(last) >= GONE_AFTER
     }
+}
+
+/// The first of what the executor can serve that is served here too; dialect A says nothing and means direct.
+fn choose(offered: &[String]) -> Result<Transport, Refusal> {
+    if offered.is_empty() {
+        return Ok(Transport::Direct);
+    }
+    let known = offered.iter().filter_map(|name| Transport::from_name(name));
+    known.into_iter().find(|transport| SERVED.contains(transport)).ok_or(Refusal::Transport)
 }
 
 /// Refuses what is empty or too long to be kept.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use exedra_proto::registry::Transport;
 use exedra_proto::secret::Secret;
 use serde_json::json;
 
@@ -60,6 +61,7 @@ fn new(id: &str, instance: &str, registration: &str) -> NewRegistration {
             epoch: 0,
             idempotency_id: instance.to_owned(),
             created_at: 77,
+            transport: Transport::Relay,
         },
         name: Some("a box".to_owned()),
         labels: BTreeMap::from([("k".to_owned(), "v".to_owned())]),

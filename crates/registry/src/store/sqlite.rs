@@ -246,8 +246,8 @@ async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -
     .map_err(failure)?;
     let epoch = to_time(row.try_get("epoch").map_err(failure)?)?;
     sqlx::query(
-        "INSERT INTO registrations (executor_id, epoch, id, idempotency_id, token_id, created_at) \
-         VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO registrations (executor_id, epoch, id, idempotency_id, token_id, created_at, \
+         transport) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(registration.executor.as_str())
     .bind(from_time(epoch))
@@ -255,6 +255,7 @@ async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -
     .bind(&registration.idempotency_id)
     .bind(new.token.as_str())
     .bind(from_time(registration.created_at))
+    .bind(registration.transport.name())
     .execute(&mut **tx)
     .await
     .map_err(failure)?;

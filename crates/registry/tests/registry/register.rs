@@ -86,7 +86,7 @@ async fn members_that_we_do_not_know_and_members_that_are_missing_do_no_harm() {
 #[tokio::test]
 async fn an_executor_that_cannot_serve_what_we_have_is_told_so() {
     let (site, _dir) = site().await;
-    let body = r#"{"idempotency_id":"i","executor_id":"b","transports":["noise","relay"]}"#;
+    let body = r#"{"idempotency_id":"i","executor_id":"b","transports":["noise","pigeon"]}"#;
     let reply = site.post("/cloud/executor/b/register", &site.admin, body.to_owned()).await;
     refusal(reply, 400, "transport_unsupported").await;
 }
@@ -170,7 +170,6 @@ async fn a_body_that_is_none_is_told_so() {
     let (site, _dir) = site().await;
     let post = async |body: &str| site.post("/cloud/executor/box/register", &site.admin, body.to_owned()).await;
     for bad in [
-        "",
         " \n",
         "nonsense",
         "{",
@@ -188,7 +187,51 @@ async fn a_body_that_is_none_is_told_so() {
     ] {
         refusal(post(bad).await, 400, "body_invalid").await;
     }
-    let detail = refusal(post("").await, 400, "body_invalid").await;
-    assert!(detail.message.unwrap().contains("the body is empty"));
     assert_eq!(site.connect_raw("box", 0).await.status(), 404, "nothing of it was kept");
+}
+
+#[tokio::test]
+async fn an_executor_that_serves_many_is_told_so_and_so_are_its_clients() {
+    let (site, _dir) = site().await;
+    let token = site.registry.tokens().create(NewToken::of(Role::Admin)).await.unwrap().secret;
+    let body = |transports: &[&str]| {
+        let mut body: serde_json::Value = serde_json::from_str(&register_body("box", "i")).unwrap();
+        body["transports"] = transports.into();
+        body.to_string()
+    };
+    let unknown = site.post("/cloud/executor/box/register", token.expose(), body(&["carrier-pigeon"])).await;
+    assert_eq!(unknown.status(), 400);
+    let reply = site.post("/cloud/executor/box/register", token.expose(), body(&["noise", "relay", "direct"])).await;
+    let reply: exedra_proto::registry::RegisterReply = reply.json().await.unwrap();
+    assert_eq!(reply.transport, Transport::Relay);
+    assert_eq!(site.verify(reply.url.expose()).unwrap().shape, Shape::Streams);
+    site.presence().online(&RegistrationId::new(reply.id), 1);
+    for _ in 0..3 {
+        let wanted = r#"{"transports":["relay","direct"]}"#;
+        let reply = site.post("/v1/executors/box/connect", token.expose(), wanted).await;
+        let reply: exedra_proto::registry::ConnectReply = reply.json().await.unwrap();
+        assert_eq!(reply.transport, Transport::Relay);
+        assert_eq!(site.verify(reply.url.expose()).unwrap().shape, Shape::Streams);
+    }
+    let old = site.post("/v1/executors/box/connect", token.expose(), r#"{"transports":["direct"]}"#).await;
+    assert_eq!(old.status(), 400);
+}
+
+#[tokio::test]
+async fn dialects_without_a_body_get_a_new_registration_each_time_and_the_newest_wins() {
+    let (site, _dir) = site().await;
+    let token = site.registry.tokens().create(NewToken::of(Role::Executor)).await.unwrap().secret;
+    let mut epoch = 0;
+    for path in ["/cloud/executor/box/register", "/cloud/environment/box/register", "/cloud/executor/box/register"] {
+        let reply = site.post(path, token.expose(), "").await;
+        assert_eq!(reply.status(), 200);
+        let reply: serde_json::Value = reply.json().await.unwrap();
+        let id = if path.contains("environment") { "environment_id" } else { "executor_id" };
+        assert_eq!(reply[id], "box");
+        let claims = site.verify(reply["url"].as_str().unwrap()).unwrap();
+        epoch += 1;
+        assert_eq!((claims.shape, claims.epoch), (Shape::Streams, epoch));
+    }
+    let noise = site.post("/cloud/environment/box/register", token.expose(), r#"{"security_profile":"x"}"#).await;
+    assert_eq!(noise.status(), 400);
 }

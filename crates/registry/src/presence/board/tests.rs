@@ -72,7 +72,7 @@ fn id(registration: &str) -> RegistrationId {
 }
 
 fn slot(registration: &str, epoch: u64) -> Slot {
-    Slot { registration: id(registration), epoch }
+    Slot { registration: id(registration), epoch, transport: Transport::Direct }
 }
 
 fn granted(registration: &str, epoch: u64) -> Answer {
@@ -441,4 +441,28 @@ fn under_random_events_nobody_is_forgotten_or_overtaken() {
         }
         assert!(crowd.clients.values().all(|client| client.granted), "seed {seed}: somebody was forgotten");
     }
+}
+
+#[test]
+fn an_executor_for_many_is_granted_to_all_who_ask() {
+    let mut stage = Stage::new();
+    let many = |epoch| Slot { registration: id("m"), epoch, transport: Transport::Relay };
+    stage.board.learn(&executor(), many(1));
+    let early: Vec<_> = (0..3).map(|_| stage.join()).collect();
+    assert!(matches!(stage.ask(early[0]), Answer::Waiting { why: Wait::Away { .. }, .. }));
+    let woken = stage.online("m", 1);
+    assert!(early.iter().all(|waiter| woken.contains(&Effect::Wake(*waiter))), "{woken:?}");
+    for waiter in early {
+        assert_eq!(stage.ask(waiter), Answer::Granted(many(1)));
+        assert!(stage.board.stands(waiter, &id("m")));
+        stage.board.settle(waiter);
+    }
+    let late = stage.join();
+    assert_eq!(stage.ask(late), Answer::Granted(many(1)));
+    stage.leave(late);
+    assert_eq!(stage.why(), None);
+    stage.offline("m");
+    let late = stage.join();
+    assert!(matches!(stage.ask(late), Answer::Waiting { why: Wait::Away { last_seen: Some(_) }, .. }));
+    assert!(!stage.board.stands(late, &id("m")));
 }

@@ -3,6 +3,7 @@
 //! What cannot be read as a record is damage, never a panic. No text that a record holds goes into an error.
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use exedra_proto::registry::Transport;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -52,6 +53,7 @@ pub fn registration(row: &SqliteRow) -> Result<Registration, StoreError> {
         epoch: time(row, "epoch")?,
         idempotency_id: text(row, "idempotency_id")?.to_owned(),
         created_at: time(row, "created_at")?,
+        transport: Transport::from_name(text(row, "transport")?).ok_or_else(|| damaged("a transport"))?,
     })
 }
 

@@ -15,7 +15,8 @@ use super::rows::failure;
 use crate::store::StoreError;
 
 /// All migrations; the first makes version 1.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_tokens_and_executors.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_tokens_and_executors.sql"), include_str!("../migrations/0002_transports.sql")];
 /// `Exdr`, which tells our files from other databases.
 const APPLICATION_ID: i64 = 0x4578_6472;
 /// How long a write waits for another process's.

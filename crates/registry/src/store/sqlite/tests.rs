@@ -95,7 +95,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     sql(&path, "PRAGMA user_version = 99").await;
     let before = std::fs::read(&path).unwrap();
     let error = SqliteStore::open(&path, Check::Pages).await.unwrap_err();
-    assert_eq!(error, StoreError::Newer { found: 99, known: 1 });
+    assert_eq!(error, StoreError::Newer { found: 99, known: 2 });
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
@@ -164,4 +164,20 @@ async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
     let (record, hash) = token(1000);
     store.add_token(&record, &hash).await.unwrap();
     assert_eq!(store.token(&hash).await.unwrap().unwrap().0, record);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_forward() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    SqliteStore::open(&path, Check::Pages).await.unwrap().close().await;
+    sql(&path, "ALTER TABLE registrations DROP COLUMN transport").await;
+    sql(&path, "INSERT INTO tokens VALUES ('t', zeroblob(32), '', 'executor', '*', 1, NULL, NULL)").await;
+    sql(&path, "INSERT INTO executors VALUES ('box', NULL, '{}', '{}', 1, NULL)").await;
+    sql(&path, "INSERT INTO registrations VALUES ('box', 1, 'reg-1', 'i', 't', 1)").await;
+    sql(&path, "PRAGMA user_version = 1").await;
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    let registrations = store.registrations().await.unwrap();
+    assert_eq!(registrations.len(), 1);
+    assert_eq!(registrations[0].transport, exedra_proto::registry::Transport::Direct);
 }
