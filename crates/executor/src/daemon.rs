@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use exedra_link::dial::registry::{HttpOptions, Registration, RegistrationConfig};
 use exedra_link::ws::DialOptions;
+use exedra_proto::registry::Transport;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -41,6 +42,8 @@ pub struct DaemonConfig {
     pub name: Option<String>,
     /// Labels for people.
     pub labels: BTreeMap<String, String>,
+    /// What is offered to the registry, best first.
+    pub transports: Vec<Transport>,
     /// Where the token comes from.
     pub token: TokenSource,
     /// How to talk to the registry.
@@ -59,6 +62,7 @@ impl DaemonConfig {
             executor_id: executor_id.into(),
             name: None,
             labels: BTreeMap::new(),
+            transports: about::TRANSPORTS.to_vec(),
             token: TokenSource::stock(),
             http: HttpOptions::default(),
             dial: DialOptions::default(),
@@ -106,7 +110,7 @@ impl Daemon {
             executor_id: config.executor_id,
             name: config.name,
             instance: Uuid::new_v4(),
-            about: about::describe(config.labels),
+            about: about::describe(config.labels, config.transports),
             http: config.http,
         })?;
         let judge = Judge::new(config.pauses);

@@ -200,6 +200,10 @@ pub struct ExecServerArgs {
     /// A label for people, as in gpu=h100; may be repeated
     #[arg(long, value_name = "K=V", value_parser = variable, requires = "remote")]
     pub label: Vec<(String, String)>,
+
+    /// What to offer the server, best first; may be repeated. `relay`: many clients at once; `direct`: one at a time
+    #[arg(long, value_enum, value_name = "TRANSPORT", requires = "remote")]
+    pub transport: Vec<TransportName>,
     /// Read the token from this file; it is read again when the server refuses the token
     #[arg(long, value_name = "FILE", requires = "remote")]
     pub token_file: Option<PathBuf>,
@@ -268,6 +272,24 @@ fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+/// How an executor is reached through a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TransportName {
+    /// Relay frames: many clients at once.
+    Relay,
+    /// One client at a time.
+    Direct,
+}
+
+impl From<TransportName> for exedra_proto::registry::Transport {
+    fn from(name: TransportName) -> Self {
+        match name {
+            TransportName::Relay => Self::Relay,
+            TransportName::Direct => Self::Direct,
+        }
     }
 }
 

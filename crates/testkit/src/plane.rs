@@ -14,6 +14,7 @@ use exedra_client::connect::{Options, Server};
 use exedra_executor::daemon::{Daemon, DaemonConfig, Event, TokenSource};
 use exedra_executor::{Executor, ExecutorConfig};
 use exedra_proto::ids::ExecutorId;
+use exedra_proto::registry::Transport;
 use exedra_proto::secret::Secret;
 use exedra_registry::token::Role;
 use exedra_registry::{NewToken, PublicUrl, Registry, RegistryConfig};
@@ -122,8 +123,22 @@ impl ExecutorSide {
     /// # Errors
     /// The machine refuses what an executor needs.
     pub fn start(url: &str, token: Secret, config: ExecutorConfig) -> Result<Self, Failed> {
+        Self::start_over(&[Transport::Relay, Transport::Direct], url, token, config)
+    }
+
+    /// The same, offering only these transports.
+    ///
+    /// # Errors
+    /// The machine refuses what an executor needs.
+    pub fn start_over(
+        transports: &[Transport],
+        url: &str,
+        token: Secret,
+        config: ExecutorConfig,
+    ) -> Result<Self, Failed> {
         let executor = Arc::new(Executor::new(config)?);
-        let daemon = DaemonConfig { token: TokenSource::Fixed(token), ..DaemonConfig::new(url, EXECUTOR) };
+        let mut daemon = DaemonConfig { token: TokenSource::Fixed(token), ..DaemonConfig::new(url, EXECUTOR) };
+        daemon.transports = transports.to_vec();
         let daemon = Daemon::new(daemon, executor)?;
         let cancel = CancellationToken::new();
         let (count, registrations) = watch::channel(0);
@@ -180,6 +195,14 @@ impl Plane {
     /// # Errors
     /// Whatever a part cannot have.
     pub async fn start(faults: Option<Faults>) -> Result<Self, Failed> {
+        Self::start_over(&[Transport::Relay, Transport::Direct], faults).await
+    }
+
+    /// The same, with an executor that offers only these transports.
+    ///
+    /// # Errors
+    /// Whatever a part cannot have.
+    pub async fn start_over(transports: &[Transport], faults: Option<Faults>) -> Result<Self, Failed> {
         let dir = tempfile::tempdir()?;
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = ServerConfig { data_dir: dir.path().join("data"), listen, faults };
@@ -187,7 +210,7 @@ impl Plane {
         let executor_token = server.token(Role::Executor).await?;
         let client_token = server.token(Role::Client).await?;
         let config = ExecutorConfig::default();
-        let mut executor = ExecutorSide::start(&server.url, executor_token.clone(), config)?;
+        let mut executor = ExecutorSide::start_over(transports, &server.url, executor_token.clone(), config)?;
         executor.registered().await?;
         Ok(Self { server, executor, client_token, executor_token, dir })
     }

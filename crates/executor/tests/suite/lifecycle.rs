@@ -29,7 +29,7 @@ async fn nothing_works_before_the_handshake_and_params_are_decoded_first() {
     let unknown = client.call("nope", json!({})).await;
     assert_eq!(refusal(&unknown), (-32601, "exec-server stub does not implement `nope` yet"));
     let opened = client.call("initialize", json!({"clientName": "x"})).await;
-    assert_eq!(opened["result"].as_object().unwrap().keys().collect::<Vec<_>>(), ["sessionId"]);
+    assert_eq!(opened["result"].as_object().unwrap().keys().collect::<Vec<_>>(), ["environmentInfo", "sessionId"]);
     let answer = client.call("fs/getMetadata", json!({"path": "/"})).await;
     assert_eq!(refusal(&answer), (-32600, "client must send initialized before using filesystem methods"));
     client.text(r#"{"method":"initialized"}"#).await;

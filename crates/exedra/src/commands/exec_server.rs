@@ -88,6 +88,9 @@ async fn remote(
     let mut daemon = DaemonConfig::new(url, args.executor_id.clone().unwrap_or_default());
     daemon.name.clone_from(&args.name);
     daemon.labels = args.label.iter().cloned().collect();
+    if !args.transport.is_empty() {
+        daemon.transports = args.transport.iter().map(|transport| (*transport).into()).collect();
+    }
     daemon.token = token_source(args);
     daemon.http.insecure_http = args.insecure_http;
     let executor = Arc::new(Executor::new(config)?);

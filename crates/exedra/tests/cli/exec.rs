@@ -173,9 +173,12 @@ fn an_executor_that_is_away_is_told_or_waited_for() {
 }
 
 #[test]
-fn an_executor_that_is_held_is_told_or_waited_for() {
+fn an_executor_that_serves_one_at_a_time_and_is_held_is_told_or_waited_for() {
     let server = Server::start();
-    let _executor = server.executor("box");
+    let token = server.token(&["--role", "executor"]);
+    let executor =
+        Running::start(server.executor_command("box").args(["--transport", "direct"]).env("EXEDRA_TOKEN", token));
+    executor.stderr_line("registered with executor_id");
     let mut holder =
         Running::start(server.exec(&["-i", "box", "--", "sh", "-c", "echo held; cat"]).stdin(Stdio::piped()));
     assert_eq!(holder.line(), "held");
@@ -188,6 +191,25 @@ fn an_executor_that_is_held_is_told_or_waited_for() {
     assert_eq!(holder.finish().code, 0);
     let done = patient.finish();
     assert_eq!((done.code, done.out()), (0, "mine\n"), "{}", done.stderr);
+}
+
+#[test]
+fn many_clients_work_on_one_executor_at_once() {
+    let server = Server::start();
+    let _executor = server.executor("box");
+    let holders: Vec<_> = (0..3)
+        .map(|_| Running::start(server.exec(&["-i", "box", "--", "sh", "-c", "echo there; cat"]).stdin(Stdio::piped())))
+        .map(|holder| {
+            assert_eq!(holder.line(), "there");
+            holder
+        })
+        .collect();
+    let more = run(&mut server.exec(&["--wait", "0", "box", "--", "echo", "too"]));
+    assert_eq!((more.code, more.out()), (0, "too\n"), "{}", more.stderr);
+    for mut holder in holders {
+        drop(holder.stdin());
+        assert_eq!(holder.finish().code, 0);
+    }
 }
 
 /// Passes connections on to `to`; but the first is cut at once, and the second when the websocket is open.
