@@ -18,13 +18,13 @@ pub async fn json<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<T, Pr
     if bytes.trim_ascii_start().is_empty() {
         return Err(Problem::body_invalid(format!("the body is empty; {wanted}")));
     }
-    parsed(&bytes, wanted)
+    parsed(&bytes, wanted).map_err(Problem::body_invalid)
 }
 
 /// The same, where nothing may be there either.
 pub async fn json_or_nothing<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<Option<T>, Problem> {
     let bytes = bytes(body).await?;
-    if bytes.is_empty() { Ok(None) } else { parsed(&bytes, wanted).map(Some) }
+    if bytes.is_empty() { Ok(None) } else { parsed(&bytes, wanted).map(Some).map_err(Problem::body_invalid) }
 }
 
 async fn bytes(body: Body) -> Result<Bytes, Problem> {
@@ -37,16 +37,16 @@ async fn bytes(body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-fn parsed<T: DeserializeOwned>(bytes: &[u8], wanted: &str) -> Result<T, Problem> {
+fn parsed<T: DeserializeOwned>(bytes: &[u8], wanted: &str) -> Result<T, String> {
     // An array would be read as the members' values in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::body_invalid(format!("the body is no JSON object; {wanted}")));
+        return Err(format!("the body is no JSON object; {wanted}"));
     }
     serde_json::from_slice(bytes).map_err(|error| {
         // Its text can repeat a value of the body; where it is wrong is enough.
         let (line, column) = (error.line(), error.column());
         let what = if error.is_data() { "has a wrong or missing member" } else { "is no JSON that can be read" };
-        Problem::body_invalid(format!("the body {what} (line {line}, column {column}); {wanted}"))
+        format!("the body {what} (line {line}, column {column}); {wanted}")
     })
 }
 
