@@ -199,11 +199,10 @@ fn many_clients_work_on_one_executor_at_once() {
     let _executor = server.executor("box");
     let holders: Vec<_> = (0..3)
         .map(|_| Running::start(server.exec(&["-i", "box", "--", "sh", "-c", "echo there; cat"]).stdin(Stdio::piped())))
-        .map(|holder| {
-            assert_eq!(holder.line(), "there");
-            holder
-        })
         .collect();
+    for holder in &holders {
+        assert_eq!(holder.line(), "there");
+    }
     let more = run(&mut server.exec(&["--wait", "0", "box", "--", "echo", "too"]));
     assert_eq!((more.code, more.out()), (0, "too\n"), "{}", more.stderr);
     for mut holder in holders {
