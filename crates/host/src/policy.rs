@@ -50,6 +50,8 @@ pub struct Policy {
     pub proxied: bool,
     /// A client comes if its token has one of these labels; none: every client.
     pub labels: Option<Vec<String>>,
+    /// The file that says so, where one does.
+    pub file: Option<PathBuf>,
 }
 
 /// What happens when output of a time when nobody is attached fills what is kept of it.

@@ -27,7 +27,7 @@ pub use job::{Command, Job, Raw, Reply, Task, encode, length, receive, send};
 pub use placeholder::Placeholders;
 pub use plan::{Draft, Plan, trials};
 pub use support::{Part, Strength, Support};
-pub use survey::{Refused, Wanted, draft, rules};
+pub use survey::{MINIMAL, Refused, Wanted, draft, rules};
 
 use std::io;
 

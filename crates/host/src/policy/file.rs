@@ -14,6 +14,7 @@ use super::commands::{Args, Command, Commands};
 use super::pattern::Pattern;
 use super::words::{Sandbox, Words};
 use super::{Egress, Policy, Variables};
+use crate::sandbox::MINIMAL;
 
 /// Largest file, in bytes; anything larger is some other file.
 const LARGEST: u64 = 1024 * 1024;
@@ -80,6 +81,7 @@ impl Policy {
             egress,
             proxied,
             labels: words.clients.map(|clients| clients.labels),
+            file: at.map(Path::to_owned),
         })
     }
 }
@@ -180,7 +182,10 @@ fn confinement(words: Option<&Sandbox>, roots: Option<&[(PathBuf, Access)]>) -> 
                 let path = path.to_str().ok_or_else(|| format!("roots: `{}` is no UTF-8", path.display()))?;
                 entries.push(json!({"path": {"type": "path", "path": path}, "access": access}));
             }
-            entries.extend(sandbox.minimal.then(|| special("minimal", "read")));
+            let minimal = MINIMAL.iter().filter(|path| sandbox.minimal && adds(roots, Path::new(path)));
+            entries.extend(minimal.map(|path| {
+                json!({"path": {"type": "path", "path": path}, "access": "read", "missing_path_behavior": "skip"})
+            }));
             if sandbox.tmp {
                 entries.extend([special("slash_tmp", "write"), special("tmpdir", "write")]);
             }
@@ -190,6 +195,13 @@ fn confinement(words: Option<&Sandbox>, roots: Option<&[(PathBuf, Access)]>) -> 
     let permissions = json!({"type": "managed", "network": sandbox.network, "file_system": files});
     let context = json!({"permissions": permissions, "windowsSandboxLevel": "disabled"});
     serde_json::from_value(context).map(Some).map_err(|error| format!("sandbox: {error}"))
+}
+
+/// Whether reading at `path` is more than the roots allow there, and not what one of them is about.
+fn adds(roots: &[(PathBuf, Access)], path: &Path) -> bool {
+    let Ok(real) = std::fs::canonicalize(path) else { return false };
+    let around = roots.iter().filter(|(root, _)| real.starts_with(root)).max_by_key(|(root, _)| root.as_os_str().len());
+    around.is_none_or(|(root, access)| *access == Access::Deny && *root != real)
 }
 
 fn commands(

@@ -87,6 +87,9 @@ pub fn warnings(policy: &Policy) -> Vec<String> {
     if policy.roots.is_some() && policy.sandbox.is_none() {
         all.push("roots: they hold file methods alone, since `[sandbox]` is off: commands go everywhere".to_owned());
     }
+    if let Some(why) = policy.file.as_deref().and_then(|file| replaceable(policy, file)) {
+        all.push(format!("the policy itself could be replaced by moving what holds it: {why}"));
+    }
     let Some(list) = &policy.commands else { return all };
     if list.bound && landlock() == Landlock::Absent {
         all.push("descendants: this kernel has no Landlock, so that every start will be refused".to_owned());
@@ -144,14 +147,17 @@ fn is(path: &Path, names: &[&str]) -> bool {
 
 /// Who could put something else in the place of a program.
 fn replaceable(policy: &Policy, path: &Path) -> Option<String> {
-    let others = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o002 != 0);
+    // In a directory with the sticky bit one replaces only what is one's own.
+    let others = |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o1002 == 0o002);
     if others(path) || path.parent().is_some_and(others) {
         return Some("everybody may write there".to_owned());
     }
     let roots = policy.roots.as_ref()?;
-    let around =
-        roots.iter().filter(|(root, _)| path.starts_with(root)).max_by_key(|(root, _)| root.as_os_str().len())?;
-    (around.1 == Access::Write).then(|| format!("clients may write below the root `{}`", around.0.display()))
+    [Some(path), path.parent()].into_iter().flatten().find_map(|place| {
+        let around = roots.iter().filter(|(root, _)| place.starts_with(root));
+        let (root, access) = around.max_by_key(|(root, _)| root.as_os_str().len())?;
+        (*access == Access::Write).then(|| format!("clients may write below the root `{}`", root.display()))
+    })
 }
 
 #[cfg(test)]

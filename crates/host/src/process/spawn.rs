@@ -3,7 +3,7 @@
 //! In flow params that have been checked and the host, out flow the child, its exit, its stdin and its outputs, or the
 //! text that stock has for the failure. Knows no id, no table and no event.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -29,8 +29,8 @@ use super::reap::{ExitWatch, Leader};
 use super::source::Source;
 use super::stdin::Sink;
 use crate::error::StartError;
+use crate::policy::Policy;
 use crate::policy::commands::machine;
-use crate::policy::{Commands, Policy};
 use crate::sandbox::Placeholders;
 
 /// A running child.
@@ -85,7 +85,7 @@ fn sandbox(params: &StartParams) -> Option<&SandboxContext> {
 pub async fn spawn(
     host: &Host,
     params: &StartParams,
-    (policy, quota): (&Policy, &Quota),
+    (policy, quota): (&Arc<Policy>, &Quota),
     mark: Option<Mark>,
 ) -> Result<Spawned, StartError> {
     if params.argv[0].is_empty() {
@@ -94,11 +94,11 @@ pub async fn spawn(
     let failed = |error: io::Error| StartError::Spawn(error.to_string());
     look_at(params.cwd.as_path().to_owned()).await;
     let (mut launch, ends) = prepare(host, params, policy)?;
+    let execute = hold_to_list(policy, params, &mut launch).await?;
     launch.rlimits = mark.map(Mark::limit).into_iter().chain(quota.rlimits()).collect();
     let group = group(host, quota)?;
     (launch.birthplace, launch.cgroups) = group.doors().map_err(failed)?;
     let spawner = host.spawner();
-    let execute = policy.commands.as_ref().and_then(Commands::executable);
     let confinement =
         Confinement { client: sandbox(params), owner: policy.sandbox.as_ref(), execute: execute.as_deref() };
     let (launched, confined) = if confinement.is_needed() {
@@ -134,10 +134,7 @@ fn prepare(host: &Host, params: &StartParams, policy: &Policy) -> Result<(Launch
         env.entry("SHELL".into()).or_insert_with(|| host.shell().into());
     }
     let argv0 = params.arg0.as_ref().unwrap_or(&params.argv[0]);
-    let mut candidates = candidates(params, env.get(OsStr::new("PATH")).map(|path| path.as_os_str()))?;
-    if let Some(commands) = &policy.commands {
-        candidates = vec![allowed(commands, params, argv0, candidates)?];
-    }
+    let candidates = candidates(params, env.get(OsStr::new("PATH")).map(|path| path.as_os_str()))?;
     let argv = std::iter::once(argv0).chain(&params.argv[1..]);
     let joined = env.into_iter().map(|(mut name, value)| {
         name.push("=");
@@ -202,17 +199,31 @@ fn nul_text(error: io::Error) -> StartError {
     StartError::Spawn(if nul { NUL.to_owned() } else { error.to_string() })
 }
 
-/// The one program that may run; it is started by where it really is, whatever becomes of the links that led there.
-fn allowed(
-    commands: &Commands,
+/// What a list of commands makes of a launch: the one program that may run is started by where it really is, whatever becomes
+/// of the links that led there. What it and all that it starts may execute.
+async fn hold_to_list(
+    policy: &Arc<Policy>,
     params: &StartParams,
-    argv0: &str,
-    candidates: Vec<Vec<u8>>,
-) -> Result<Vec<u8>, StartError> {
+    launch: &mut Launch,
+) -> Result<Option<Vec<PathBuf>>, StartError> {
+    if policy.commands.is_none() {
+        return Ok(None);
+    }
     let cwd = std::path::absolute(params.cwd.as_path()).map_err(nul_text)?;
-    let candidates: Vec<PathBuf> = candidates.into_iter().map(|path| cwd.join(OsString::from_vec(path))).collect();
-    let allowed = commands.judge(&machine(), &candidates, argv0, &params.argv[1..]).map_err(StartError::Refused)?;
-    Ok(allowed.real.into_os_string().into_vec())
+    let path = |candidate: &CString| cwd.join(OsStr::from_bytes(candidate.as_bytes()));
+    let candidates: Vec<PathBuf> = launch.candidates.iter().map(path).collect();
+    let (argv, arg0, policy) = (params.argv.clone(), params.arg0.clone(), Arc::clone(policy));
+    let judge = move || {
+        let commands = policy.commands.as_ref()?;
+        let argv0 = arg0.as_ref().unwrap_or(&argv[0]);
+        let allowed = commands.judge(&machine(), &candidates, argv0, &argv[1..]);
+        Some(allowed.map(|allowed| (allowed.real, commands.executable())))
+    };
+    let judged = tokio::task::spawn_blocking(judge).await.map_err(|error| StartError::Spawn(error.to_string()))?;
+    let Some(allowed) = judged else { return Ok(None) };
+    let (real, execute) = allowed.map_err(StartError::Refused)?;
+    launch.candidates = vec![string(real.into_os_string().into_vec())?];
+    Ok(execute)
 }
 
 /// The text of stock for a NUL byte where none can be.

@@ -87,7 +87,10 @@ fn restrict(plan: &Plan, namespaces: bool) -> Result<RestrictionStatus, landlock
     let listed = if plan.execute.is_some() { AccessFs::Execute.into() } else { BitFlags::empty() };
     let execute = path_beneath_rules(plan.execute.as_deref().map(paths).unwrap_or_default(), AccessFs::Execute);
     let Some(Grants { read, write }) = &plan.grants else {
-        return Ruleset::default().handle_access(AccessFs::Execute)?.create()?.add_rules(execute)?.restrict_self();
+        // What is not named here would be refused all the same: moving and linking files to other directories.
+        let moves = path_beneath_rules(["/"], AccessFs::Refer);
+        let ruleset = Ruleset::default().handle_access(AccessFs::Execute | AccessFs::Refer)?.create()?;
+        return ruleset.add_rules(moves)?.add_rules(execute)?.restrict_self();
     };
     let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::Signal)?;
     if !plan.network {

@@ -17,7 +17,7 @@ use super::rules::{Kind, Rule, Rules};
 /// Names directly below a writable directory that stay read-only unless an entry says otherwise.
 pub const PROTECTED: [&str; 3] = [".git", ".codex", ".agents"];
 /// What programs need to run at all.
-const MINIMAL: [&str; 11] = [
+pub const MINIMAL: [&str; 11] = [
     "/bin",
     "/sbin",
     "/lib",

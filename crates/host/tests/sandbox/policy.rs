@@ -153,6 +153,15 @@ async fn what_a_command_starts_is_held_to_the_list() {
 }
 
 #[tokio::test]
+async fn a_listed_command_moves_files_as_it_would() {
+    let rig = owned("[[commands]]\npath = \"/bin/ln\"\n");
+    std::fs::create_dir(rig.path("w/sub")).unwrap();
+    std::fs::write(rig.path("w/file"), "x").unwrap();
+    let story = rig.start(&Value::Null, json!({"argv": ["ln", "file", "sub/file"]})).await.unwrap();
+    assert!(story.code == 0 && rig.path("w/sub/file").exists(), "{story:?}");
+}
+
+#[tokio::test]
 async fn the_loader_starts_nothing_that_is_not_listed() {
     let rig = owned(COMMANDS);
     let Some(Helper::Loader(loader)) = helper(Path::new("/bin/cat")) else { return };
