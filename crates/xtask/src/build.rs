@@ -23,15 +23,27 @@ pub enum Profile {
 /// # Errors
 /// It does not build.
 pub fn exedra(root: &Path, profile: Profile) -> Result<PathBuf> {
-    let mut cargo = cargo(root);
-    cargo.args(["build", "--bin", "exedra", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
     // The features of a dependency depend on who else is built.
-    cargo.args(match profile {
+    let scope = match profile {
         Profile::Dev => ["--workspace", "--profile=dev"],
         Profile::Release => ["--package=exedra", "--release"],
-    });
-    let output = cargo.output().context("cannot run cargo")?;
-    ensure!(output.status.success(), "exedra does not build");
+    };
+    program(root, &["--bin", "exedra"], scope)
+}
+
+/// Builds the test kit's registry and rendezvous for streams.
+///
+/// # Errors
+/// It does not build.
+pub fn streams(root: &Path) -> Result<PathBuf> {
+    program(root, &["--example", "streams"], ["--workspace", "--profile=dev"])
+}
+
+fn program(root: &Path, which: &[&str], scope: [&str; 2]) -> Result<PathBuf> {
+    let mut cargo = cargo(root);
+    cargo.arg("build").args(which).args(scope).arg("--message-format=json-render-diagnostics");
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "{which:?} does not build");
     let messages = output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
     let program =
         messages.filter_map(|message: Value| Some(message.get("executable")?.as_str()?.to_owned())).next_back();

@@ -8,6 +8,7 @@ mod as_client;
 mod as_executor;
 mod confined;
 mod files;
+mod relay;
 mod restart;
 mod secrets;
 
@@ -29,6 +30,9 @@ pub struct World {
     pub stock: Stock,
     /// The stock programs that are clients.
     pub clients: Vec<Stock>,
+    /// The program of a registry and a rendezvous for streams (`examples/streams` of the test kit), if relay frames are to be
+    /// tried.
+    pub streams: Option<PathBuf>,
     /// Where homes, records and logs of this run go.
     pub dir: PathBuf,
     /// What must not be found in any log.
@@ -44,6 +48,7 @@ pub async fn run(world: &World) -> Result<bool> {
     let stock = async {
         as_client::run(world, &report).await?;
         confined::run(world, &report).await?;
+        relay::run(world, &report).await?;
         as_executor::run(world, &report).await
     };
     // The restart is waiting for the most part.

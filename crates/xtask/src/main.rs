@@ -32,7 +32,7 @@ enum Command {
         /// This binary in place of one that is built now
         #[arg(long, value_name = "FILE")]
         exedra: Option<PathBuf>,
-        /// With every version that is pinned, not only the oldest and the newest
+        /// With every version that is pinned, not only the oldest and the newest, and with relay frames
         #[arg(long)]
         all: bool,
     },
@@ -94,8 +94,9 @@ fn interop(exedra: Option<PathBuf>, all: bool) -> anyhow::Result<ExitCode> {
     let stock = Stock::oldest()?;
     let clients = if all { Stock::all()? } else { vec![stock.clone(), Stock::newest()?] };
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Dev), Ok)?;
+    let streams = all.then(|| build::streams(&root())).transpose()?;
     let dir = tempfile::Builder::new().prefix("exedra-interop-").tempdir()?;
-    let world = World { exedra, stock, clients, dir: dir.path().to_owned(), secrets: RefCell::default() };
+    let world = World { exedra, stock, clients, streams, dir: dir.path().to_owned(), secrets: RefCell::default() };
     let passed = runtime()?.block_on(interop::run(&world))?;
     if !passed {
         let logs = dir.keep();

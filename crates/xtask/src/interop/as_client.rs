@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::stock::Stock;
 
 /// Prints the process that runs the shell, something computed, and ends with a code of its own.
-const COMMAND: &str = "cat /proc/$PPID/comm; echo $PPID; echo out-$((6*7)); echo err-$((6*8)) >&2; exit 7";
+pub(super) const COMMAND: &str = "cat /proc/$PPID/comm; echo $PPID; echo out-$((6*7)); echo err-$((6*8)) >&2; exit 7";
 /// Stock clients take such a command apart and do it through `fs/*`.
 const PATCH: &str = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: new.txt\n+hello\n*** Update File: old.txt\n@@\n-a\n+b\n*** End Patch\nEOF";
 /// Says something long after the turn that it began in, and ends.
@@ -26,6 +26,8 @@ const LATE: &str = "sleep 1; echo la\"\"te-$((6*7)); exit 5";
 const TRAP: &str = "trap 'echo got-$((6*7)); exit 9' INT; while :; do sleep 0.1; done";
 /// Runs on whatever becomes of its turn.
 const ENDLESS: &str = "echo $$ > pid.new; mv pid.new pid; exec sleep 600";
+/// What the client is told where its own sandbox is not wanted.
+pub(super) const UNCONFINED: &str = "--dangerously-bypass-approvals-and-sandbox";
 /// For a whole turn of the stock client.
 const TURN: Duration = Duration::from_secs(90);
 /// For a process to be gone.
@@ -62,6 +64,14 @@ pub(super) struct Listener {
     server: Running,
     url: String,
     audit: PathBuf,
+}
+
+/// A client that does one turn and ends.
+pub(super) struct Client<'a> {
+    /// The program in its place.
+    pub(super) spawn: &'a Spawn,
+    /// Arguments about its sandbox.
+    pub(super) sandbox: &'a [String],
 }
 
 /// What a user and a model do together.
@@ -171,7 +181,7 @@ impl Seat<'_> {
         let model = Model::start(wishes).await?;
         std::fs::write(home.join("config.toml"), model.config())?;
         let client = self.stock.spawn(&home).env("STAND_IN_KEY", "any").env("CODEX_EXEC_SERVER_URL", &listener.url);
-        let sandbox = vec!["--dangerously-bypass-approvals-and-sandbox".to_owned()];
+        let sandbox = vec![UNCONFINED.to_owned()];
         Ok(Place { listener, model, work, client, logs, sandbox })
     }
 }
@@ -186,15 +196,11 @@ impl Place {
 
     /// One turn of a client that does no more; gives what the tool gave back.
     pub(super) async fn exec(&mut self) -> Result<String> {
-        let client = self.client.clone();
-        let client =
-            client.args(["exec", "--skip-git-repo-check"]).args(&self.sandbox).arg("-C").arg(&self.work).arg("go");
-        let mut client = client.start("client", &self.logs)?;
-        let status = client.wait(TURN).await?;
-        ensure!(status.success(), "the client ended with {status}; {}", client.tail());
+        let client = Client { spawn: &self.client, sandbox: &self.sandbox };
+        let output = client.exec(&self.work, &self.logs, &self.model).await?;
         let server = &mut self.listener.server;
         ensure!(!server.has_ended()?, "our listener did not stay; {}", server.tail());
-        self.model.outputs().pop().with_context(|| format!("no tool call was made; {}", client.tail()))
+        Ok(output)
     }
 
     async fn thread(&self) -> Result<AppServer> {
@@ -255,6 +261,17 @@ impl Listener {
         let found = records.lines().any(|line| line.contains("fs/writeFile") && line.contains(&path));
         ensure!(found, "our audit knows of no change of {path}");
         Ok(())
+    }
+}
+
+impl Client<'_> {
+    /// One turn, the user's word being `go`; gives what the tool gave back.
+    pub(super) async fn exec(&self, work: &Path, logs: &Path, model: &Model) -> Result<String> {
+        let spawn = self.spawn.clone().args(["exec", "--skip-git-repo-check"]).args(self.sandbox);
+        let mut client = spawn.arg("-C").arg(work).arg("go").start("client", logs)?;
+        let status = client.wait(TURN).await?;
+        ensure!(status.success(), "the client ended with {status}; {}", client.tail());
+        model.outputs().pop().with_context(|| format!("no tool call was made; {}", client.tail()))
     }
 }
 
