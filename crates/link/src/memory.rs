@@ -28,7 +28,9 @@ enum Parcel {
 }
 
 async fn drive(ends: Ends, wire_out: queue::Tx<Parcel>, wire_in: queue::Rx<Parcel>) -> Disconnect {
-    let Ends { outgoing, incoming, close, .. } = ends;
+    let Ends { outgoing, incoming, close, probes, .. } = ends;
+    // Whoever asks learns at once that this peer cannot be asked.
+    drop(probes);
     tokio::select! {
         reason = read(wire_in, incoming) => reason,
         reason = write(outgoing, close, wire_out) => reason,

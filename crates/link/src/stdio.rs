@@ -39,7 +39,9 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     Connection::spawn(move |ends| async move {
-        let Ends { outgoing, incoming, close, told, .. } = ends;
+        let Ends { outgoing, incoming, close, told, probes, .. } = ends;
+        // Whoever asks learns at once that this peer cannot be asked.
+        drop(probes);
         let mut overdue = close.clone();
         let read = async {
             told.tell(read(Lines::new(reader, max_line), incoming).await);

@@ -13,6 +13,7 @@ mod flow;
 mod http;
 mod lifecycle;
 mod listen;
+mod model;
 mod odd;
 mod order;
 mod policy;

@@ -15,7 +15,9 @@ use crate::mux::Limits;
 pub(super) fn open(websocket: Connection, id: StreamId) -> Connection {
     Connection::spawn(move |ends| async move {
         let told = ends.told.clone();
-        let Ends { outgoing, incoming, close, .. } = ends;
+        let Ends { outgoing, incoming, close, probes, .. } = ends;
+        // Whoever asks learns at once that this peer cannot be asked.
+        drop(probes);
         let mut overdue = close.clone();
         let (end, ended) = oneshot::channel();
         let (line, _here) = Line::new(outgoing, incoming, close, end);
