@@ -3,9 +3,10 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{Finished, Running, exedra, run};
+use crate::sandbox::Executor;
 
 /// A directory that no sandbox shows by itself, with `w` and `out/secret` in it.
 fn place() -> tempfile::TempDir {
@@ -58,6 +59,76 @@ fn roots_hold_against_links_dots_and_proc() {
     let outside = exec(&url, &w, &["/bin/sh", "-c", "echo x > ../out/new"]);
     assert!(outside.code != 0 && !dir.path().join("out/new").exists());
     assert_eq!(listener.stop().code, 0);
+}
+
+#[test]
+fn file_methods_keep_to_the_roots() {
+    let dir = place();
+    let base = dir.path().canonicalize().unwrap();
+    let (w, out) = (base.join("w"), base.join("out"));
+    symlink(&out, w.join("link")).unwrap();
+    symlink(out.join("secret"), w.join("file")).unwrap();
+    std::fs::write(w.join("mine"), "mine").unwrap();
+    let file = write(&base, &roots(&base));
+    let mut executor = Executor::with(&["--policy", file.to_str().unwrap()]);
+    let read = executor.call("fs/readFile", json!({"path": w.join("mine")}));
+    assert_eq!(read["result"]["dataBase64"], "bWluZQ==", "{read}");
+    let proc = |path: &Path| PathBuf::from(format!("/proc/self/root{}", path.display()));
+    let outside = [
+        out.join("secret"),
+        w.join("link/secret"),
+        w.join("file"),
+        w.join("../out/secret"),
+        proc(&out.join("secret")),
+        file.clone(),
+    ];
+    for path in &outside {
+        for (method, params) in [
+            ("fs/readFile", json!({"path": path})),
+            ("fs/getMetadata", json!({"path": path})),
+            ("fs/writeFile", json!({"path": path, "dataBase64": "eA=="})),
+            ("fs/open", json!({"path": path, "handleId": "h", "mode": "read"})),
+            ("fs/copy", json!({"sourcePath": path, "destinationPath": w.join("copied"), "recursive": false})),
+            ("fs/copy", json!({"sourcePath": w.join("mine"), "destinationPath": path, "recursive": false})),
+        ] {
+            // A look at what a link is, and a copy of the link itself, stay within.
+            let itself = *path == w.join("file") && (method == "fs/copy" && params["sourcePath"] == json!(path));
+            let answer = executor.call(method, params);
+            assert!(itself || answer["error"].is_object(), "{method} {}: {answer}", path.display());
+        }
+    }
+    for path in [out.join("secret"), w.join("link/secret"), w.join("../out"), w.clone()] {
+        let removed = executor.call("fs/remove", json!({"path": path, "recursive": true, "force": false}));
+        assert!(removed["error"].is_object(), "{}: {removed}", path.display());
+    }
+    assert_eq!(std::fs::read_to_string(out.join("secret")).unwrap(), "secret");
+    assert_eq!(std::fs::read_to_string(w.join("mine")).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
+}
+
+#[test]
+fn nothing_is_changed_where_all_is_for_reading() {
+    let dir = place();
+    let file = write(dir.path(), "read_only = true\n");
+    let path = dir.path().join("w/x");
+    let mut executor = Executor::with(&["--policy", file.to_str().unwrap()]);
+    for (method, params) in [
+        ("process/start", json!({"processId": "p", "argv": ["touch", path], "cwd": "/", "env": {}, "tty": false})),
+        ("process/write", json!({"processId": "p", "chunk": "eA==", "writeId": "w"})),
+        ("fs/writeFile", json!({"path": path, "dataBase64": "eA=="})),
+        ("fs/createDirectory", json!({"path": path, "recursive": false})),
+        ("fs/remove", json!({"path": dir.path().join("out"), "recursive": true, "force": false})),
+        ("fs/copy", json!({"sourcePath": dir.path().join("out"), "destinationPath": path, "recursive": true})),
+        ("fs/open", json!({"path": path, "handleId": "h", "mode": "replace"})),
+        ("fs/writeBlock", json!({"handleId": "h", "offset": 0, "chunk": "eA=="})),
+        ("http/request", json!({"requestId": "r", "method": "POST", "url": "http://127.0.0.1:1/"})),
+    ] {
+        let answer = executor.call(method, params);
+        let text = format!("policy: read_only: {method} could change something");
+        assert_eq!(answer["error"]["message"], text.as_str(), "{answer}");
+    }
+    let read = executor.call("fs/readFile", json!({"path": dir.path().join("out/secret")}));
+    assert!(read["result"].is_object() && !path.exists(), "{read}");
 }
 
 #[test]

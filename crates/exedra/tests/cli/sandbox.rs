@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::program::{Running, exedra};
 
 /// An executor on stdio, as the launcher of its own sandboxes.
-struct Executor {
+pub struct Executor {
     running: Running,
     stdin: ChildStdin,
     id: u64,
@@ -18,7 +18,13 @@ struct Executor {
 
 impl Executor {
     fn start() -> Self {
-        let mut running = Running::start(exedra(&["exec-server", "--listen", "stdio"]).stdin(Stdio::piped()));
+        Self::with(&[])
+    }
+
+    /// With more arguments.
+    pub fn with(args: &[&str]) -> Self {
+        let args = [&["exec-server", "--listen", "stdio"], args].concat();
+        let mut running = Running::start(exedra(&args).stdin(Stdio::piped()));
         let stdin = running.stdin();
         let mut executor = Self { running, stdin, id: 0 };
         executor.call("initialize", json!({"clientName": "test"}));
@@ -34,7 +40,8 @@ impl Executor {
         serde_json::from_str(&self.running.line()).unwrap()
     }
 
-    fn call(&mut self, method: &str, params: Value) -> Value {
+    /// Calls, and waits for the answer.
+    pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.id += 1;
         let id = self.id;
         self.send(&json!({"id": id, "method": method, "params": params}));

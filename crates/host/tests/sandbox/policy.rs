@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use exedra_host::fs::Files;
 use exedra_host::policy::program::{Helper, helper};
@@ -128,6 +130,31 @@ async fn only_listed_commands_with_fitting_arguments() {
     }
     let on_a_terminal = json!({"argv": ["cat", "hello"], "tty": true});
     assert!(refusal(&rig, on_a_terminal).await.contains("is not listed"));
+}
+
+/// However the race between the look and the start ends, what runs is listed.
+#[tokio::test]
+async fn a_link_that_is_swapped_meanwhile_starts_nothing_else() {
+    let rig = owned(COMMANDS);
+    std::fs::write(rig.path("w/hello"), "not to be read").unwrap();
+    let (link, stop) = (rig.path("w/echo"), Arc::new(AtomicBool::new(false)));
+    symlink("/bin/echo", &link).unwrap();
+    let (swapped, until) = (link.clone(), stop.clone());
+    let swapper = std::thread::spawn(move || {
+        let spare = swapped.with_extension("new");
+        for target in ["/bin/cat", "/bin/echo"].iter().cycle().take_while(|_| !until.load(Ordering::Relaxed)) {
+            symlink(target, &spare).unwrap();
+            std::fs::rename(&spare, &swapped).unwrap();
+        }
+    });
+    for _ in 0..40 {
+        match rig.start(&Value::Null, json!({"argv": ["./echo", "hello"]})).await {
+            Ok(story) => assert_eq!(story.output, "hello\n"),
+            Err(error) => assert!(matches!(error, StartError::Refused(_)), "{error:?}"),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    swapper.join().unwrap();
 }
 
 #[tokio::test]
