@@ -25,6 +25,8 @@ pub enum CloseReason {
     Silent,
     /// It kept others waiting for too long.
     Stalled,
+    /// The other side of the pair ends.
+    PeerLeaving,
 }
 
 /// All reasons, for those who walk the table.
@@ -40,6 +42,7 @@ pub const TABLE: &[CloseReason] = &[
     CloseReason::Revoked,
     CloseReason::Silent,
     CloseReason::Stalled,
+    CloseReason::PeerLeaving,
 ];
 
 impl CloseReason {
@@ -57,6 +60,7 @@ impl CloseReason {
             Self::Revoked => 4403,
             Self::Silent => 4408,
             Self::Stalled => 4409,
+            Self::PeerLeaving => 4402,
         }
     }
 
@@ -74,6 +78,7 @@ impl CloseReason {
             Self::Revoked => "the token or registration is no longer valid",
             Self::Silent => "no sign of life for 45 s",
             Self::Stalled => "it kept others waiting for 10 s",
+            Self::PeerLeaving => "the other side is shutting down",
         }
     }
 
@@ -85,7 +90,7 @@ impl CloseReason {
     /// Whether an executor that is closed for this reason was served to the end of its client, so that the next
     /// connection may follow at once.
     pub fn is_good_order(self) -> bool {
-        matches!(self, Self::PeerDone | Self::PeerLost)
+        matches!(self, Self::PeerDone | Self::PeerLost | Self::PeerLeaving)
     }
 }
 

@@ -24,7 +24,10 @@ impl Leave {
     /// What the router is told.
     pub fn end(&self) -> End {
         match self {
-            Self::Ended(SocketEnd::Closed(_)) => End::Done,
+            Self::Ended(SocketEnd::Closed(code)) => match code.map(CloseReason::from_code) {
+                None | Some(Some(CloseReason::PeerDone)) => End::Done,
+                Some(reason) => End::Left(reason.unwrap_or(CloseReason::PeerLost)),
+            },
             Self::Ended(SocketEnd::Lost(_)) => End::Lost,
             Self::Ended(SocketEnd::Silent) => End::Silent,
             Self::Ended(SocketEnd::Broke(violation)) => End::Broke(violation.reason()),

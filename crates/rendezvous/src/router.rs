@@ -88,8 +88,10 @@ pub enum Report {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With a close frame from the peer.
+    /// With a close frame from the peer, in good order.
     Done,
+    /// With a close frame from the peer that says that something is wrong, or that it ends.
+    Left(CloseReason),
     /// Without one.
     Lost,
     /// The peer was silent for too long.
@@ -106,7 +108,8 @@ impl End {
         match self {
             Self::Done => CloseReason::PeerDone,
             Self::Lost | Self::Silent => CloseReason::PeerLost,
-            Self::Broke(reason) | Self::Ordered(reason) => reason,
+            Self::Left(CloseReason::GoingAway) => CloseReason::PeerLeaving,
+            Self::Left(reason) | Self::Broke(reason) | Self::Ordered(reason) => reason,
         }
     }
 
@@ -114,7 +117,7 @@ impl End {
     /// and its next client may be waiting.
     fn for_executor(self) -> CloseReason {
         match self {
-            Self::Done => CloseReason::PeerDone,
+            Self::Done | Self::Left(_) => CloseReason::PeerDone,
             Self::Ordered(CloseReason::GoingAway) => CloseReason::GoingAway,
             Self::Lost | Self::Silent | Self::Broke(_) | Self::Ordered(_) => CloseReason::PeerLost,
         }

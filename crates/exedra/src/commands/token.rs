@@ -46,7 +46,7 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
 }
 
 async fn list(args: TokenListArgs) -> Result<(), Failure> {
-    let tokens = open(args.data_dir).await?;
+    let tokens = open_existing(args.data_dir).await?;
     let records = tokens.list().await;
     tokens.close().await;
     let records = records?;
@@ -61,7 +61,7 @@ async fn list(args: TokenListArgs) -> Result<(), Failure> {
 }
 
 async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
-    let tokens = open(args.data_dir).await?;
+    let tokens = open_existing(args.data_dir).await?;
     let revoked = tokens.revoke(&args.id).await.map_err(usage);
     tokens.close().await;
     revoked.map(drop)
@@ -69,6 +69,16 @@ async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
 
 async fn open(data_dir: Option<PathBuf>) -> Result<Tokens, Failure> {
     Ok(open_tokens(&settings::data_dir(data_dir)?).await?)
+}
+
+/// The same, where there has to be something: a mistyped directory is not made.
+async fn open_existing(data_dir: Option<PathBuf>) -> Result<Tokens, Failure> {
+    let dir = settings::data_dir(data_dir)?;
+    if !dir.exists() {
+        let what = format!("there is no data directory {}", dir.display());
+        return Err(Failure::usage(what, "name the one of the server with --data-dir"));
+    }
+    Ok(open_tokens(&dir).await?)
 }
 
 /// A setting that makes no sense is wrong usage.

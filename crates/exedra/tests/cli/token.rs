@@ -62,6 +62,8 @@ fn what_makes_no_sense_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("data");
     let data_dir = data_dir.to_str().unwrap();
+    let made = run(&mut exedra(&["token", "create", "--role", "client", "--data-dir", data_dir]));
+    assert_eq!(made.code, 0, "{}", made.stderr);
     let unknown = run(&mut exedra(&["token", "revoke", "tok-0000000000000000", "--data-dir", data_dir]));
     assert_eq!(unknown.code, 255);
     assert!(unknown.stderr.contains("no token") && unknown.stderr.contains("hint: "), "{}", unknown.stderr);
@@ -69,4 +71,17 @@ fn what_makes_no_sense_is_told() {
         let wrong = run(exedra(&["token", "create", "--role", "client", "--data-dir", data_dir]).args(bad));
         assert_eq!(wrong.code, 2, "{bad:?}: {}", wrong.stderr);
     }
+}
+
+#[test]
+fn a_mistyped_directory_is_told_and_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("typo");
+    let missing = missing.to_str().unwrap();
+    for args in [&["list"][..], &["list", "--json"], &["revoke", "tok-1"]] {
+        let done = run(exedra(&["token"]).args(args).args(["--data-dir", missing]));
+        assert_eq!((done.code, done.out()), (2, ""));
+        assert!(done.stderr.contains("there is no data directory"), "{}", done.stderr);
+    }
+    assert!(!std::path::Path::new(missing).exists());
 }

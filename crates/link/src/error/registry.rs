@@ -137,7 +137,9 @@ impl RegisterError {
                 "put a token of `exedra token create --role executor` into EXEDRA_TOKEN, or into a file for --token-file",
             ),
             Self::Auth { status: 401, .. } => Some("the token is wrong, revoked or expired; create a new one"),
-            Self::Auth { .. } => Some("the token is good, but not for registering this executor id"),
+            Self::Auth { .. } => Some(
+                "the token is known, but not for this: its role or its executors do not fit; see `exedra token list`",
+            ),
             Self::Status { status: 404, .. } => Some("does the base URL name a registry?"),
             Self::Redirected(_) => Some("use the final address as the base URL"),
             Self::Transport(_) => Some("is the registry running, and is the base URL right?"),
@@ -238,7 +240,9 @@ impl ConnectError {
         match self {
             Self::Credential(_) => Some("set EXEDRA_TOKEN to a token of `exedra token create --role client`"),
             Self::Auth { status: 401, .. } => Some("the token is wrong, revoked or expired; create a new one"),
-            Self::Auth { .. } => Some("the token is good, but not for this executor"),
+            Self::Auth { .. } => Some(
+                "the token is known, but not for this: its role or its executors do not fit; see `exedra token list`",
+            ),
             Self::Unknown { .. } => {
                 Some("check the id; start it there with `exedra exec-server --remote` if it never ran")
             }

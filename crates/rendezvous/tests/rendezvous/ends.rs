@@ -49,13 +49,20 @@ async fn a_client_that_is_lost_ends_it_with_another_code() {
 async fn a_client_is_told_how_its_executor_ended() {
     let stage = Stage::start().await;
     let (mut executor, mut client) = stage.pair().await;
-    assert_eq!(close(&mut executor, 1001).await, 1001);
+    assert_eq!(close(&mut executor, 1000).await, 1000);
     assert_eq!(closed(&mut client).await.0, 1000);
     stage.presence.told(3).await;
     let (executor, mut client) = stage.pair().await;
     drop(executor);
     assert_eq!(closed(&mut client).await.0, CloseReason::PeerLost.code());
     assert_eq!(stage.presence.told(6).await[5], "offline r 0");
+    for (code, told) in
+        [(1001, CloseReason::PeerLeaving), (1007, CloseReason::InvalidUtf8), (3999, CloseReason::PeerLost)]
+    {
+        let (mut executor, mut client) = stage.pair().await;
+        assert_eq!(close(&mut executor, code).await, code);
+        assert_eq!(closed(&mut client).await.0, told.code());
+    }
 }
 
 #[tokio::test]
