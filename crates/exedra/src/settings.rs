@@ -34,14 +34,23 @@ fn default_data_dir(xdg: Option<String>, home: Option<String>) -> Option<PathBuf
 /// # Errors
 /// There is no home directory to put it in.
 pub fn identity(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let default = || {
-        let base = absolute(env::text(env::XDG_STATE_HOME))
-            .or_else(|| absolute(env::text(env::HOME)).map(|home| home.join(".local/state")))?;
-        Some(base.join("exedra/identity"))
-    };
-    flag.or_else(default).ok_or_else(|| {
+    flag.or_else(|| Some(state_dir()?.join("identity"))).ok_or_else(|| {
         Failure::usage("there is no place for the identity: HOME is not set", "name a file with --identity FILE")
     })
+}
+
+/// Where an executor's output may wait on disk, the best place first.
+pub fn spools() -> Vec<PathBuf> {
+    let own = state_dir().map(|dir| dir.join("spool"));
+    let shared = std::env::temp_dir().join(format!("exedra-spool-{}", rustix::process::getuid().as_raw()));
+    own.into_iter().chain([shared]).collect()
+}
+
+/// What this program keeps between its runs.
+fn state_dir() -> Option<PathBuf> {
+    let base = absolute(env::text(env::XDG_STATE_HOME))
+        .or_else(|| absolute(env::text(env::HOME)).map(|home| home.join(".local/state")))?;
+    Some(base.join("exedra"))
 }
 
 /// A server, and the token for it.

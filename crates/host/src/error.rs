@@ -14,6 +14,9 @@ pub enum HostError {
     /// The thread that starts processes could not be made.
     #[error("cannot make the thread that starts processes: {0}")]
     Thread(#[source] io::Error),
+    /// The directory for output that does not stay in memory cannot be used.
+    #[error("cannot use the directory for output: {0}")]
+    Spool(#[source] io::Error),
     /// A process did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -139,6 +142,7 @@ impl HostError {
     /// What the caller can do, where there is something.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Spool(_) => Some("name another with --spool DIR, one that belongs to this user alone"),
             Self::Thread(_) => Some("look at this user's limits on threads and memory"),
             Self::Start(StartError::AlreadyExists(_)) => Some("choose another process id"),
             Self::Start(StartError::TooManyUnread(_)) => Some("read what ended, up to where the answer says closed"),

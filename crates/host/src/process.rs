@@ -32,6 +32,7 @@ mod signal;
 mod source;
 mod spawn;
 mod spawner;
+mod spool;
 mod stdin;
 mod support;
 mod table;

@@ -1,5 +1,6 @@
 //! What concerns sessions on the command line: the flags of whoever runs an executor.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -16,6 +17,10 @@ pub struct SessionArgs {
     /// What happens when a command has written all that is kept for a client that is away
     #[arg(long, value_name = "WHAT", value_enum, default_value = "wait")]
     pub when_full: WhenFullArg,
+    /// A directory of this user's alone, where output beyond 1 MiB of each command waits for a client that is away
+    /// [default: $XDG_STATE_HOME/exedra/spool or ~/.local/state/exedra/spool, else one below the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub spool: Option<PathBuf>,
 }
 
 /// What happens when there is no room for more output.

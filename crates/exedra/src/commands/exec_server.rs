@@ -3,6 +3,7 @@
 //! In flow the flags, out flow the URL (listener) or a line per registration (server), and the exit status in the end.
 //! The texts of failures are those of upstream's executor, which scripts know.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
@@ -21,7 +22,7 @@ use crate::cli::listen::{LimitArgs, ListenArgs, WsAuthMode};
 use crate::cli::sessions::{SessionArgs, WhenFullArg};
 use crate::exit::{Exit, Failure};
 use crate::signals::Signals;
-use crate::{env, log, output, runtime};
+use crate::{env, log, output, runtime, settings};
 
 /// Runs the executor until it is told to stop, or cannot go on.
 ///
@@ -169,9 +170,19 @@ pub(super) fn config(sessions: &SessionArgs) -> ExecutorConfig {
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
     host.launcher = Some("/proc/self/exe".into());
+    host.spool = sessions.spool.clone().or_else(usual_spool);
     host.when_full = match sessions.when_full {
         WhenFullArg::Wait => WhenFull::Wait,
         WhenFullArg::DropOldest => WhenFull::DropOldest,
     };
     ExecutorConfig { host, session_ttl: sessions.session_ttl, ..ExecutorConfig::default() }
+}
+
+/// The first of the usual directories that can be used. Without any, output stays in memory.
+fn usual_spool() -> Option<PathBuf> {
+    let usable = |dir: &PathBuf| {
+        let checked = HostConfig::check_spool(dir);
+        checked.inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "cannot keep output there")).is_ok()
+    };
+    settings::spools().into_iter().find(usable)
 }

@@ -55,6 +55,15 @@ fn a_port_in_use_is_told() {
     assert!(failed.stderr.contains("in use") && failed.stderr.contains("hint: "), "{}", failed.stderr);
 }
 
+#[test]
+fn a_place_for_output_that_others_can_get_at_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let failed = run(exedra(&["exec-server", "--spool"]).arg(dir.path()));
+    assert_eq!(failed.code, 255);
+    assert!(failed.stderr.contains("no access for others"), "{}", failed.stderr);
+}
+
 /// Token first, then id, then URL, each in upstream's words, and status 1.
 #[test]
 fn the_checks_come_in_order_and_in_upstreams_words() {

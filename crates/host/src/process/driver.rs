@@ -21,6 +21,7 @@ use super::output::Demand;
 use super::quota::Meter;
 use super::reap::ExitWatch;
 use super::source::Sources;
+use super::spool::Writer;
 use crate::sandbox::Placeholders;
 
 /// Between two looks at a PTY that the child has closed and might open again.
@@ -45,6 +46,8 @@ pub struct Driver {
     pub observer: Option<Arc<dyn Observer>>,
     /// What it may use.
     pub meter: Meter,
+    /// Where output goes that does not stay in memory.
+    pub spool: Option<Writer>,
     /// Its place among the processes of the host.
     pub slot: OwnedSemaphorePermit,
 }
@@ -66,12 +69,14 @@ impl Driver {
                 (stream, bytes) = std::future::poll_fn(|cx| poll_read(&mut self.sources, self.observer.as_deref(), cx)), if demand == Demand::More => {
                     let passed = self.meter.passed().is_some();
                     demand = self.output(stream, bytes).unwrap_or(demand);
+                    demand = self.spill().await.unwrap_or(demand);
                     if !passed && self.meter.passed().is_some() {
                         self.kill().await;
                     }
                 }
                 () = self.process.room(demand), if demand != Demand::More => {
                     demand = self.hub.demand(&self.process.id);
+                    demand = self.spill().await.unwrap_or(demand);
                 }
                 () = tokio::time::sleep(LOOK), if self.sources.any_deserted() => self.sources.look_again(),
             }
@@ -94,6 +99,28 @@ impl Driver {
         }
         self.observe(|observer, id| observer.output(id, stream, &bytes));
         Some(self.hub.output(&self.process.id, stream, bytes))
+    }
+
+    /// Writes to disk what is to go there; whether more is wanted then, if there was anything.
+    async fn spill(&mut self) -> Option<Demand> {
+        let mut writer = self.spool.take()?;
+        let pieces = self.hub.take_for_disk(&self.process.id);
+        if pieces.is_empty() {
+            self.spool = Some(writer);
+            return None;
+        }
+        let (seqs, bytes): (Vec<u64>, Vec<Bytes>) = pieces.into_iter().unzip();
+        let write = move || {
+            let places = writer.write(&bytes);
+            (writer, places)
+        };
+        let (writer, places) = tokio::task::spawn_blocking(write).await.ok()?;
+        self.spool = Some(writer);
+        let places = places.inspect_err(|error| {
+            debug!(process = %self.process.id, %error, "the disk takes no more output, the command may have to wait");
+        });
+        let places = places.ok().map(|places| seqs.into_iter().zip(places).collect());
+        Some(self.hub.spilled(&self.process.id, places))
     }
 
     async fn look(&mut self) {

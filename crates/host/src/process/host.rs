@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +17,7 @@ use super::cgroup::Site;
 use super::ledger::Ledger;
 use super::mark::Maker;
 use super::spawner::Spawner;
+use super::spool::{CAPACITY, Spool};
 use super::undertaker::Undertaker;
 use crate::error::{HostError, StartError};
 use crate::policy::{Current, Policy, WhenFull};
@@ -32,6 +34,11 @@ pub struct HostConfig {
     /// processes that have some already are not read and the commands wait, until a reader confirms what it read or a
     /// table goes. Each may keep one piece in any case, and output to attached peers has windows of its own.
     pub backlog: usize,
+    /// A directory for this user alone where undelivered output goes beyond 1 MiB of each process. Without, all of it stays
+    /// in memory.
+    pub spool: Option<PathBuf>,
+    /// What all tables together may have there, in bytes. Beyond it, as with a full disk, the commands wait.
+    pub spool_bytes: u64,
     /// What happens when undelivered output fills what is kept of it, for one process or for all, where the policy does not say.
     pub when_full: WhenFull,
     /// What the owner of the machine allows, for as long as it is in force.
@@ -49,12 +56,24 @@ pub const MAX_PROCESSES: usize = 8_192;
 /// The default of [`HostConfig::backlog`]: six processes with all that one may keep.
 pub const BACKLOG: usize = 256 * 1024 * 1024;
 
+impl HostConfig {
+    /// Whether `dir` will do for [`Self::spool`]; it is made if it is missing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_spool(dir: &Path) -> io::Result<()> {
+        Spool::open(dir, 0).map(drop)
+    }
+}
+
 impl Default for HostConfig {
     fn default() -> Self {
         Self {
             environment: std::env::vars_os().collect(),
             pidfd: true,
             backlog: BACKLOG,
+            spool: None,
+            spool_bytes: CAPACITY,
             max_processes: MAX_PROCESSES,
             when_full: WhenFull::Wait,
             policy: Current::default(),
@@ -70,6 +89,7 @@ pub struct Host {
     site: Arc<Site>,
     policy: Current,
     ledger: Arc<Ledger>,
+    spool: Option<Arc<Spool>>,
     slots: Arc<Semaphore>,
     max_processes: usize,
     when_full: WhenFull,
@@ -82,12 +102,14 @@ impl Host {
     /// Makes the threads.
     ///
     /// # Errors
-    /// [`HostError::Thread`] if the system refuses it.
+    /// [`HostError::Thread`] if the system refuses it, [`HostError::Spool`] if the directory cannot be used.
     pub fn start(config: HostConfig) -> Result<Arc<Self>, HostError> {
         let maker = census::maker();
         let undertaker = Undertaker::start(maker).map_err(HostError::Thread)?;
         let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
         let ledger = Arc::new(Ledger::new(config.backlog));
+        let spool = config.spool.as_deref().map(|dir| Spool::open(dir, config.spool_bytes)).transpose();
+        let spool = spool.map_err(HostError::Spool)?;
         let (site, slots) = (Site::find(), Arc::new(Semaphore::new(config.max_processes)));
         let HostConfig { environment, max_processes, when_full, policy, launcher, .. } = config;
         let shell = login_shell();
@@ -98,6 +120,7 @@ impl Host {
             site,
             policy,
             ledger,
+            spool,
             slots,
             max_processes,
             when_full,
@@ -139,6 +162,11 @@ impl Host {
     /// Where all tables account for what they keep.
     pub(super) fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// Where output goes that does not stay in memory.
+    pub(super) fn spool(&self) -> Option<&Arc<Spool>> {
+        self.spool.as_ref()
     }
 
     /// What happens when there is no room for more output.

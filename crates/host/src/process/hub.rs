@@ -22,6 +22,7 @@ use super::output::{Demand, Log, Progress, Reading};
 use super::reap::Leader;
 use super::roster::{Found, Roster};
 use super::signal::{self, Kin, Root};
+use super::spool::Place;
 use super::stdin::Stdin;
 use crate::error::{StartError, UnknownProcess};
 use crate::policy::WhenFull;
@@ -103,9 +104,18 @@ impl Process {
 impl Hub {
     /// An empty one.
     pub fn new(retention: Duration, ledger: Arc<Ledger>, when_full: WhenFull, maker: Option<Maker>) -> Self {
+        Self::over(Roster::new(retention, ledger, when_full), maker)
+    }
+
+    /// The same, with a disk for output that does not stay in memory.
+    pub fn spilling(retention: Duration, ledger: Arc<Ledger>, when_full: WhenFull, maker: Option<Maker>) -> Self {
+        Self::over(Roster::new(retention, ledger, when_full).spilling(), maker)
+    }
+
+    fn over(roster: Roster<Arc<Process>>, maker: Option<Maker>) -> Self {
         Self {
             marks: Mutex::new(Given::new(maker)),
-            roster: Mutex::new(Roster::new(retention, ledger, when_full)),
+            roster: Mutex::new(roster),
             events: Notify::new(),
             exits: Notify::new(),
             untidy: Notify::new(),
@@ -223,8 +233,40 @@ impl Hub {
             if !events.is_empty() {
                 return events;
             }
-            self.events.notified().await;
+            if !self.recall().await {
+                self.events.notified().await;
+            }
         }
+    }
+
+    /// Brings back from disk what events wait for; false if none does.
+    async fn recall(&self) -> bool {
+        let Some((id, places)) = self.roster().to_recall() else { return false };
+        let read = move || places.into_iter().map(|(seq, place)| (seq, place.read())).collect::<Vec<_>>();
+        // A pool that is shut down has nobody left to bring it to.
+        let Ok(pieces) = tokio::task::spawn_blocking(read).await else { return false };
+        self.roster().change(&id, |log| {
+            for (seq, piece) in pieces {
+                if let Err(error) = &piece {
+                    tracing::error!(process = %id, %error, "output cannot be read back from disk");
+                }
+                log.recalled(seq, piece.ok());
+            }
+        });
+        true
+    }
+
+    /// Pieces of `id` that are to be written to disk now.
+    pub fn take_for_disk(&self, id: &ProcessId) -> Vec<(u64, Bytes)> {
+        self.roster().change(id, Log::take_for_disk).map_or_else(Vec::new, |changed| changed.value)
+    }
+
+    /// They were written to these places, or not; whether more output is wanted then.
+    pub fn spilled(&self, id: &ProcessId, places: Option<Vec<(u64, Place)>>) -> Demand {
+        self.append(id, |log| match places {
+            Some(places) => log.spilled(places),
+            None => log.not_spilled(),
+        })
     }
 
     /// These were handed to a peer.

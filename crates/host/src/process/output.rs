@@ -10,6 +10,11 @@
 //! counted; an event still to be notified
 //! is never evicted; the memory held is bounded by the constants below plus one piece per stream.
 
+mod body;
+mod chunk;
+mod reading;
+mod spill;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -17,8 +22,15 @@ use bytes::Bytes;
 use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 
+use self::chunk::Chunk;
+#[cfg(test)]
+use self::chunk::{CHUNK_OVERHEAD, JSON_OVERHEAD};
+use self::spill::Spill;
 use super::event::{Delivery, EventKind};
 use crate::policy::WhenFull;
+
+pub use self::body::Body;
+pub use self::reading::Reading;
 
 /// Delivered output that stays readable, in bytes: the newest. When full, the oldest goes.
 pub const RETAINED_BYTES: usize = 1024 * 1024;
@@ -34,11 +46,6 @@ pub const WINDOW: usize = 1024 * 1024;
 /// What one read answers at most, in bytes as JSON, so that the answer is one message. The reader goes on from there.
 pub const READ_JSON: usize = 48 * 1024 * 1024;
 
-/// What a piece costs in memory beside its bytes.
-const CHUNK_OVERHEAD: usize = 128;
-/// What a piece costs as JSON beside its base64.
-const JSON_OVERHEAD: usize = 72;
-
 /// See the module.
 #[derive(Debug)]
 pub struct Log {
@@ -48,6 +55,8 @@ pub struct Log {
     evictable: BTreeSet<u64>,
     retained: usize,
     backlog: usize,
+    /// What of the backlog is in memory.
+    held: usize,
     in_flight: usize,
     attached: Option<Delivery>,
     /// The next event to hand out.
@@ -66,16 +75,7 @@ pub struct Log {
     end_seen: bool,
     when_full: WhenFull,
     dropped: u64,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    stream: OutputStream,
-    bytes: Bytes,
-    delivered: bool,
-    in_flight: bool,
-    /// In an answer, which may have been lost.
-    returned: bool,
+    spill: Option<Box<Spill>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,36 +107,6 @@ pub struct Progress {
     pub closed: bool,
 }
 
-/// An answer to `process/read`.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// Retained output in order.
-    pub chunks: Vec<(u64, OutputStream, Bytes)>,
-    /// The number after the last piece, or of the next event where there is no piece.
-    pub next_seq: u64,
-    /// The number of the next event, unless there is output that did not fit: then as [`Self::next_seq`].
-    pub next_event: u64,
-    /// The exit code, once there is one.
-    pub exit_code: Option<i32>,
-    /// The limit that it was ended for, if it was.
-    pub limit: Option<Limit>,
-    /// It failed, and that looks like the doing of its sandbox.
-    pub denied: bool,
-    /// Nothing more will come.
-    pub closed: bool,
-    /// Bytes that were dropped before anybody was given them.
-    pub dropped: u64,
-    /// Whether this answers a long poll.
-    pub is_news: bool,
-}
-
-impl Reading {
-    /// Bytes of output in it.
-    pub fn output_len(&self) -> usize {
-        self.chunks.iter().map(|(.., bytes)| bytes.len()).sum()
-    }
-}
-
 impl Log {
     /// An empty log.
     pub fn new(attached: Option<Delivery>, when_full: WhenFull) -> Self {
@@ -146,6 +116,7 @@ impl Log {
             evictable: BTreeSet::new(),
             retained: 0,
             backlog: 0,
+            held: 0,
             in_flight: 0,
             attached,
             cursor: 1,
@@ -159,19 +130,24 @@ impl Log {
             end_seen: false,
             when_full,
             dropped: 0,
+            spill: None,
         }
     }
 
     /// Appends output.
     pub fn output(&mut self, stream: OutputStream, bytes: Bytes) {
-        let chunk = Chunk { stream, bytes, delivered: false, in_flight: self.attached.is_some(), returned: false };
+        let (bytes, in_flight) = (Body::Memory(bytes), self.attached.is_some());
+        let chunk = Chunk { stream, bytes, delivered: false, in_flight, returned: false };
+        let json = chunk.json_len();
         self.unseen += 1;
-        self.backlog += chunk.json_len();
-        if chunk.in_flight {
+        self.backlog += json;
+        self.held += json;
+        if in_flight {
             self.in_flight += chunk.memory();
         }
         let seq = self.number();
         self.chunks.insert(seq, chunk);
+        self.note_for_disk(seq, json);
         while self.backlog > BACKLOG_JSON && self.drop_oldest() {}
     }
 
@@ -186,6 +162,7 @@ impl Log {
             self.retained -= chunk.bytes.len();
         } else {
             self.backlog -= chunk.json_len();
+            self.held -= chunk.held();
             self.unseen -= usize::from(!chunk.returned);
             self.dropped += chunk.bytes.len() as u64;
         }
@@ -241,21 +218,19 @@ impl Log {
             return Demand::More;
         }
         let full = if attached { self.in_flight >= WINDOW } else { self.backlog >= BACKLOG_JSON };
-        match (full, attached || room || self.backlog == 0) {
+        // Somebody else may make room on the disk.
+        let short = !attached && (self.memory_is_full() || !(room || self.held == 0));
+        match (full, short) {
             (true, _) => Demand::Full,
-            (false, true) => Demand::More,
-            (false, false) => Demand::Short,
+            (false, true) => Demand::Short,
+            (false, false) => Demand::More,
         }
-    }
-
-    /// Undelivered output, in bytes as JSON.
-    pub fn backlog(&self) -> usize {
-        self.backlog
     }
 
     /// From now on events are to be notified: those to come, and where delivery is acknowledged all that were not.
     pub fn attach(&mut self, how: Delivery) {
         self.detach();
+        self.spill.iter_mut().for_each(|spill| spill.clear());
         self.attached = Some(how);
         self.cursor = match how {
             Delivery::Sent => self.next_seq,
@@ -275,6 +250,7 @@ impl Log {
         }
         self.attached = None;
         self.evict();
+        self.plan_for_disk();
     }
 
     /// Whether there is an event to notify.
@@ -286,13 +262,17 @@ impl Log {
         }
     }
 
-    /// Takes events to notify: at least one if there is one, and no more once they hold `max_bytes` of output.
+    /// Takes events to notify: at least one if there is one, and no more once they hold `max_bytes` of output. None comes
+    /// out while the next one is on disk: see [`Self::to_recall`].
     pub fn take(&mut self, max_bytes: usize, max_events: usize) -> Vec<(u64, EventKind)> {
         let mut events = Vec::new();
         let mut total = 0;
         while self.has_pending() && events.len() < max_events && (events.is_empty() || total < max_bytes) {
             // What was sent to an earlier peer may be gone.
             self.cursor = self.next_kept(self.cursor).unwrap_or(self.next_seq);
+            if self.waits_for_disk(self.cursor) {
+                break;
+            }
             if let Some(kind) = self.event(self.cursor) {
                 total += kind.output_len();
                 events.push((self.cursor, kind));
@@ -380,7 +360,8 @@ impl Log {
 
     fn event(&self, seq: u64) -> Option<EventKind> {
         if let Some(chunk) = self.chunks.get(&seq) {
-            return Some(EventKind::Output { stream: chunk.stream, bytes: chunk.bytes.clone() });
+            let Body::Memory(bytes) = &chunk.bytes else { return None };
+            return Some(EventKind::Output { stream: chunk.stream, bytes: bytes.clone() });
         }
         match self.exited {
             Some(exit) if exit.seq == seq => {
@@ -390,7 +371,7 @@ impl Log {
         }
     }
 
-    fn select(&self, after: u64, max_bytes: Option<usize>) -> Vec<(u64, OutputStream, Bytes)> {
+    fn select(&self, after: u64, max_bytes: Option<usize>) -> Vec<(u64, OutputStream, Body)> {
         let limit = max_bytes.unwrap_or(usize::MAX);
         let (mut total, mut json) = (0, 0);
         let mut chunks = Vec::new();
@@ -431,8 +412,10 @@ impl Log {
 
     fn mark_delivered(&mut self, seq: u64) {
         let Some(chunk) = self.chunks.get_mut(&seq) else { return };
+        let held = chunk.held();
         if !std::mem::replace(&mut chunk.delivered, true) {
             self.backlog -= chunk.json_len();
+            self.held -= held;
             self.unseen -= usize::from(!chunk.returned);
             if !chunk.in_flight {
                 self.retained += chunk.bytes.len();
@@ -477,16 +460,6 @@ impl Log {
             self.retained -= chunk.bytes.len();
         }
         true
-    }
-}
-
-impl Chunk {
-    fn memory(&self) -> usize {
-        self.bytes.len() + CHUNK_OVERHEAD
-    }
-
-    fn json_len(&self) -> usize {
-        self.bytes.len().div_ceil(3) * 4 + JSON_OVERHEAD
     }
 }
 

@@ -13,6 +13,7 @@ use exedra_proto::ids::ProcessId;
 use super::event::{Delivery, Event};
 use super::ledger::Ledger;
 use super::output::{Demand, Log, Progress};
+use super::spool::Place;
 use crate::error::StartError;
 use crate::policy::WhenFull;
 
@@ -35,6 +36,8 @@ pub struct Roster<H> {
     shutting_down: bool,
     retention: Duration,
     when_full: WhenFull,
+    /// Whether there is a disk for what does not stay in memory.
+    spills: bool,
     /// The closed ones that somebody was given all of.
     settled: VecDeque<Settled>,
     /// How many closed ones are not among them.
@@ -104,12 +107,20 @@ impl<H: Clone> Roster<H> {
             shutting_down: false,
             retention,
             when_full,
+            spills: false,
             settled: VecDeque::new(),
             owed: 0,
             closed_bytes: 0,
             ledger,
             held: 0,
         }
+    }
+
+    /// The same, with a disk for what does not stay in memory, unless the oldest is to be dropped anyway.
+    #[must_use]
+    pub fn spilling(mut self) -> Self {
+        self.spills = self.when_full == WhenFull::Wait;
+        self
     }
 
     /// Takes an id for a process to be started.
@@ -147,7 +158,9 @@ impl<H: Clone> Roster<H> {
             self.release(id);
             return Err(if cancelled { StartError::Cancelled(id.clone()) } else { StartError::ShuttingDown });
         }
-        let entry = Entry { handle, log: Log::new(self.attached, self.when_full), in_ring: false, settled: false };
+        let log = Log::new(self.attached, self.when_full);
+        let log = if self.spills { log.spilling() } else { log };
+        let entry = Entry { handle, log, in_ring: false, settled: false };
         self.slots.insert(id.clone(), Slot::Live(entry));
         Ok(())
     }
@@ -182,15 +195,15 @@ impl<H: Clone> Roster<H> {
         let Some(Slot::Live(entry)) = self.slots.get_mut(id) else { return None };
         let was_closed = entry.log.is_closed();
         let before = if was_closed { entry.log.retained() } else { 0 };
-        let (backlog, dropped) = (entry.log.backlog(), entry.log.dropped());
+        let (before_held, dropped) = (entry.log.held(), entry.log.dropped());
         let value = change(&mut entry.log);
-        self.ledger.change(backlog, entry.log.backlog());
-        let mut held = entry.log.backlog();
-        while held > backlog && !self.ledger.has_room() && entry.log.drop_oldest() {
-            self.ledger.change(held, entry.log.backlog());
-            held = entry.log.backlog();
+        self.ledger.change(before_held, entry.log.held());
+        let mut held = entry.log.held();
+        while held > before_held && !self.ledger.has_room() && entry.log.drop_oldest() {
+            self.ledger.change(held, entry.log.held());
+            held = entry.log.held();
         }
-        self.held = self.held + held - backlog;
+        self.held = self.held + held - before_held;
         let dropped = entry.log.dropped() - dropped;
         let after = if entry.log.is_closed() { entry.log.retained() } else { 0 };
         self.closed_bytes = self.closed_bytes + after - before;
@@ -246,13 +259,18 @@ impl<H: Clone> Roster<H> {
 
     /// Takes events to notify, in turns: at least one if there is one, about `max_bytes` of output.
     pub fn take(&mut self, max_bytes: usize) -> Vec<Event> {
-        let mut events = Vec::new();
+        let (mut events, mut waiting) = (Vec::new(), Vec::new());
         let mut total = 0;
         while events.is_empty() || total < max_bytes {
             let Some(id) = self.ring.pop_front() else { break };
             let Some(Slot::Live(entry)) = self.slots.get_mut(&id) else { continue };
             let turn = TURN_BYTES.min(max_bytes - total.min(max_bytes));
-            for (seq, kind) in entry.log.take(turn, TURN_EVENTS) {
+            let taken = entry.log.take(turn, TURN_EVENTS);
+            if taken.is_empty() && entry.log.has_pending() {
+                waiting.push(id);
+                continue;
+            }
+            for (seq, kind) in taken {
                 total += kind.output_len();
                 events.push(Event { process: id.clone(), seq, kind });
             }
@@ -261,7 +279,18 @@ impl<H: Clone> Roster<H> {
                 self.ring.push_back(id);
             }
         }
+        self.ring.extend(waiting);
         events
+    }
+
+    /// Pieces of one process that have to be read back before any of its events can be taken.
+    pub fn to_recall(&self) -> Option<(ProcessId, Vec<(u64, Place)>)> {
+        self.ring.iter().find_map(|id| match self.slots.get(id) {
+            Some(Slot::Live(entry)) => {
+                Some((id.clone(), entry.log.to_recall())).filter(|(_, places)| !places.is_empty())
+            }
+            _ => None,
+        })
     }
 
     /// Forgets the closed ones that somebody was given all of and whose time is over, or for whom there is no room. They
@@ -283,8 +312,8 @@ impl<H: Clone> Roster<H> {
                 }
                 Some(Slot::Live(entry)) => {
                     self.closed_bytes -= entry.log.retained();
-                    self.ledger.change(entry.log.backlog(), 0);
-                    self.held -= entry.log.backlog();
+                    self.ledger.change(entry.log.held(), 0);
+                    self.held -= entry.log.held();
                     forgotten.push(entry.handle.clone());
                     self.slots.remove(&front.id);
                 }

@@ -25,12 +25,13 @@ use super::event::{Delivery, Event, EventRef};
 use super::host::Host;
 use super::hub::{Hub, Process};
 use super::observer::Observer;
-use super::output::{Progress, Reading};
+use super::output::{Body, Progress, Reading};
 use super::quota::Quota;
 use super::roster::Found;
 use super::signal::Kin;
 use super::source::Sources;
 use super::spawn::{self, Spawned};
+use super::spool::Spool;
 use super::stdin::Stdin;
 use super::{pty, signal, stdin};
 use crate::encoding;
@@ -80,7 +81,8 @@ struct Tasks {
 impl Table {
     /// An empty table, detached.
     pub fn new(host: Arc<Host>, limits: Limits) -> Self {
-        let hub = Arc::new(Hub::new(limits.retention, host.ledger().clone(), host.when_full(), host.maker()));
+        let make = if host.spool().is_some() { Hub::spilling } else { Hub::new };
+        let hub = Arc::new(make(limits.retention, host.ledger().clone(), host.when_full(), host.maker()));
         Self { host, hub, tasks: Mutex::default(), observer: None }
     }
 
@@ -117,8 +119,9 @@ impl Table {
         let kind = if sandbox.is_some() { SandboxType::LinuxSeccomp } else { SandboxType::None };
         let denial = sandbox.is_some().then(Denial::default);
         let (sources, observer) = (Sources::new(sources), self.observer.clone());
+        let spool = self.host.spool().map(Spool::writer);
         let hub = self.hub.clone();
-        tasks.set.spawn(Driver { hub, process, exit, sources, sandbox, denial, observer, meter, slot }.run());
+        tasks.set.spawn(Driver { hub, process, exit, sources, sandbox, denial, observer, meter, spool, slot }.run());
         if let Some(queue) = queue {
             tasks.set.spawn(stdin::Queue::run(queue));
         }
@@ -337,23 +340,30 @@ impl Retained {
 
     /// The answer, which takes a third more than that.
     pub async fn encode(self) -> ReadResult {
-        encoding::run(self.output_len(), move || result(&self.0)).await
+        // What is on disk is not read on a worker, however little it is.
+        let size = if self.0.is_on_disk() { usize::MAX } else { self.output_len() };
+        encoding::run(size, move || result(&self.0)).await
     }
 }
 
 fn result(reading: &Reading) -> ReadResult {
-    let chunk = |(seq, stream, bytes): &(u64, OutputStream, Bytes)| ReadChunk {
-        seq: *seq,
-        stream: *stream,
-        chunk: Base64Text::encode(bytes),
+    let mut lost = 0;
+    let mut chunk = |(seq, stream, body): &(u64, OutputStream, Body)| {
+        let bytes = body.load().unwrap_or_else(|error| {
+            tracing::error!(seq, %error, "output cannot be read back from disk");
+            lost += body.len() as u64;
+            Bytes::new()
+        });
+        ReadChunk { seq: *seq, stream: *stream, chunk: Base64Text::encode(&bytes) }
     };
+    let chunks = reading.chunks.iter().map(&mut chunk).collect();
     ReadResult {
-        chunks: reading.chunks.iter().map(chunk).collect(),
+        chunks,
         next_seq: reading.next_seq,
         exited: reading.exit_code.is_some(),
         exit_code: reading.exit_code,
         closed: reading.closed,
-        dropped_bytes: reading.dropped,
+        dropped_bytes: reading.dropped + lost,
         failure: None,
         limit: reading.limit,
         sandbox_denied: reading.denied,

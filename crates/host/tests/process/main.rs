@@ -6,5 +6,6 @@ mod limits;
 mod output;
 mod pty;
 mod rig;
+mod spool;
 mod start;
 mod stdin;

@@ -1,12 +1,9 @@
 //! The log against the plainest thing that could work, under random operations.
 
+use super::super::spool::{Spool, Writer};
 use super::*;
 
 const OUT: OutputStream = OutputStream::Stdout;
-
-fn piece(len: usize) -> Bytes {
-    Bytes::from(vec![b'x'; len])
-}
 
 fn seqs(reading: &Reading) -> Vec<u64> {
     reading.chunks.iter().map(|(seq, ..)| *seq).collect()
@@ -136,12 +133,45 @@ fn random(state: &mut u64, below: u64) -> u64 {
 #[test]
 fn random_operations_agree_with_the_model() {
     for seed in 1..=60_u64 {
-        run_model(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        run_model(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), None);
     }
 }
 
-fn run_model(mut state: u64) {
+/// Where pieces are makes no difference to what a log answers, also if the disk is full at times.
+#[test]
+fn with_a_disk_it_agrees_with_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(&dir.path().join("spool"), 16 * 1024 * 1024).unwrap();
+    for seed in 1..=60_u64 {
+        run_model(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), Some(spool.writer()));
+    }
+}
+
+/// What the driver does after each piece, or forgets to do for a while.
+fn spill(log: &mut Log, writer: &mut Writer) {
+    let (seqs, pieces): (Vec<u64>, Vec<Bytes>) = log.take_for_disk().into_iter().unzip();
+    match writer.write(&pieces) {
+        Ok(places) => log.spilled(seqs.into_iter().zip(places)),
+        Err(_) => log.not_spilled(),
+    }
+}
+
+fn recall(log: &mut Log) {
+    let on_disk = |(seq, chunk): (&u64, &Chunk)| match &chunk.bytes {
+        Body::Disk(place) => Some((*seq, place.clone())),
+        Body::Memory(_) => None,
+    };
+    let all: Vec<_> = log.chunks.range(log.cursor..).filter_map(on_disk).collect();
+    // It is told as soon as it matters.
+    assert_eq!(log.has_pending() && log.waits_for_disk(log.cursor), !log.to_recall().is_empty());
+    all.into_iter().for_each(|(seq, place)| log.recalled(seq, Some(place.read().unwrap())));
+}
+
+fn run_model(mut state: u64, mut disk: Option<Writer>) {
     let (mut log, mut model) = (Log::new(None, WhenFull::Wait), Model::default());
+    if disk.is_some() {
+        log = log.spilling();
+    }
     let mut taken: Vec<u64> = Vec::new();
     let steps = 200 + random(&mut state, 400);
     for step in 0..steps {
@@ -152,8 +182,11 @@ fn run_model(mut state: u64) {
         match random(&mut state, 12) {
             0..=4 => {
                 let len = 1 + random(&mut state, 65_536) as usize;
-                log.output(OUT, piece(len));
+                log.output(OUT, Bytes::from(vec![len.to_le_bytes()[0]; len]));
                 model.push(Some(len));
+                if let Some(writer) = disk.as_mut().filter(|_| random(&mut state, 4) > 0) {
+                    spill(&mut log, writer);
+                }
             }
             5 => {
                 let how = [Delivery::Sent, Delivery::Acknowledged][random(&mut state, 2) as usize];
@@ -168,6 +201,7 @@ fn run_model(mut state: u64) {
             }
             7 | 8 => {
                 let max = random(&mut state, 200_000) as usize;
+                recall(&mut log);
                 let events: Vec<_> = log.take(max, 8).iter().map(|(seq, kind)| (*seq, kind.output_len())).collect();
                 assert_eq!(events, model.take(max, 8));
                 taken.extend(events.iter().map(|(seq, _)| *seq));
@@ -195,6 +229,10 @@ fn run_model(mut state: u64) {
                 assert_eq!(seqs(&reading), model.read(after, max));
                 let next = reading.chunks.last().map_or(model.events.len() as u64 + 1, |(seq, ..)| seq + 1);
                 assert_eq!(reading.next_seq, next);
+                for (.., body) in reading.chunks.iter().take(3) {
+                    let bytes = body.load().unwrap();
+                    assert!(bytes.len() == body.len() && bytes.iter().all(|byte| *byte == body.len().to_le_bytes()[0]));
+                }
                 reading.chunks.iter().for_each(|(seq, ..)| model.events[*seq as usize - 1].returned = true);
             }
         }
@@ -214,6 +252,7 @@ fn compare(log: &Log, model: &Model) {
     assert_eq!(log.handed, model.handed());
     assert_eq!(log.has_pending(), model.has_pending());
     assert_eq!(log.backlog, total(|f| !f.delivered, |len| len.div_ceil(3) * 4 + JSON_OVERHEAD));
+    assert_eq!(log.held, log.chunks.values().map(Chunk::held).sum::<usize>());
     assert_eq!(log.unseen, total(|f| !f.delivered && !f.returned, |_| 1));
     assert!(log.retained() <= RETAINED_BYTES);
 }

@@ -373,7 +373,7 @@ fn where_it_is_wanted_the_oldest_goes_and_is_counted() {
     }
     log.exited(0, None);
     log.closed();
-    assert!(log.backlog() <= BACKLOG_JSON);
+    assert!(log.backlog <= BACKLOG_JSON);
     let reading = log.read(0, None);
     let kept = reading.chunks.len() as u64;
     assert_eq!(seqs(&reading), (count - kept + 1..=count).collect::<Vec<_>>());
