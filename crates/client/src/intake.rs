@@ -144,7 +144,7 @@ impl Intake {
                 return Err(lost(format!("a piece of output has number {} of {target}", chunk.seq)));
             }
             let (process_id, seq, stream) = (self.id.clone(), chunk.seq, chunk.stream);
-            self.push(ServerEvent::ProcessOutput(OutputParams { process_id, seq, stream, chunk: chunk.chunk }))?;
+            self.push(ServerEvent::ProcessOutput(OutputParams { process_id, seq, stream, chunk: chunk.chunk.into() }))?;
         }
         if closed {
             let process_id = self.id.clone();

@@ -6,9 +6,12 @@
 use std::fmt;
 
 use exedra_link::error::Disconnect;
-use exedra_link::peer::{CallError, Client};
-use exedra_proto::method::Method;
+use exedra_link::peer::{CallError, Client, Reply};
+use exedra_proto::base64::Base64Text;
+use exedra_proto::fs::{WriteBlockHead, WriteBlockParams};
+use exedra_proto::method::{FsWriteBlock, Method};
 use exedra_proto::session::ExedraOne;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::error::{Error, Loss};
@@ -113,11 +116,47 @@ impl Line {
 
     /// Calls a method on the connection of that number, and on no other.
     pub(crate) async fn call_on<M: Method>(&self, number: u64, params: &M::Params) -> Result<M::Result, Error> {
-        let up = self.up().await.map_err(|loss| loss.not_sent(M::NAME))?;
-        if up.number != number {
-            return Err(Loss::of(Disconnect::Lost).not_sent(M::NAME));
-        }
+        let up = self.up_on(number, M::NAME).await?;
         up.client.call::<M>(params).await.map_err(|error| Error::of_call(M::NAME, error))
+    }
+
+    /// As [`Self::call_on`], for calls or answers that may be binary messages.
+    pub(crate) async fn begin_on<P: Serialize>(
+        &self,
+        number: u64,
+        method: &'static str,
+        params: &P,
+        payload: Option<&[u8]>,
+    ) -> Result<Reply, Error> {
+        let up = self.up_on(number, method).await?;
+        let of_call = |error| Error::of_call(method, error);
+        up.client.begin(method, params, payload).await.map_err(of_call)?.reply().await.map_err(of_call)
+    }
+
+    /// `fs/writeBlock` on the connection of that number.
+    pub(crate) async fn write_block(
+        &self,
+        number: u64,
+        handle_id: String,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let method = FsWriteBlock::NAME;
+        if self.up_on(number, method).await?.extension.binary {
+            self.begin_on(number, method, &WriteBlockHead { handle_id, offset }, Some(bytes)).await?;
+        } else {
+            let chunk = Base64Text::encode(bytes).into();
+            self.begin_on(number, method, &WriteBlockParams { handle_id, offset, chunk }, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn up_on(&self, number: u64, method: &'static str) -> Result<Up, Error> {
+        let up = self.up().await.map_err(|loss| loss.not_sent(method))?;
+        if up.number != number {
+            return Err(Loss::of(Disconnect::Lost).not_sent(method));
+        }
+        Ok(up)
     }
 
     async fn perform<M: Method>(&self, params: &M::Params, repeatable: bool) -> Result<M::Result, Error> {

@@ -195,7 +195,7 @@ impl Process {
         match event {
             ServerEvent::ProcessOutput(params) => {
                 let bytes = params.chunk.decode().map_err(|text| Error::Protocol(format!("output: {text}")))?;
-                Ok(Some(Event::Output { stream: params.stream, bytes: bytes.into() }))
+                Ok(Some(Event::Output { stream: params.stream, bytes }))
             }
             ServerEvent::ProcessExited(params) => {
                 self.exit_code = Some(params.exit_code);

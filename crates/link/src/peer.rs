@@ -12,17 +12,20 @@ mod driver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use exedra_proto::binary;
 use exedra_proto::close::CloseReason;
 use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::method::{Method, ServerEvent};
 use serde::Serialize;
-use tokio::sync::{Semaphore, oneshot};
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use calls::Calls;
 
 use crate::connection::{Connection, Sender};
 use crate::error::Disconnect;
+use crate::message::Message;
 use crate::queue;
 
 /// Most calls in flight; more wait in [`Client::call`], first come, first served, until one is answered or dropped.
@@ -52,15 +55,34 @@ pub enum Event {
     Complaint(RpcError),
 }
 
-/// An answer: the raw result, still part of the message it came in.
-type Answer = Result<Bytes, RpcError>;
+/// An answer, as it came.
+type Answer = Result<Reply, RpcError>;
+
+/// The result of a call, not decoded yet.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Still part of the message that it came in.
+    json: Bytes,
+    /// The bytes behind it, if it came in a binary message.
+    payload: Option<Bytes>,
+}
+
+/// A call that was handed to the connection. Dropping it forgets the call: its answer is ignored.
+#[derive(Debug)]
+pub struct Pending {
+    core: Arc<Core>,
+    id: i64,
+    method: &'static str,
+    answer: oneshot::Receiver<Answer>,
+    _slot: OwnedSemaphorePermit,
+}
 
 /// What calls and driver share.
 #[derive(Debug)]
 struct Core {
     sender: Sender,
     calls: Mutex<Calls<oneshot::Sender<Answer>>>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
 }
 
 /// Why a call has no result.
@@ -119,7 +141,7 @@ impl Client {
     /// Starts to serve `connection`.
     pub fn start(connection: Connection) -> (Self, Events) {
         let Connection { sender, receiver } = connection;
-        let core = Arc::new(Core { sender, calls: Mutex::default(), slots: Semaphore::new(MAX_CALLS) });
+        let core = Arc::new(Core { sender, calls: Mutex::default(), slots: Arc::new(Semaphore::new(MAX_CALLS)) });
         let (events_tx, events_rx) = queue::channel(EVENT_BYTES);
         let mut tasks = JoinSet::new();
         tasks.spawn(driver::run(Arc::clone(&core), receiver, events_tx));
@@ -133,19 +155,38 @@ impl Client {
     /// # Errors
     /// See [`CallError`].
     pub async fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, CallError> {
-        let unsent = |reason| CallError::Disconnected { reason, was_sent: false };
-        let Ok(_slot) = self.core.slots.acquire().await else { return Err(unsent(self.core.ended())) };
-        let (waiter, answer) = oneshot::channel();
-        let call = Call { core: &self.core, id: self.core.calls().open(waiter).map_err(unsent)? };
-        let request = envelope::request(&RequestId::Integer(call.id), M::NAME, params)
-            .map_err(|error| CallError::BadParams { method: M::NAME, text: error.to_string() })?;
-        self.core.sender.send(request).await.map_err(unsent)?;
-        match answer.await {
-            Ok(Ok(result)) => serde_json::from_slice(&result)
-                .map_err(|error| CallError::BadResult { method: M::NAME, text: error.to_string() }),
-            Ok(Err(error)) => Err(CallError::Rpc(error)),
-            Err(_) => Err(CallError::Disconnected { reason: self.core.ended(), was_sent: true }),
+        let reply = self.begin(M::NAME, params, None).await?.reply().await?;
+        match reply.payload {
+            None => reply.decode(M::NAME),
+            Some(_) => Err(CallError::BadResult { method: M::NAME, text: "bytes that nobody asked for".to_owned() }),
         }
+    }
+
+    /// Hands a call over to the connection, and does not wait for its answer; as a binary message if there is a `payload`.
+    /// Whoever cares for the order of calls begins them one after the other.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn begin<P: Serialize>(
+        &self,
+        method: &'static str,
+        params: &P,
+        payload: Option<&[u8]>,
+    ) -> Result<Pending, CallError> {
+        let unsent = |reason| CallError::Disconnected { reason, was_sent: false };
+        let slot = Arc::clone(&self.core.slots).acquire_owned().await;
+        let slot = slot.map_err(|_| unsent(self.core.ended()))?;
+        let (waiter, answer) = oneshot::channel();
+        let id = self.core.calls().open(waiter).map_err(unsent)?;
+        let pending = Pending { core: Arc::clone(&self.core), id, method, answer, _slot: slot };
+        let request = envelope::request(&RequestId::Integer(id), method, params)
+            .map_err(|error| CallError::BadParams { method, text: error.to_string() })?;
+        let message = match payload {
+            None => Message::text(request),
+            Some(payload) => Message::Binary(binary::join(&request, payload)),
+        };
+        self.core.sender.send(message).await.map_err(unsent)?;
+        Ok(pending)
     }
 
     /// Sends a notification without params.
@@ -202,14 +243,41 @@ impl Core {
     }
 }
 
-/// An open call; forgets its id when it is dropped.
-struct Call<'a> {
-    core: &'a Core,
-    id: i64,
+impl Pending {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn reply(mut self) -> Result<Reply, CallError> {
+        match (&mut self.answer).await {
+            Ok(answer) => answer.map_err(CallError::Rpc),
+            Err(_) => Err(CallError::Disconnected { reason: self.core.ended(), was_sent: true }),
+        }
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
 }
 
-impl Drop for Call<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         self.core.calls().forget(self.id);
+    }
+}
+
+impl Reply {
+    /// The result as `T`, which is what `method` answers.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn decode<T: DeserializeOwned>(&self, method: &'static str) -> Result<T, CallError> {
+        serde_json::from_slice(&self.json).map_err(|error| CallError::BadResult { method, text: error.to_string() })
+    }
+
+    /// The bytes behind it, if it came in a binary message.
+    pub fn payload(&self) -> Option<&Bytes> {
+        self.payload.as_ref()
     }
 }

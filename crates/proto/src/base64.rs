@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Base64 text as received, not yet checked.
@@ -29,6 +30,66 @@ impl Base64Text {
     /// Upper bound of the decoded length, in bytes.
     pub fn decoded_len_estimate(&self) -> usize {
         self.0.len() / 4 * 3 + 3
+    }
+
+    /// The decoded length of good base64, in bytes.
+    pub fn decoded_len(&self) -> usize {
+        let padding = self.0.bytes().rev().take(2).filter(|byte| *byte == b'=').count();
+        (self.0.len() / 4 * 3).saturating_sub(padding)
+    }
+}
+
+/// Bytes of a message: as base64 text in it, or raw behind it ([`crate::binary`]). In JSON it is always base64.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Base64Text")]
+pub enum Chunk {
+    /// As it came, not yet checked.
+    Text(Base64Text),
+    /// The bytes themselves.
+    Raw(Bytes),
+}
+
+impl Chunk {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// As [`Base64Text::decode`].
+    pub fn decode(&self) -> Result<Bytes, String> {
+        match self {
+            Self::Text(text) => text.decode().map(Bytes::from),
+            Self::Raw(bytes) => Ok(bytes.clone()),
+        }
+    }
+
+    /// Upper bound of the decoded length, in bytes.
+    pub fn decoded_len_estimate(&self) -> usize {
+        match self {
+            Self::Text(text) => text.decoded_len_estimate(),
+            Self::Raw(bytes) => bytes.len(),
+        }
+    }
+
+    /// The decoded length of good base64, in bytes.
+    pub fn decoded_len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.decoded_len(),
+            Self::Raw(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl From<Base64Text> for Chunk {
+    fn from(text: Base64Text) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl Serialize for Chunk {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => text.serialize(serializer),
+            Self::Raw(bytes) => Base64Bytes(bytes).serialize(serializer),
+        }
     }
 }
 

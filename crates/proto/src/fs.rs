@@ -9,7 +9,10 @@ use crate::base64::Base64Text;
 use crate::path::AbsolutePath;
 use crate::sandbox::SandboxContext;
 
-pub use blocks::{CloseParams, OpenMode, OpenParams, OpenResult, ReadBlockParams, ReadBlockResult, WriteBlockParams};
+pub use blocks::{
+    CloseParams, OpenMode, OpenParams, OpenResult, ReadBlockHead, ReadBlockParams, ReadBlockResult, WriteBlockHead,
+    WriteBlockParams,
+};
 pub use watch::{
     MissingChangedParams, WalkEntry, WalkError, WalkKind, WalkOptions, WalkParams, WalkResult, WatchMissingParams,
     WatchMissingResult,

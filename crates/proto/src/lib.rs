@@ -4,6 +4,7 @@
 //! socket or reads the clock: where time matters it is a parameter.
 
 pub mod base64;
+pub mod binary;
 pub mod capability;
 pub mod close;
 pub mod dialect;

@@ -3,6 +3,7 @@
 //! A new method is four edits: a row here, a match arm in the executor (the compiler asks for it), a function in the
 //! host, a method in the client.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -229,6 +230,40 @@ notifications! {
     FsMissingChanged = "fs/missingChanged", fs::MissingChangedParams;
     /// A piece of a response body.
     HttpBodyDelta = "http/request/bodyDelta", http::BodyDeltaParams;
+}
+
+impl Request {
+    /// Decodes the params of `method` in the header of a binary message, with `payload` behind it.
+    ///
+    /// # Errors
+    /// The method has no bytes to be given so, or its params do not fit.
+    pub fn decode_binary(method: &str, params: Option<&RawValue>, payload: Bytes) -> Result<Self, RpcError> {
+        match method {
+            ProcessWrite::NAME => decode_params(params)
+                .map(|head: process::WriteHead| Self::ProcessWrite(head.with(payload)))
+                .map_err(invalid_params),
+            FsWriteBlock::NAME => decode_params(params)
+                .map(|head: fs::WriteBlockHead| Self::FsWriteBlock(head.with(payload)))
+                .map_err(invalid_params),
+            other => Err(RpcError::new(INVALID_REQUEST, format!("`{other}` takes no binary message"))),
+        }
+    }
+}
+
+impl ServerEvent {
+    /// Decodes the params of `method` in the header of a binary message, with `payload` behind it; none for one that we
+    /// do not know.
+    ///
+    /// # Errors
+    /// The decoder's text.
+    pub fn decode_binary(method: &str, params: Option<&RawValue>, payload: Bytes) -> Result<Option<Self>, String> {
+        match method {
+            ProcessOutput::NAME => {
+                decode_params(params).map(|head: process::OutputHead| Some(Self::ProcessOutput(head.with(payload))))
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// The notification that a client sends after `initialize`.

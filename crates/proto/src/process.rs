@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base64::Base64Text;
+use crate::base64::{Base64Text, Chunk};
 use crate::ids::ProcessId;
 use crate::limits::{Limit, ResourceLimits};
 use crate::path::CwdPath;
@@ -194,10 +195,28 @@ pub struct WriteParams {
     /// Which process.
     pub process_id: ProcessId,
     /// Bytes for its stdin, possibly none.
-    pub chunk: Base64Text,
+    pub chunk: Chunk,
     /// Makes a repeated write harmless (0.142 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_id: Option<String>,
+}
+
+/// [`WriteParams`] in the header of a binary message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteHead {
+    /// Which process.
+    pub process_id: ProcessId,
+    /// As there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_id: Option<String>,
+}
+
+impl WriteHead {
+    /// With the bytes behind it.
+    pub fn with(self, payload: Bytes) -> WriteParams {
+        WriteParams { process_id: self.process_id, chunk: Chunk::Raw(payload), write_id: self.write_id }
+    }
 }
 
 /// Result of `process/write` and `process/closeStdin`.
@@ -353,7 +372,27 @@ pub struct OutputParams {
     /// Where it came from.
     pub stream: OutputStream,
     /// The bytes.
-    pub chunk: Base64Text,
+    pub chunk: Chunk,
+}
+
+/// [`OutputParams`] in the header of a binary message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputHead {
+    /// Which process.
+    pub process_id: ProcessId,
+    /// Its event number.
+    pub seq: u64,
+    /// Where it came from.
+    pub stream: OutputStream,
+}
+
+impl OutputHead {
+    /// With the bytes behind it.
+    pub fn with(self, payload: Bytes) -> OutputParams {
+        let Self { process_id, seq, stream } = self;
+        OutputParams { process_id, seq, stream, chunk: Chunk::Raw(payload) }
+    }
 }
 
 /// Params of the notification `process/exited`.
@@ -400,6 +439,15 @@ pub fn output_notification(process: &ProcessId, seq: u64, stream: OutputStream, 
     out
 }
 
+/// The notification `process/output` as a binary message.
+pub fn binary_output(process: &ProcessId, seq: u64, stream: OutputStream, bytes: &[u8]) -> Bytes {
+    let id = serde_json::Value::from(process.as_str()).to_string();
+    let stream = stream.as_str();
+    let head =
+        format!(r#"{{"method":"process/output","params":{{"processId":{id},"seq":{seq},"stream":"{stream}"}}}}"#);
+    crate::binary::join(&head, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,7 +456,7 @@ mod tests {
     fn the_fast_output_text_equals_the_plain_one() {
         let process_id = ProcessId::new("a\"\n\u{1}é");
         let fast = output_notification(&process_id, 7, OutputStream::Stderr, b"hello");
-        let chunk = Base64Text::encode(b"hello");
+        let chunk = Base64Text::encode(b"hello").into();
         let params = OutputParams { process_id, seq: 7, stream: OutputStream::Stderr, chunk };
         let plain = crate::envelope::notification("process/output", &params).unwrap();
         assert_eq!(fast, plain);

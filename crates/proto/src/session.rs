@@ -60,11 +60,15 @@ pub struct ExedraOne {
     /// Output that counts as delivered once the notification `process/ack` says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ack: bool,
+    /// Binary messages ([`crate::binary`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub binary: bool,
 }
 
 impl ExedraOne {
     /// All that this build can do.
-    pub const SUPPORTED: Self = Self { close_stdin: true, limits: true, resize: true, list: true, ack: true };
+    pub const SUPPORTED: Self =
+        Self { close_stdin: true, limits: true, resize: true, list: true, ack: true, binary: true };
 
     /// What both ends can do.
     pub fn and(self, other: Self) -> Self {
@@ -74,6 +78,7 @@ impl ExedraOne {
             resize: self.resize && other.resize,
             list: self.list && other.list,
             ack: self.ack && other.ack,
+            binary: self.binary && other.binary,
         }
     }
 }

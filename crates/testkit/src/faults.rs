@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A message that is held back goes on after this time even if nothing overtakes it.
 const HOLD_LIMIT: Duration = Duration::from_millis(20);
+
+/// What a socket of a link holds in each direction, in bytes.
+const SOCKET_BYTES: u32 = 64 * 1024;
 
 /// What may happen on a link.
 #[derive(Clone, Debug)]
@@ -102,7 +105,9 @@ impl FaultyLink {
     /// # Errors
     /// No port.
     pub async fn start(upstream: SocketAddr, faults: Faults) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let socket = small_socket()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let listener = socket.listen(1024)?;
         let address = listener.local_addr()?;
         let live = Arc::new(Mutex::new(CancellationToken::new()));
         let mut tasks = JoinSet::new();
@@ -134,6 +139,15 @@ impl FaultyLink {
 
 type Socket = WebSocketStream<TcpStream>;
 
+/// A socket that holds little, whatever is written into it: what is on its way when the link is cut is lost, and a stock
+/// executor can give only the latest megabyte of a process again.
+fn small_socket() -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(SOCKET_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BYTES)?;
+    Ok(socket)
+}
+
 async fn relay(socket: TcpStream, upstream: SocketAddr, faults: &Faults, number: u64) {
     let Some((client, server, target)) = join(socket, upstream).await else { return };
     let (to_client, from_client) = client.split();
@@ -159,7 +173,7 @@ async fn join(socket: TcpStream, upstream: SocketAddr) -> Option<(Socket, Socket
         Ok(response)
     };
     let client = tokio_tungstenite::accept_hdr_async(socket, read_target).await.ok()?;
-    let stream = TcpStream::connect(upstream).await.ok()?;
+    let stream = small_socket().ok()?.connect(upstream).await.ok()?;
     let _ = stream.set_nodelay(true);
     let (server, _) = tokio_tungstenite::client_async(format!("ws://{upstream}{target}"), stream).await.ok()?;
     Some((client, server, target))
@@ -213,6 +227,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn faults() -> Faults {

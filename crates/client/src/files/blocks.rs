@@ -3,9 +3,8 @@
 //! In flow offsets and bytes, out flow bytes. The executor closes what failed; a handle that is dropped without being
 //! closed stays open there until the connection ends, since nothing can be sent from a drop.
 
-use exedra_proto::base64::Base64Text;
-use exedra_proto::fs::{CloseParams, OpenMode, OpenParams, ReadBlockParams, WriteBlockParams};
-use exedra_proto::method::{FsClose, FsOpen, FsReadBlock, FsWriteBlock, Method as _};
+use exedra_proto::fs::{CloseParams, OpenMode, OpenParams, ReadBlockHead, ReadBlockParams, ReadBlockResult};
+use exedra_proto::method::{FsClose, FsOpen, FsReadBlock, Method as _};
 use exedra_proto::path::AbsolutePath;
 
 use super::Files;
@@ -39,9 +38,15 @@ impl FileHandle {
     /// The executor cannot read it; see [`Error`].
     pub async fn read_block(&self, offset: u64, len: usize) -> Result<(Vec<u8>, bool), Error> {
         let params = ReadBlockParams { handle_id: self.id.clone(), offset, len: len as u64 };
-        let result = self.files.line.call_on::<FsReadBlock>(self.connection, &params).await?;
+        let reply = self.files.line.begin_on(self.connection, FsReadBlock::NAME, &params, None).await?;
+        let bad = |error| Error::of_call(FsReadBlock::NAME, error);
+        if let Some(bytes) = reply.payload() {
+            let head: ReadBlockHead = reply.decode(FsReadBlock::NAME).map_err(bad)?;
+            return Ok((bytes.to_vec(), head.eof));
+        }
+        let result: ReadBlockResult = reply.decode(FsReadBlock::NAME).map_err(bad)?;
         let bytes = result.chunk.decode();
-        Ok((bytes.map_err(|text| Error::Protocol(format!("{}: {text}", FsReadBlock::NAME)))?, result.eof))
+        Ok((bytes.map_err(|text| Error::Protocol(format!("{}: {text}", FsReadBlock::NAME)))?.into(), result.eof))
     }
 
     /// Writes `bytes` at `offset`.
@@ -49,9 +54,7 @@ impl FileHandle {
     /// # Errors
     /// The executor cannot write it; see [`Error`].
     pub async fn write_block(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let params = WriteBlockParams { handle_id: self.id.clone(), offset, chunk: Base64Text::encode(bytes) };
-        self.files.line.call_on::<FsWriteBlock>(self.connection, &params).await?;
-        Ok(())
+        self.files.line.write_block(self.connection, self.id.clone(), offset, bytes).await
     }
 
     /// Closes it.

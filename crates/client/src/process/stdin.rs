@@ -4,12 +4,14 @@
 //! no throughput, each with an id that makes a repetition harmless: after a break, what was not answered is written again.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 
 use bytes::Bytes;
+use exedra_link::peer::Pending;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::envelope::INTERNAL_ERROR;
 use exedra_proto::method::{Method as _, ProcessCloseStdin, ProcessWrite};
-use exedra_proto::process::{ProcessParams, WriteParams, WriteStatus};
+use exedra_proto::process::{ProcessParams, WriteHead, WriteParams, WriteResult, WriteStatus};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
@@ -30,7 +32,12 @@ impl Controls {
         let write = Write { id: self.next_write(), bytes: Bytes::copy_from_slice(bytes) };
         let mut up = self.up(ProcessWrite::NAME).await?;
         loop {
-            match self.write_piece(up.clone(), write.clone()).await {
+            let begun = self.begin(&up, write.clone()).await;
+            let written = match begun {
+                Ok(begun) => written(begun).await,
+                Err(error) => Err(error),
+            };
+            match written {
                 Err(error) if error.is_loss() => up = self.up_after(&up, error).await?,
                 written => return written,
             }
@@ -47,28 +54,44 @@ impl Controls {
         let mut pending: VecDeque<Write> = VecDeque::new();
         let mut up = self.up(ProcessWrite::NAME).await?;
         loop {
-            let mut under_way: FuturesOrdered<_> =
-                pending.iter().map(|write| self.write_piece(up.clone(), write.clone())).collect();
+            let mut answers: FuturesOrdered<Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>> =
+                FuturesOrdered::new();
+            // One at a time is handed over: several that wait for room in the connection may overtake each other.
+            let mut sending = None;
+            let mut sent = 0;
             let lost = loop {
+                if sending.is_none()
+                    && let Some(write) = pending.get(sent)
+                {
+                    sending = Some(Box::pin(self.begin(&up, write.clone())));
+                }
                 tokio::select! {
                     biased;
-                    Some(written) = under_way.next() => match written {
-                        Ok(()) => drop(pending.pop_front()),
+                    Some(written) = answers.next() => match written {
+                        Ok(()) => {
+                            pending.pop_front();
+                            sent -= 1;
+                        }
                         Err(error) if error.is_loss() => break error,
                         Err(error) => return Err(error),
                     },
-                    piece = source.recv(), if more && under_way.len() < WRITES_UNDER_WAY => match piece {
-                        Some(bytes) => {
-                            let write = Write { id: self.next_write(), bytes };
-                            pending.push_back(write.clone());
-                            under_way.push_back(self.write_piece(up.clone(), write));
+                    begun = ready(&mut sending), if sending.is_some() => match begun {
+                        Ok(begun) => {
+                            sending = None;
+                            sent += 1;
+                            answers.push_back(Box::pin(written(begun)));
                         }
+                        Err(error) if error.is_loss() => break error,
+                        Err(error) => return Err(error),
+                    },
+                    piece = source.recv(), if more && pending.len() < WRITES_UNDER_WAY => match piece {
+                        Some(bytes) => pending.push_back(Write { id: self.next_write(), bytes }),
                         None => more = false,
                     },
                     else => return Ok(()),
                 }
             };
-            drop(under_way);
+            drop((answers, sending));
             up = self.up_after(&up, lost).await?;
         }
     }
@@ -99,16 +122,38 @@ impl Controls {
         self.line.after(up.number).await.map_err(|_| error)
     }
 
-    async fn write_piece(&self, up: Up, write: Write) -> Result<(), Error> {
-        let Write { id, bytes } = write;
-        let process_id = self.id.clone();
-        let params = WriteParams { process_id, chunk: Base64Text::encode(&bytes), write_id: Some(id) };
-        match up.client.call::<ProcessWrite>(&params).await.map_err(|e| Error::of_call(ProcessWrite::NAME, e)) {
-            Ok(result) => accepted(ProcessWrite::NAME, result.status),
-            // Stock's word for a child that is gone or has closed its end.
-            Err(Error::Refused { source, .. }) if source.code == INTERNAL_ERROR => Err(Error::StdinClosed),
-            Err(error) => Err(error),
+    /// Hands a write over to the connection.
+    fn begin(&self, up: &Up, write: Write) -> impl Future<Output = Result<Pending, Error>> + use<> {
+        let (up, process_id) = (up.clone(), self.id.clone());
+        async move {
+            let Write { id, bytes } = write;
+            let begun = if up.extension.binary {
+                let head = WriteHead { process_id, write_id: Some(id) };
+                up.client.begin(ProcessWrite::NAME, &head, Some(&bytes)).await
+            } else {
+                let chunk = Base64Text::encode(&bytes).into();
+                up.client.begin(ProcessWrite::NAME, &WriteParams { process_id, chunk, write_id: Some(id) }, None).await
+            };
+            begun.map_err(|error| Error::of_call(ProcessWrite::NAME, error))
         }
+    }
+}
+
+/// What became of a write.
+async fn written(begun: Pending) -> Result<(), Error> {
+    let reply = begun.reply().await.and_then(|reply| reply.decode::<WriteResult>(ProcessWrite::NAME));
+    match reply.map_err(|error| Error::of_call(ProcessWrite::NAME, error)) {
+        Ok(result) => accepted(ProcessWrite::NAME, result.status),
+        // Stock's word for a child that is gone or has closed its end.
+        Err(Error::Refused { source, .. }) if source.code == INTERNAL_ERROR => Err(Error::StdinClosed),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ready<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -54,7 +54,7 @@ pub fn record(request: &Request, by: By, identity: &Identity) -> Option<Record> 
         Request::FsWriteBlock(params) => {
             // Its path stands in the record of the opening.
             let handle = format!("(handle {})", params.handle_id);
-            file(Path::new(&handle), None, Some(decoded_len(&params.chunk)))
+            file(Path::new(&handle), None, Some(params.chunk.decoded_len() as u64))
         }
     }
 }

@@ -73,7 +73,9 @@ pub fn audited(job: Job, id: RequestId, mut witness: Witness) -> Job {
         }
         let served = work.await;
         // Whatever looks and is refused by the owner's policy is told too; other failures of looks are everyday.
-        if let Some(error) = failure(&served.text).filter(|error| acts || error.message.starts_with(POLICY)) {
+        if let Some(error) = failure(served.answer.as_text().unwrap_or_default())
+            .filter(|error| acts || error.message.starts_with(POLICY))
+        {
             witness.refused(error);
         }
         served

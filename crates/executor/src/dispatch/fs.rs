@@ -10,8 +10,8 @@ use exedra_link::{Message, Sender};
 use exedra_proto::capability::{DiscoverParams, DiscoverResult, FileText, Findings, Plugin, Skill};
 use exedra_proto::envelope::{RpcError, notification};
 use exedra_proto::fs::{
-    MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockParams, ReadBlockResult, ReadDirectoryResult,
-    ReadFileResult, WalkParams, WalkResult, WatchMissingParams, WatchMissingResult,
+    MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockHead, ReadBlockParams, ReadBlockResult,
+    ReadDirectoryResult, ReadFileResult, WalkParams, WalkResult, WatchMissingParams, WatchMissingResult,
 };
 use exedra_proto::method::{FsMissingChanged, Notification as _};
 use exedra_proto::path::AbsolutePath;
@@ -79,6 +79,20 @@ pub async fn read_block(
     let result = files.read_block(params).await.map_err(errors::from_fs)?;
     share.shrink(result.chunk.decoded_len_estimate());
     Ok((result, share))
+}
+
+/// `fs/readBlock` without base64, and the room that its answer takes.
+pub async fn read_bytes(
+    files: &Files,
+    params: ReadBlockParams,
+    budget: &Budget,
+) -> Result<(ReadBlockHead, Vec<u8>, Share), RpcError> {
+    let ReadBlockParams { handle_id, offset, len } = params;
+    let mut share = budget.share(len.min(MAX_BLOCK)).await;
+    let _turn = budget.turn().await;
+    let bytes = files.read_bytes(handle_id, offset, len).await.map_err(errors::from_fs)?;
+    share.shrink(bytes.len());
+    Ok((ReadBlockHead { eof: (bytes.len() as u64) < len }, bytes, share))
 }
 
 /// `fs/readDirectory`, and the room that its answer takes.

@@ -3,6 +3,8 @@
 //! In flows the text of one message, out flows an owned value or the refusal to send back. It knows no state but which
 //! methods of `exedra/1` were agreed on: a method that was not is as unknown as to stock.
 
+use bytes::Bytes;
+use exedra_proto::binary;
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::method::{INITIALIZED, PROCESS_ACK, Request, is_agreed, unknown_method};
@@ -48,6 +50,26 @@ pub fn decode(text: &str, agreed: ExedraOne, dialect: Dialect, label: impl Fn() 
         Ok(envelope::Message::Error { id: RequestId::UNKNOWN, .. }) => Incoming::Ignored,
         Ok(envelope::Message::Error { id, .. }) => Incoming::Odd(errors::unexpected_answer(&id)),
         Err(cause) => Incoming::Odd(errors::unreadable(&label(), &dialect.unreadable(&cause))),
+    }
+}
+
+/// Decodes a binary message; only for a client with whom they were agreed on.
+pub fn decode_binary(message: Bytes, agreed: ExedraOne, dialect: Dialect, label: impl Fn() -> String) -> Incoming {
+    let unreadable = |cause: String| Incoming::Odd(errors::unreadable(&label(), &cause));
+    let parts = match binary::split(message) {
+        Ok(parts) => parts,
+        Err(malformed) => return unreadable(malformed.to_string()),
+    };
+    match envelope::parse(parts.header()) {
+        Ok(envelope::Message::Request { id, method, params }) => {
+            let request = match is_agreed(&method, agreed) {
+                true => Request::decode_binary(&method, params, parts.payload.clone()),
+                false => Err(unknown_method(&method)),
+            };
+            Incoming::Request(id, Box::new(request.map_err(|error| dialect.refusal(error))))
+        }
+        Ok(_) => unreadable("a binary message of a client is a request".to_owned()),
+        Err(cause) => unreadable(dialect.unreadable(&cause)),
     }
 }
 

@@ -11,13 +11,16 @@ use std::sync::Arc;
 use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
 use exedra_host::process::StartError;
-use exedra_link::Sender;
+use exedra_link::{Message, Sender};
+use exedra_proto::binary;
 use exedra_proto::dialect::Dialect;
-use exedra_proto::envelope::{RequestId, RpcError};
+use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::environment::{NoParams, Status, StatusResult};
+use exedra_proto::fs::ReadBlockParams;
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::{Request, unknown_method};
 use exedra_proto::process::{ReadResult, WriteParams};
+use exedra_proto::session::ExedraOne;
 use exedra_proto::wrapped;
 use futures_util::FutureExt as _;
 use serde::Serialize;
@@ -38,6 +41,7 @@ pub struct Context {
     fetcher: Arc<Fetcher>,
     streams: Streams,
     budget: Budget,
+    binary: bool,
 }
 
 /// A request that is ready to be served.
@@ -54,7 +58,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Served {
     /// The answer.
-    pub text: String,
+    pub answer: Message,
     /// What is to be sent after it.
     pub follows: Option<Follow>,
     /// The room that the answer takes, to be kept until it is sent.
@@ -83,14 +87,15 @@ impl Follow {
 impl Served {
     /// An answer without a body, and of no size to speak of.
     pub fn small(text: String) -> Self {
-        Self { text, follows: None, share: Share::default() }
+        Self { answer: Message::text(text), follows: None, share: Share::default() }
     }
 }
 
 impl Context {
     /// For a connection that holds `session`; large answers take their room from `pool`.
-    pub fn new(session: Arc<Session>, files: Files, fetcher: Arc<Fetcher>, pool: Pool) -> Self {
-        Self { session, files: Arc::new(files), fetcher, streams: Streams::default(), budget: Budget::new(pool) }
+    pub fn new(session: Arc<Session>, files: Files, fetcher: Arc<Fetcher>, pool: Pool, agreed: ExedraOne) -> Self {
+        let (files, streams, budget) = (Arc::new(files), Streams::default(), Budget::new(pool));
+        Self { session, files, fetcher, streams, budget, binary: agreed.binary }
     }
 
     /// The session.
@@ -170,7 +175,11 @@ pub fn route(id: RequestId, request: Request, context: &Context, dialect: Dialec
                 match guarded(http::request(&fetcher, &streams, &budget, params)).await {
                     Ok(Exchange { head, body, share }) => {
                         let size = head.body_base64.0.len() + 64;
-                        Served { text: encode(id, Ok(head), size).await, follows: body.map(Follow::Body), share }
+                        Served {
+                            answer: encode(id, Ok(head), size).await.into(),
+                            follows: body.map(Follow::Body),
+                            share,
+                        }
                     }
                     Err(error) => Served::small(refusal(&id, &error)),
                 }
@@ -220,8 +229,12 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
         Request::FsOpen(params) => simple!(fs::opens(&params), open, params),
         Request::FsReadBlock(params) => {
             let class = Class::Handle(params.handle_id.clone());
+            if context.binary {
+                let work = async move { binary_block(id, files, params, budget).await };
+                return Job { class, starts: None, work: Box::pin(work) };
+            }
             let work = async move { fs::read_block(&files, params, &budget).await };
-            budgeted(id, class, work, |result| result.chunk.0.len() + 64)
+            budgeted(id, class, work, |result| result.chunk.decoded_len_estimate() / 3 * 4 + 64)
         }
         Request::FsWriteBlock(params) => simple!(Class::Handle(params.handle_id.clone()), write_block, params),
         Request::FsClose(params) => simple!(Class::Handle(params.handle_id.clone()), close, params),
@@ -234,7 +247,7 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
                 match guarded(fs::watch_missing(&files, params, &budget)).await {
                     Ok((result, watching)) => {
                         let follows = watching.map(Follow::Watch);
-                        Served { text: encode(id, Ok(result), 0).await, follows, share: Share::default() }
+                        Served { answer: encode(id, Ok(result), 0).await.into(), follows, share: Share::default() }
                     }
                     Err(error) => Served::small(refusal(&id, &error)),
                 }
@@ -248,6 +261,17 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
         }
         // Nothing else comes here.
         other => refuse(id, unknown_method(other.row().name)),
+    }
+}
+
+/// The answer to `fs/readBlock` as a binary message.
+async fn binary_block(id: RequestId, files: Arc<Files>, params: ReadBlockParams, budget: Budget) -> Served {
+    match guarded(fs::read_bytes(&files, params, &budget)).await {
+        Ok((head, bytes, share)) => match envelope::response(&id, &head) {
+            Ok(head) => Served { answer: Message::Binary(binary::join(&head, &bytes)), follows: None, share },
+            Err(cause) => Served::small(refusal(&id, &errors::not_encodable(&cause))),
+        },
+        Err(error) => Served::small(refusal(&id, &error)),
     }
 }
 
@@ -281,7 +305,7 @@ where
         match guarded(work).await {
             Ok((result, share)) => {
                 let size = size(&result);
-                Served { text: encode(id, Ok(result), size).await, follows: None, share }
+                Served { answer: encode(id, Ok(result), size).await.into(), follows: None, share }
             }
             Err(error) => Served::small(refusal(&id, &error)),
         }
@@ -302,6 +326,6 @@ mod tests {
     async fn a_panic_becomes_an_answer() {
         let work = async { if true { panic!("a mistake") } else { Ok(()) } };
         let served = job(RequestId::Integer(7), Class::Aside, work).work.await;
-        assert_eq!(served.text, r#"{"error":{"code":-32603,"message":"internal error"},"id":7}"#);
+        assert_eq!(served.answer.as_text(), Ok(r#"{"error":{"code":-32603,"message":"internal error"},"id":7}"#));
     }
 }

@@ -15,6 +15,7 @@ use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
 use exedra_host::process::Delivery;
 use exedra_link::{Connection, Disconnect, Message, Receiver, Sender};
+use exedra_proto::binary;
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::ids::SessionId;
@@ -260,13 +261,15 @@ impl Service {
             return self.send(refusal(&id, &error), Kept::default(), After::Nothing).await;
         }
         let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
-        let agreed = offer.map(|offer| offer.and(ExedraOne::SUPPORTED));
+        // Lines of text carry no binary messages.
+        let supported = ExedraOne { binary: self.peer != Peer::Stdio, ..ExedraOne::SUPPORTED };
+        let agreed = offer.map(|offer| offer.and(supported));
         let delivery = match agreed.is_some_and(|agreed| agreed.ack) {
             true => Delivery::Acknowledged,
             false => Delivery::Sent,
         };
         match self.attach(params.resume_session_id, &params.client_name, delivery).await {
-            Err(error) => self.send(refusal(&id, &error), Kept::default(), After::Nothing).await,
+            Err(error) => self.send(refusal(&id, &error).into(), Kept::default(), After::Nothing).await,
             Ok(attachment) => {
                 let session = Arc::clone(attachment.session());
                 tracing::info!(peer = %self.peer, session = %session.id, client = ?params.client_name, "initialized");
@@ -277,10 +280,10 @@ impl Service {
                 self.agreed = agreed.unwrap_or_default();
                 let files = Files::new(Arc::clone(self.sessions.host()));
                 let (held, fetcher) = (Arc::clone(&session), Arc::clone(&self.fetcher));
-                self.context = Some(Context::new(held, files, fetcher, self.pool.clone()));
+                self.context = Some(Context::new(held, files, fetcher, self.pool.clone(), self.agreed));
                 self.attachment = Some(attachment);
                 let text = encode(id, Ok(result), 0).await;
-                self.send(text, Kept::default(), After::Events(session)).await;
+                self.send(text.into(), Kept::default(), After::Events(session)).await;
             }
         }
     }
@@ -365,13 +368,12 @@ impl Service {
         self.held -= done.bytes;
         let after = done.served.follows.map_or(After::Nothing, After::More);
         let kept = Kept { hold: done.hold, share: done.served.share };
-        self.send(done.served.text, kept, after).await;
+        self.send(done.served.answer, kept, after).await;
         let released = self.order.finish(done.ticket);
         released.into_iter().filter_map(|ticket| Some((ticket, self.waiting.remove(&ticket)?))).collect()
     }
 
-    async fn send(&mut self, text: String, kept: Kept, after: After) {
-        let message = Message::text(text);
+    async fn send(&mut self, message: Message, kept: Kept, after: After) {
         if self.sending.is_empty() && self.sender.try_send(message.clone()) {
             drop(kept);
             return self.follow(after);
@@ -401,15 +403,18 @@ impl Service {
             After::More(follow) => self.bodies.push(Box::pin(follow.pump(self.sender.clone()))),
             After::Events(session) => {
                 let (sender, holds) = (self.sender.clone(), self.holds.clone());
-                self.outbox = Some(Box::pin(outbox::run(session, sender, holds)));
+                self.outbox = Some(Box::pin(outbox::run(session, sender, holds, self.agreed.binary)));
             }
         }
     }
 }
 
 async fn decode(message: Message, agreed: ExedraOne, dialect: Dialect, peer: Peer) -> Incoming {
-    let large = message.len() >= LARGE;
     let label = move || peer.message_label();
+    if agreed.binary && binary::is_marked(message.as_bytes()) {
+        return incoming::decode_binary(message.into_bytes(), agreed, dialect, label);
+    }
+    let large = message.len() >= LARGE;
     let decode = move || match message.as_text() {
         Ok(text) => incoming::decode(text, agreed, dialect, label),
         Err(cause) => Incoming::Odd(errors::unreadable(&label(), &cause.to_string())),

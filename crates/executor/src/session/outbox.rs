@@ -12,7 +12,7 @@ use exedra_link::{Disconnect, Message, Sender};
 use exedra_proto::envelope::notification;
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::{Notification as _, ProcessClosed, ProcessExited};
-use exedra_proto::process::{ClosedParams, ExitedParams, output_notification};
+use exedra_proto::process::{ClosedParams, ExitedParams, binary_output, output_notification};
 use tokio::sync::Notify;
 
 use super::store::Session;
@@ -38,18 +38,21 @@ pub struct Hold {
     process: ProcessId,
 }
 
-/// Sends what happens in `session` until the connection ends.
-pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds) -> Disconnect {
+/// Longest process id, in bytes, that goes into the header of a binary message.
+const MAX_BINARY_ID: usize = 4096;
+
+/// Sends what happens in `session` until the connection ends; output in binary messages if that was agreed on.
+pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds, binary: bool) -> Disconnect {
     loop {
         let events = session.processes.next_events(BATCH_BYTES).await;
         let (held, free): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| holds.contains(&event.process));
-        if let Err(end) = send(&session, &sender, free).await {
+        if let Err(end) = send(&session, &sender, free, binary).await {
             return end;
         }
         // Pulling on would need room for what else these processes say; their answer is on its way.
         for event in held {
             holds.wait(&event.process).await;
-            if let Err(end) = send(&session, &sender, vec![event]).await {
+            if let Err(end) = send(&session, &sender, vec![event], binary).await {
                 return end;
             }
         }
@@ -58,16 +61,22 @@ pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds) -> Disconn
     }
 }
 
-async fn send(session: &Session, sender: &Sender, events: Vec<Event>) -> Result<(), Disconnect> {
+async fn send(session: &Session, sender: &Sender, events: Vec<Event>, binary: bool) -> Result<(), Disconnect> {
     for event in events {
-        sender.send(encode(&event)).await?;
+        sender.send(encode(&event, binary)).await?;
         session.processes.delivered(&[event.reference()]);
     }
     Ok(())
 }
 
-fn encode(event: &Event) -> Message {
+fn encode(event: &Event, binary: bool) -> Message {
     let (process_id, seq) = (event.process.clone(), event.seq);
+    if let EventKind::Output { stream, bytes } = &event.kind
+        && binary
+        && process_id.as_str().len() <= MAX_BINARY_ID
+    {
+        return Message::Binary(binary_output(&process_id, seq, *stream, bytes));
+    }
     let text = match &event.kind {
         EventKind::Output { stream, bytes } => Ok(output_notification(&process_id, seq, *stream, bytes)),
         EventKind::Exited { code, limit, denied } => notification(
@@ -144,7 +153,8 @@ mod tests {
 
     #[test]
     fn events_become_the_three_notifications() {
-        let event = |kind| encode(&Event { process: ProcessId::new("p"), seq: 3, kind }).as_text().unwrap().to_owned();
+        let event =
+            |kind| encode(&Event { process: ProcessId::new("p"), seq: 3, kind }, true).as_text().unwrap().to_owned();
         let exited =
             r#"{"method":"process/exited","params":{"processId":"p","seq":3,"exitCode":7,"sandboxDenied":false}}"#;
         assert_eq!(event(EventKind::Exited { code: 7, limit: None, denied: false }), exited);

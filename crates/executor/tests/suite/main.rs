@@ -5,6 +5,7 @@
 mod ack;
 mod audit;
 mod bench;
+mod binary;
 mod daemon;
 mod dialect;
 mod environment;

@@ -161,7 +161,7 @@ impl Files {
         let handles = Arc::clone(&self.handles);
         let act = move |_: &Roots| {
             let bytes = handles.read(&params.handle_id, params.offset, params.len)?;
-            Ok(ReadBlockResult { chunk: Base64Text::encode(&bytes), eof: (bytes.len() as u64) < params.len })
+            Ok(ReadBlockResult { chunk: Base64Text::encode(&bytes).into(), eof: (bytes.len() as u64) < params.len })
         };
         self.run(None, act).await
     }

@@ -89,12 +89,13 @@ impl Stdin {
     /// The child is gone, or has closed its end.
     pub async fn write(&self, bytes: Bytes, write_id: Option<&str>) -> Result<WriteStatus, WriteFailed> {
         let mut turn = self.turn.lock().await;
+        // Whatever became of the child since: this one was taken.
+        if write_id.is_some_and(|id| turn.accepted.contains(id)) {
+            return Ok(WriteStatus::Accepted);
+        }
         let Some(items) = &turn.items else { return Ok(WriteStatus::StdinClosed) };
         if self.room.is_closed() {
             return Err(WriteFailed);
-        }
-        if write_id.is_some_and(|id| turn.accepted.contains(id)) {
-            return Ok(WriteStatus::Accepted);
         }
         let share = u32::try_from(bytes.len().min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(share).await.map_err(|_| WriteFailed)?;

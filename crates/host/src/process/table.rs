@@ -159,14 +159,14 @@ impl Table {
     pub async fn write(
         &self,
         process: &ProcessId,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         write_id: Option<String>,
     ) -> Result<WriteStatus, WriteFailed> {
         match self.hub.find(process) {
             Found::Unknown => Ok(WriteStatus::UnknownProcess),
             Found::Starting => Ok(WriteStatus::Starting),
             Found::Live(process) => match &process.stdin {
-                Some(stdin) => stdin.write(bytes.into(), write_id.as_deref()).await,
+                Some(stdin) => stdin.write(bytes, write_id.as_deref()).await,
                 None => Ok(WriteStatus::StdinClosed),
             },
         }

@@ -105,11 +105,11 @@ async fn detached_output_is_kept_for_reading_and_not_notified() {
     rig.start("p", sh("printf one; read x; printf two; read x; printf three; exit 5").merge("pipeStdin")).await;
     rig.until_output("one").await;
     rig.table.detach();
-    rig.table.write(&id("p"), b"\n".to_vec(), None).await.unwrap();
+    rig.table.write(&id("p"), b"\n".to_vec().into(), None).await.unwrap();
     let result = read(&rig, 1, 20_000).await;
     assert_eq!((bytes(&result), result.next_seq), (b"two".to_vec(), 3));
     rig.table.attach(Delivery::Sent);
-    rig.table.write(&id("p"), b"\n".to_vec(), None).await.unwrap();
+    rig.table.write(&id("p"), b"\n".to_vec().into(), None).await.unwrap();
     let story = rig.story().await;
     let seqs: Vec<u64> = story.events.iter().map(|event| event.seq).collect();
     assert_eq!((seqs, story.stdout(), story.code), (vec![3, 4, 5], "three", Some(5)));
@@ -203,7 +203,7 @@ async fn no_wake_up_is_missed() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..5000 {
         let writer = rig.clone();
-        tasks.spawn(async move { writer.table.write(&id("p"), b"x".to_vec(), None).await });
+        tasks.spawn(async move { writer.table.write(&id("p"), b"x".to_vec().into(), None).await });
         let began = Instant::now();
         let result = read(&rig, after, 20_000).await;
         assert!(began.elapsed() < Duration::from_secs(10));
@@ -242,7 +242,7 @@ async fn what_ended_while_nobody_was_there_stays_until_it_was_read() {
     let rig = Rig::with(HostConfig::default(), limits);
     rig.start("p", sh("read x; printf late; exit 5").merge("pipeStdin")).await;
     rig.table.detach();
-    rig.table.write(&id("p"), b"\n".to_vec(), None).await.unwrap();
+    rig.table.write(&id("p"), b"\n".to_vec().into(), None).await.unwrap();
     eventually("p has ended", || !rig.table.has_live()).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     rig.table.attach(Delivery::Sent);

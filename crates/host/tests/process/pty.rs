@@ -48,7 +48,7 @@ async fn input_is_echoed_and_keys_make_signals() {
     let rig = Rig::new();
     rig.start("p", tty("trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.05; done")).await;
     rig.until_output("ready").await;
-    assert_eq!(rig.table.write(&id("p"), b"\x03".to_vec(), None).await, Ok(WriteStatus::Accepted));
+    assert_eq!(rig.table.write(&id("p"), b"\x03".to_vec().into(), None).await, Ok(WriteStatus::Accepted));
     let story = rig.story().await;
     assert_eq!(story.code, Some(9));
     assert!(story.pty().contains("^C"));
@@ -61,7 +61,7 @@ async fn closing_stdin_types_the_end_of_file() {
         rig.start(name, json!({"argv": ["cat"], "tty": true})).await;
         rig.table.write(&id(name), input.into(), None).await.unwrap();
         assert_eq!(rig.table.close_stdin(&id(name)).await, WriteStatus::Accepted);
-        assert_eq!(rig.table.write(&id(name), b"late".to_vec(), None).await, Ok(WriteStatus::StdinClosed));
+        assert_eq!(rig.table.write(&id(name), b"late".to_vec().into(), None).await, Ok(WriteStatus::StdinClosed));
         let story = rig.story().await;
         assert_eq!(story.code, Some(0));
         assert_eq!(story.pty().matches(input.trim()).count(), if input.is_empty() { 1 } else { 2 }, "echo and cat");
@@ -73,7 +73,7 @@ async fn a_raw_terminal_has_no_end_of_file() {
     let rig = Rig::new();
     rig.start("p", tty("stty raw -echo; printf ready; head -c 1 | od -An -tx1; printf done")).await;
     rig.until_output("ready").await;
-    rig.table.write(&id("p"), b"z".to_vec(), None).await.unwrap();
+    rig.table.write(&id("p"), b"z".to_vec().into(), None).await.unwrap();
     assert_eq!(rig.table.close_stdin(&id("p")).await, WriteStatus::Accepted);
     assert!(rig.story().await.pty().contains("7a"), "the byte itself and no end-of-file character");
 }

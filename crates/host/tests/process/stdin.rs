@@ -17,7 +17,7 @@ async fn cat_echoes_and_ends_when_stdin_is_closed() {
     }
     assert_eq!(rig.table.close_stdin(&id("p")).await, WriteStatus::Accepted);
     assert_eq!(rig.table.close_stdin(&id("p")).await, WriteStatus::StdinClosed);
-    assert_eq!(rig.table.write(&id("p"), b"late".to_vec(), None).await, Ok(WriteStatus::StdinClosed));
+    assert_eq!(rig.table.write(&id("p"), b"late".to_vec().into(), None).await, Ok(WriteStatus::StdinClosed));
     let story = rig.story().await;
     assert_eq!((story.stdout(), story.code), ("hello world", Some(0)));
     assert_eq!(rig.table.close_stdin(&id("p")).await, WriteStatus::StdinClosed);
@@ -28,7 +28,7 @@ async fn closing_comes_after_what_is_queued() {
     let rig = Rig::new();
     rig.start("p", sh("sleep 0.2; wc -c").with_stdin()).await;
     for _ in 0..20 {
-        rig.table.write(&id("p"), vec![b'x'; 50_000], None).await.unwrap();
+        rig.table.write(&id("p"), vec![b'x'; 50_000].into(), None).await.unwrap();
     }
     rig.table.close_stdin(&id("p")).await;
     assert_eq!(rig.story().await.stdout().trim(), "1000000");
@@ -37,10 +37,10 @@ async fn closing_comes_after_what_is_queued() {
 #[tokio::test]
 async fn statuses() {
     let rig = Rig::new();
-    assert_eq!(rig.table.write(&id("none"), vec![], None).await, Ok(WriteStatus::UnknownProcess));
+    assert_eq!(rig.table.write(&id("none"), vec![].into(), None).await, Ok(WriteStatus::UnknownProcess));
     assert_eq!(rig.table.close_stdin(&id("none")).await, WriteStatus::UnknownProcess);
     rig.start("closed", json!({"argv": ["sleep", "60"]})).await;
-    assert_eq!(rig.table.write(&id("closed"), b"x".to_vec(), None).await, Ok(WriteStatus::StdinClosed));
+    assert_eq!(rig.table.write(&id("closed"), b"x".to_vec().into(), None).await, Ok(WriteStatus::StdinClosed));
     assert_eq!(rig.table.close_stdin(&id("closed")).await, WriteStatus::StdinClosed);
 }
 
@@ -58,7 +58,7 @@ async fn a_repeated_write_is_delivered_once() {
         let answer = rig.table.write(&id("p"), text.into(), Some(write_id.into())).await;
         assert_eq!(answer, Ok(WriteStatus::Accepted));
     }
-    rig.table.write(&id("p"), b"c".to_vec(), None).await.unwrap();
+    rig.table.write(&id("p"), b"c".to_vec().into(), None).await.unwrap();
     rig.table.close_stdin(&id("p")).await;
     assert_eq!(rig.story().await.stdout(), "abc");
 }
@@ -69,7 +69,7 @@ async fn after_the_child_is_gone_writes_fail() {
     rig.start("p", json!({"argv": ["cat"], "pipeStdin": true})).await;
     assert!(rig.table.terminate(&id("p")));
     rig.story().await;
-    let error = rig.table.write(&id("p"), b"x".to_vec(), None).await.unwrap_err();
+    let error = rig.table.write(&id("p"), b"x".to_vec().into(), None).await.unwrap_err();
     assert_eq!(error.to_string(), "failed to write to process stdin");
 }
 
@@ -78,7 +78,7 @@ async fn a_child_that_closes_its_stdin_makes_writes_fail() {
     let rig = Rig::new();
     rig.start("p", sh("exec <&-; printf x; sleep 60").with_stdin()).await;
     rig.until_output("x").await;
-    let fails = async { while rig.table.write(&id("p"), b"y".to_vec(), None).await.is_ok() {} };
+    let fails = async { while rig.table.write(&id("p"), b"y".to_vec().into(), None).await.is_ok() {} };
     tokio::time::timeout(PATIENCE, fails).await.unwrap();
 }
 
@@ -93,9 +93,9 @@ async fn a_blocked_write_blocks_nobody_else() {
 
     let table = &rig.table;
     let (blocked, free_id) = (id("blocked"), id("free"));
-    let waits = table.write(&blocked, b"x".to_vec(), None);
+    let waits = table.write(&blocked, b"x".to_vec().into(), None);
     let others = async {
-        table.write(&free_id, b"hello\n".to_vec(), None).await.unwrap();
+        table.write(&free_id, b"hello\n".to_vec().into(), None).await.unwrap();
         rig.until_output("hello").await;
         let mut params = crate::rig::read_params("blocked");
         params.wait_ms = Some(50);
@@ -122,11 +122,11 @@ async fn a_write_that_was_given_up_is_not_delivered() {
     rig.start("p", sh("read go < go; cat").with_stdin()).await;
     fill(&rig, "p", 65536).await;
     let p = id("p");
-    let late = rig.table.write(&p, b"END".to_vec(), Some("end".into()));
+    let late = rig.table.write(&p, b"END".to_vec().into(), Some("end".into()));
     assert!(tokio::time::timeout(Duration::from_millis(50), late).await.is_err());
     let again = async {
         tokio::task::spawn_blocking(move || std::fs::write(go, "\n")).await.unwrap().unwrap();
-        let answer = rig.table.write(&id("p"), b"END".to_vec(), Some("end".into())).await;
+        let answer = rig.table.write(&id("p"), b"END".to_vec().into(), Some("end".into())).await;
         assert_eq!(answer, Ok(WriteStatus::Accepted));
         rig.table.close_stdin(&id("p")).await;
     };
@@ -139,7 +139,7 @@ async fn a_write_that_was_given_up_is_not_delivered() {
 async fn fill(rig: &Rig, name: &str, len: usize) -> usize {
     let name = id(name);
     for i in 0.. {
-        let write = rig.table.write(&name, vec![b'x'; len], Some(format!("fill {i}")));
+        let write = rig.table.write(&name, vec![b'x'; len].into(), Some(format!("fill {i}")));
         match tokio::time::timeout(Duration::from_millis(500), write).await {
             Ok(answer) => assert_eq!(answer, Ok(WriteStatus::Accepted)),
             Err(_waits) => return i,

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use exedra_proto::binary;
 use exedra_proto::envelope::{self, Message as Envelope, RequestId};
 use exedra_proto::method::{ServerEvent, unknown_method};
 
-use super::{Core, Event};
+use super::{Core, Event, Reply};
 use crate::connection::Receiver;
 use crate::message::Message;
 use crate::queue;
@@ -30,6 +32,9 @@ pub(super) async fn run(core: Arc<Core>, mut receiver: Receiver, events: queue::
 }
 
 async fn take(core: &Core, message: Message, events: &queue::Tx<Event>) {
+    if binary::is_marked(message.as_bytes()) {
+        return take_binary(core, message.into_bytes(), events).await;
+    }
     let bytes = message.clone().into_bytes();
     let parsed = match message.as_text() {
         Ok(text) => envelope::parse(text).map_err(|cause| cause.to_string()),
@@ -37,7 +42,8 @@ async fn take(core: &Core, message: Message, events: &queue::Tx<Event>) {
     };
     let event = match parsed {
         Ok(Envelope::Response { id, result }) => {
-            return answer(core, &id, Ok(bytes.slice_ref(result.get().as_bytes())));
+            let json = bytes.slice_ref(result.get().as_bytes());
+            return answer(core, &id, Ok(Reply { json, payload: None }));
         }
         Ok(Envelope::Error { id: RequestId::UNKNOWN, error }) => {
             tracing::warn!(code = error.code, message = %error.message, "the server could not read a message of ours");
@@ -63,6 +69,33 @@ async fn take(core: &Core, message: Message, events: &queue::Tx<Event>) {
     };
     // Closed only if nobody wants events any more.
     let _ = events.send(event, bytes.len()).await;
+}
+
+/// A message of `exedra/1`, which comes only if it was agreed on.
+async fn take_binary(core: &Core, message: Bytes, events: &queue::Tx<Event>) {
+    let length = message.len();
+    let parts = match binary::split(message) {
+        Ok(parts) => parts,
+        Err(error) => return tracing::warn!(%error, "unreadable binary message from the server ignored"),
+    };
+    match envelope::parse(parts.header()) {
+        Ok(Envelope::Response { id, result }) => {
+            let (json, payload) = (parts.shared(result.get()), Some(parts.payload.clone()));
+            answer(core, &id, Ok(Reply { json, payload }));
+        }
+        Ok(Envelope::Notification { method, params }) => {
+            match ServerEvent::decode_binary(&method, params, parts.payload.clone()) {
+                // Closed only if nobody wants events any more.
+                Ok(Some(event)) => drop(events.send(Event::Server(event), length).await),
+                Ok(None) => tracing::debug!(method = %cut(&method), "unknown binary notification ignored"),
+                Err(error) => {
+                    tracing::warn!(method = %cut(&method), %error, "unreadable binary notification ignored");
+                }
+            }
+        }
+        Ok(_) => tracing::warn!("a binary message that is no result and no notification ignored"),
+        Err(error) => tracing::warn!(%error, "unreadable header of a binary message ignored"),
+    }
 }
 
 fn answer(core: &Core, id: &RequestId, answer: super::Answer) {

@@ -1,8 +1,9 @@
 //! Params and results of access by blocks: `fs/open`, `fs/readBlock`, `fs/writeBlock`, `fs/close`.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::base64::Base64Text;
+use crate::base64::Chunk;
 use crate::path::AbsolutePath;
 use crate::sandbox::SandboxContext;
 
@@ -60,9 +61,33 @@ pub struct ReadBlockParams {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadBlockResult {
     /// The bytes.
-    pub chunk: Base64Text,
+    pub chunk: Chunk,
     /// There were fewer than were asked for.
     pub eof: bool,
+}
+
+/// [`ReadBlockResult`] in the header of a binary message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadBlockHead {
+    /// There were fewer than were asked for.
+    pub eof: bool,
+}
+
+/// [`WriteBlockParams`] in the header of a binary message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteBlockHead {
+    /// Which handle.
+    pub handle_id: String,
+    /// To where, in bytes.
+    pub offset: u64,
+}
+
+impl WriteBlockHead {
+    /// With the bytes behind it.
+    pub fn with(self, payload: Bytes) -> WriteBlockParams {
+        WriteBlockParams { handle_id: self.handle_id, offset: self.offset, chunk: Chunk::Raw(payload) }
+    }
 }
 
 /// Params of `fs/writeBlock`.
@@ -74,7 +99,7 @@ pub struct WriteBlockParams {
     /// To where, in bytes.
     pub offset: u64,
     /// 1 to 1,048,576 bytes.
-    pub chunk: Base64Text,
+    pub chunk: Chunk,
 }
 
 /// Params of `fs/close`.

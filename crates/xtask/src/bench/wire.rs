@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::figures::{median, rate, time};
 use super::{Arena, Goal, Peers, Row, Table};
-use crate::rpc::Rpc;
+use crate::rpc::{Received, Rpc};
 
 /// Blocks in which the peers take turns.
 const BLOCKS: usize = 5;
@@ -34,7 +34,23 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     add(table, "fs/readFile of 4 KiB, p50", reads, time, Goal::RatioAtMost(1.0))?;
     let output = alternate(&peers, async |rpc| stream(rpc).await).await;
     add(table, "process output, median of 5", output, rate, Goal::RatioAtLeast(1.0))?;
-    Ok(())
+    binary_output(&peers, table).await
+}
+
+/// Output in binary messages, which stock has not: beside our own as base64.
+async fn binary_output(peers: &Peers, table: &mut Table) -> Result<()> {
+    let what = "process output in binary messages, median of 5";
+    let (mut raw, mut base64) = (Vec::new(), Vec::new());
+    for _ in 0..BLOCKS {
+        let url = &peers.ours.url;
+        base64.extend(stream(&mut Rpc::connect(url).await?).await?);
+        match stream(&mut Rpc::connect_binary(url).await?).await {
+            Ok(samples) => raw.extend(samples),
+            Err(why) => return table.lacks(what, &why),
+        }
+    }
+    let theirs = Some((median(base64), Some("as base64")));
+    table.add(&Row { what, ours: median(raw), theirs, unit: rate, goal: Goal::RatioAtLeast(1.0) })
 }
 
 fn add(
@@ -145,7 +161,13 @@ async fn stream(rpc: &mut Rpc) -> Result<Vec<f64>> {
     rpc.request("process/start", start_params(id, &["head", "-c", &count, "/dev/zero"], false)).await?;
     let mut bytes = 0;
     loop {
-        let text = rpc.next().await?;
+        let text = match rpc.next_message().await? {
+            Received::Text(text) => text,
+            Received::Binary(length) => {
+                bytes += length;
+                continue;
+            }
+        };
         if text.contains(r#""process/output""#) {
             bytes += decoded_length(&text).with_context(|| format!("no chunk in {text}"))?;
         } else if text.contains(r#""process/closed""#) {
