@@ -54,8 +54,7 @@ impl Controls {
         let mut pending: VecDeque<Write> = VecDeque::new();
         let mut up = self.up(ProcessWrite::NAME).await?;
         loop {
-            let mut answers: FuturesOrdered<Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>> =
-                FuturesOrdered::new();
+            let mut answers: FuturesOrdered<Answer> = FuturesOrdered::new();
             // One at a time is handed over: several that wait for room in the connection may overtake each other.
             let mut sending = None;
             let mut sent = 0;
@@ -156,6 +155,9 @@ async fn ready<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
         None => std::future::pending().await,
     }
 }
+
+/// The answer to a write that is on its way.
+type Answer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// A piece of stdin with the id that makes a repetition harmless.
 #[derive(Clone, Debug)]
