@@ -258,7 +258,7 @@ impl Service {
             let error = errors::refused(text);
             let at = (self.peer, self.holder.number());
             Witness::at_the_door(self.sessions.audit(), at, &id).refused(error.clone());
-            return self.send(refusal(&id, &error), Kept::default(), After::Nothing).await;
+            return self.send(refusal(&id, &error).into(), Kept::default(), After::Nothing).await;
         }
         let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
         // Lines of text carry no binary messages.

@@ -15,11 +15,18 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-/// Sets `TCP_NODELAY`; every TCP socket, accepted or dialled, goes through here.
+/// What the kernel may hold of ours that it has not sent yet, in bytes; when it is full we wait. What it holds beyond that
+/// helps no throughput, delays what comes after it, and is lost with the connection.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
+
+/// Sets `TCP_NODELAY`, and bounds what the kernel holds unsent; every TCP socket, accepted or dialled, goes through here.
 ///
 /// # Errors
 /// The system's.
 pub fn prepare_tcp(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
     stream.set_nodelay(true)
 }
 
