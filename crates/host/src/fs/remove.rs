@@ -30,6 +30,8 @@ pub fn remove(way: Way<'_>, path: &Path, recursive: bool, force: bool) -> Result
 }
 
 fn remove_one(way: Way<'_>, path: &Path, recursive: bool) -> Result<(), FsError> {
+    // Where there is nothing, that is what is said, also where nothing may be changed.
+    std::fs::symlink_metadata(way.entry(path, Access::Read)?.path())?;
     let entry = way.entry(path, Access::Write)?;
     let kind = std::fs::symlink_metadata(entry.path())?.file_type();
     if kind.is_symlink() && !way.follows() {

@@ -131,7 +131,9 @@ impl<'a> Way<'a> {
     fn failure(&self, path: &Path, needed: Access, errno: Errno) -> FsError {
         if self.is_limited() {
             let place = self.would_be(path).unwrap_or_else(|| path.to_owned());
-            if let Err(refusal) = self.roots.check(path, &place, needed) {
+            // What may be read may be known not to be there, whatever was to be done with it.
+            let known = if errno == Errno::NOENT { needed.min(Access::Read) } else { needed };
+            if let Err(refusal) = self.roots.check(path, &place, known) {
                 return refusal;
             }
         }

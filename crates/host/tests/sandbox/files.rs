@@ -133,13 +133,19 @@ async fn inside_the_workspace_everything_works_and_outside_it_is_only_read() {
     let metadata = place.files.get_metadata(place.with(json!({"path": place.at("out/o")}))).await.unwrap();
     assert!(metadata.is_file && metadata.size == Some(5));
     assert_eq!(place.walk("out").await.unwrap(), ["deep", "o", "secret", "deep/o"]);
-    for name in ["out/o", "out/none", "w/.git/config", "w/.git/none", "w/.codex/none", "w/.codex"] {
+    for name in ["out/o", "out/none", "w/.git/config", "w/.git/none", "w/.codex"] {
         assert_eq!(number(place.write(name).await), READ_ONLY, "{name}");
         assert_eq!(number(place.open("x", name, "replace").await), READ_ONLY, "{name}");
         assert_eq!(number(place.copy("w/f", name).await), READ_ONLY, "{name}");
     }
     for name in ["out/o", "out/deep", "w/.git/config", "w/.git"] {
         assert_eq!(number(place.remove(name).await), READ_ONLY, "{name}");
+    }
+    for name in ["out/none", "w/.git/none", "w/.codex"] {
+        assert_eq!(number(place.remove(name).await), GONE, "{name}: there is nothing to be removed");
+    }
+    for name in ["out/none/x", "w/.codex/none"] {
+        assert_eq!(number(place.write(name).await), GONE, "{name}: neither is its directory");
     }
     assert_eq!(number(place.create("out/new/deep").await), READ_ONLY);
     assert_eq!(number(place.create("w/.agents").await), READ_ONLY);
