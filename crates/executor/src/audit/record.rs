@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use exedra_proto::ids::{ProcessId, SessionId};
+use exedra_proto::limits::Limit;
 use serde::Serialize;
 
 /// Version of the file format.
@@ -156,6 +157,9 @@ pub enum Record {
         process: ProcessId,
         /// 0 to 255, or 128 + n after signal n.
         code: i32,
+        /// The limit that it was ended for, if it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit: Option<Limit>,
         /// Whether its outputs have ended too; else a `closed` line follows.
         closed: bool,
         /// What it wrote so far, by stream.

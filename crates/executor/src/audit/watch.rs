@@ -10,6 +10,7 @@ use bytes::Bytes;
 use exedra_host::process::Observer;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::ids::{ProcessId, SessionId};
+use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 use sha2::{Digest as _, Sha256};
 
@@ -102,7 +103,7 @@ impl Observer for Watch {
         }
     }
 
-    fn exited(&self, process: &ProcessId, code: i32, last: bool) {
+    fn exited(&self, process: &ProcessId, code: i32, limit: Option<Limit>, last: bool) {
         let mut seen = self.seen();
         let output = if last {
             self.end(&mut seen, process)
@@ -116,6 +117,7 @@ impl Observer for Watch {
             session: self.session.clone(),
             process: process.clone(),
             code,
+            limit,
             closed: last,
             output,
         });

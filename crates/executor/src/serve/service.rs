@@ -403,7 +403,7 @@ impl Service {
             After::More(follow) => self.bodies.push(Box::pin(follow.pump(self.sender.clone()))),
             After::Events(session) => {
                 let (sender, holds) = (self.sender.clone(), self.holds.clone());
-                self.outbox = Some(Box::pin(outbox::run(session, sender, holds, self.agreed.binary)));
+                self.outbox = Some(Box::pin(outbox::run(session, sender, holds, self.agreed)));
             }
         }
     }

@@ -13,6 +13,7 @@ use exedra_proto::envelope::notification;
 use exedra_proto::ids::ProcessId;
 use exedra_proto::method::{Notification as _, ProcessClosed, ProcessExited};
 use exedra_proto::process::{ClosedParams, ExitedParams, binary_output, output_notification};
+use exedra_proto::session::ExedraOne;
 use tokio::sync::Notify;
 
 use super::store::Session;
@@ -41,18 +42,19 @@ pub struct Hold {
 /// Longest process id, in bytes, that goes into the header of a binary message.
 const MAX_BINARY_ID: usize = 4096;
 
-/// Sends what happens in `session` until the connection ends; output in binary messages if that was agreed on.
-pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds, binary: bool) -> Disconnect {
+/// Sends what happens in `session` until the connection ends, as it was `agreed`: output in binary messages, and limits
+/// only to a client that knows of them.
+pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds, agreed: ExedraOne) -> Disconnect {
     loop {
         let events = session.processes.next_events(BATCH_BYTES).await;
         let (held, free): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| holds.contains(&event.process));
-        if let Err(end) = send(&session, &sender, free, binary).await {
+        if let Err(end) = send(&session, &sender, free, agreed).await {
             return end;
         }
         // Pulling on would need room for what else these processes say; their answer is on its way.
         for event in held {
             holds.wait(&event.process).await;
-            if let Err(end) = send(&session, &sender, vec![event], binary).await {
+            if let Err(end) = send(&session, &sender, vec![event], agreed).await {
                 return end;
             }
         }
@@ -61,18 +63,18 @@ pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds, binary: bo
     }
 }
 
-async fn send(session: &Session, sender: &Sender, events: Vec<Event>, binary: bool) -> Result<(), Disconnect> {
+async fn send(session: &Session, sender: &Sender, events: Vec<Event>, agreed: ExedraOne) -> Result<(), Disconnect> {
     for event in events {
-        sender.send(encode(&event, binary)).await?;
+        sender.send(encode(&event, agreed)).await?;
         session.processes.delivered(&[event.reference()]);
     }
     Ok(())
 }
 
-fn encode(event: &Event, binary: bool) -> Message {
+fn encode(event: &Event, agreed: ExedraOne) -> Message {
     let (process_id, seq) = (event.process.clone(), event.seq);
     if let EventKind::Output { stream, bytes } = &event.kind
-        && binary
+        && agreed.binary
         && process_id.as_str().len() <= MAX_BINARY_ID
     {
         return Message::Binary(binary_output(&process_id, seq, *stream, bytes));
@@ -81,7 +83,13 @@ fn encode(event: &Event, binary: bool) -> Message {
         EventKind::Output { stream, bytes } => Ok(output_notification(&process_id, seq, *stream, bytes)),
         EventKind::Exited { code, limit, denied } => notification(
             ProcessExited::NAME,
-            &ExitedParams { process_id, seq, exit_code: *code, sandbox_denied: *denied, limit: *limit },
+            &ExitedParams {
+                process_id,
+                seq,
+                exit_code: *code,
+                sandbox_denied: *denied,
+                limit: limit.filter(|_| agreed.limits),
+            },
         ),
         EventKind::Closed => notification(ProcessClosed::NAME, &ClosedParams { process_id, seq }),
     };
@@ -134,6 +142,7 @@ impl Drop for Hold {
 mod tests {
     use std::time::Duration;
 
+    use exedra_proto::limits::Limit;
     use tokio::time::timeout;
 
     use super::*;
@@ -153,11 +162,17 @@ mod tests {
 
     #[test]
     fn events_become_the_three_notifications() {
-        let event =
-            |kind| encode(&Event { process: ProcessId::new("p"), seq: 3, kind }, true).as_text().unwrap().to_owned();
+        let told = |kind, agreed| {
+            let event = Event { process: ProcessId::new("p"), seq: 3, kind };
+            encode(&event, agreed).as_text().unwrap().to_owned()
+        };
+        let event = |kind| told(kind, ExedraOne { limits: false, ..ExedraOne::SUPPORTED });
         let exited =
             r#"{"method":"process/exited","params":{"processId":"p","seq":3,"exitCode":7,"sandboxDenied":false}}"#;
         assert_eq!(event(EventKind::Exited { code: 7, limit: None, denied: false }), exited);
+        let limited = EventKind::Exited { code: 7, limit: Some(Limit::Memory), denied: false };
+        assert_eq!(event(limited.clone()), exited, "a stock client knows of no limits");
+        assert!(told(limited, ExedraOne::SUPPORTED).contains(r#""limit":"memory""#));
         assert_eq!(event(EventKind::Closed), r#"{"method":"process/closed","params":{"processId":"p","seq":3}}"#);
     }
 }

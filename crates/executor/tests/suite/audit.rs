@@ -93,6 +93,30 @@ async fn a_session_is_written_down_from_its_connection_to_its_end() {
 }
 
 #[tokio::test]
+async fn an_exit_names_the_limit_that_was_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let audit = Audit::open(&AuditConfig::new(log.clone(), dir.path().join("identity"))).unwrap();
+    let mut bench = audited(&audit);
+    let mut client = bench.connect();
+    client.handshake_with(json!({"clientName": "x", "extensions": {"exedra/1": {"limits": true}}})).await;
+    let mut params = start("p", &["sleep", "600"]);
+    params["limits"] = json!({"wallMs": 50});
+    client.call("process/start", params).await;
+    assert_eq!(client.follow("p").await.code, Some(137));
+    client.start("q", &["true"]).await;
+    client.follow("q").await;
+    client.vanish();
+    bench.served().await;
+    bench.executor.shutdown().await;
+    audit.stop();
+    let lines = lines(&log);
+    let exits = of_kind(&lines, "exit");
+    assert_eq!((&exits[0]["process"], &exits[0]["limit"]), (&json!("p"), &json!("wallTime")));
+    assert_eq!((&exits[1]["process"], exits[1].get("limit")), (&json!("q"), None));
+}
+
+#[tokio::test]
 async fn output_is_kept_where_asked_for_with_its_secrets_masked() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");

@@ -153,7 +153,7 @@ impl Driver {
         }
         self.process.leader.give_up_group();
         let last = !self.sources.any_open();
-        self.observe(|observer, id| observer.exited(id, code, last));
+        self.observe(|observer, id| observer.exited(id, code, limit, last));
         // Its end was the end of all within.
         drop(self.sandbox.take());
         // Who was ended for a limit was not refused anything.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use exedra_proto::ids::ProcessId;
+use exedra_proto::limits::Limit;
 use exedra_proto::process::OutputStream;
 
 /// Told of everything that the processes of one table write, and of how they end. Calls come from the runtime's threads
@@ -16,8 +17,9 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// A piece of output was read.
     fn output(&self, process: &ProcessId, stream: OutputStream, bytes: &Bytes);
 
-    /// The child was reaped. `last`: its outputs have ended too, and [`Self::closed`] follows at once.
-    fn exited(&self, process: &ProcessId, code: i32, last: bool);
+    /// The child was reaped, after it was ended for `limit` if it was. `last`: its outputs have ended too, and
+    /// [`Self::closed`] follows at once.
+    fn exited(&self, process: &ProcessId, code: i32, limit: Option<Limit>, last: bool);
 
     /// Exited, and end of file on every output.
     fn closed(&self, process: &ProcessId);
