@@ -158,6 +158,41 @@ fn the_file_is_read_again_on_a_hangup_and_a_bad_one_changes_nothing() {
     assert_eq!(listener.stop().code, 0);
 }
 
+/// Without user namespaces Landlock is left, which does not keep a loader from programs that are not listed.
+#[test]
+fn a_list_that_cannot_bind_descendants_starts_nothing() {
+    let dir = place();
+    let w = dir.path().join("w");
+    let without = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let within = |args: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-Ur", "sh", "-c", without, "sh"]).args(args);
+        command.stdin(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+    };
+    // Where that is not to be arranged there is nothing to try.
+    if run(&mut within(&["true"])).code != 0 {
+        return;
+    }
+    let list = "[[commands]]\npath = \"/bin/echo\"\n";
+    let started = |text: &str| {
+        let file = write(dir.path(), text);
+        let exedra = env!("CARGO_BIN_EXE_exedra");
+        let listener = Running::start(&mut within(&[exedra, "exec-server", "--policy", file.to_str().unwrap()]));
+        let url = listener.line();
+        let done = exec(&url, &w, &["/bin/echo", "here"]);
+        assert_eq!(listener.stop().code, 0);
+        done
+    };
+    let refused = started(list);
+    assert!(refused.code == 255 && refused.stderr.contains("policy: descendants: "), "{}", refused.stderr);
+    let free = started(&format!("{list}[descendants]\nbound = false\n"));
+    assert_eq!((free.code, free.out()), (0, "here\n"), "{}", free.stderr);
+    let alone = started("[sandbox]\nnetwork = \"restricted\"\n");
+    assert_eq!((alone.code, alone.out()), (0, "here\n"), "Landlock and the filter are enough: {}", alone.stderr);
+}
+
 #[test]
 fn a_policy_that_cannot_be_used_starts_nothing() {
     let dir = place();

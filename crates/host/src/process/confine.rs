@@ -78,6 +78,8 @@ pub async fn start(
         owner_tmpdir: host.environment().get(OsStr::new(TMPDIR)).map(Into::into),
     };
     let (mut draft, places) = prepare(wanted).await?;
+    // Landlock alone does not keep the loader, which must be executable, from taking a program from anywhere.
+    draft.without_namespaces &= confinement.execute.is_none();
     draft.plan.execute = confinement.execute.map(|paths| paths.iter().map(|path| Raw::from(path.as_path())).collect());
     let task = Task::Run(Command {
         candidates: launch.candidates.iter().map(raw).collect(),
