@@ -149,9 +149,13 @@ async fn visit(address: String, number: usize) {
     let resumes = number.is_multiple_of(4);
     for kind in 0..STARTS {
         if resumes && kind == 2 {
-            let params = json!({"processId": "kept", "argv": ["cat"], "cwd": "/", "env": {"PATH": "/usr/bin:/bin"},
-                "tty": false, "pipeStdin": true});
+            // It says more than is kept in memory, once nobody is there.
+            let script = "read go; head -c 3000000 /dev/zero; cat";
+            let params = json!({"processId": "kept", "argv": ["sh", "-c", script], "cwd": "/",
+                "env": {"PATH": "/usr/bin:/bin"}, "tty": false, "pipeStdin": true});
             client.call("process/start", params).await;
+            let go = json!({"processId": "kept", "chunk": "Z28K"});
+            client.call("process/write", go).await;
             let session = client.session.clone();
             drop(client);
             client = Client::connect(&address, Some(&session)).await;
@@ -194,7 +198,10 @@ async fn come_and_go() {
     let full = std::env::var("EXEDRA_SOAK").is_ok_and(|soak| soak == "1");
     let count = CONNECTIONS[usize::from(!full)];
     let short = Duration::from_secs(1);
-    let config = ExecutorConfig { session_ttl: short, grace: Duration::from_millis(200), ..ExecutorConfig::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let mut config =
+        ExecutorConfig { session_ttl: short, grace: Duration::from_millis(200), ..ExecutorConfig::default() };
+    config.host.spool = Some(dir.path().join("spool"));
     let executor = Arc::new(Executor::new(config).unwrap());
     let listener =
         Listener::bind(&ListenUrl::parse("ws://127.0.0.1:0").unwrap(), ListenOptions::default()).await.unwrap();
@@ -214,6 +221,7 @@ async fn come_and_go() {
     eprintln!("{starts} starts, {} connections, {resumed} resumed in {took:?}: {start:?}, {end:?}", count + resumed);
     assert!(end.descriptors <= start.descriptors && end.threads <= start.threads, "{start:?} became {end:?}");
     assert_eq!(end.children, 0);
+    assert_eq!(std::fs::read_dir(dir.path().join("spool")).unwrap().count(), 0);
     let most = start.resident_kib + start.resident_kib / 10;
     // Of a few connections, the first use of each part of the allocator is more than that.
     assert!(!full || end.resident_kib <= most, "{start:?} became {end:?}");

@@ -24,8 +24,8 @@ struct Process {
     seen: usize,
     /// How much of it must be there at the end.
     must: usize,
-    /// What may have ended it: the request, and the code.
-    causes: Vec<(i64, i64)>,
+    /// What may have ended it: the deed, and the code.
+    causes: Vec<(u64, i64)>,
     /// Whether the end of its input was asked for.
     closing: bool,
     /// The id and length of the last write.
@@ -67,7 +67,8 @@ enum Expected {
     Close(u8),
     /// With at least as much as was seen when it was asked for: readings run beside each other.
     Read(u8, usize),
-    Terminate(u8),
+    /// By a deed of that number.
+    Terminate(u8, u64),
 }
 
 pub struct World {
@@ -75,7 +76,7 @@ pub struct World {
     slots: [Option<Slot>; SLOTS],
     sessions: Vec<Session>,
     dir: tempfile::TempDir,
-    writes: u64,
+    deeds: u64,
 }
 
 impl World {
@@ -83,7 +84,7 @@ impl World {
         let bench = Bench::with(ExecutorConfig { max_sessions: MAX_SESSIONS, ..config() });
         let dir = tempfile::tempdir().unwrap();
         (0..SLOTS).for_each(|slot| std::fs::create_dir(dir.path().join(slot.to_string())).unwrap());
-        Self { bench, slots: [const { None }; SLOTS], sessions: Vec::new(), dir, writes: 0 }
+        Self { bench, slots: [const { None }; SLOTS], sessions: Vec::new(), dir, deeds: 0 }
     }
 
     pub async fn apply(&mut self, op: Op) -> Outcome {
@@ -280,8 +281,9 @@ impl World {
         let id = name(process);
         let slot = self.slots[at].as_ref().unwrap();
         let (ready, extension) = (slot.gate == Gate::Ready, slot.extension);
-        self.writes += 1;
-        let fresh = format!("w{}", self.writes);
+        self.deeds += 1;
+        let number = self.deeds;
+        let fresh = format!("w{number}");
         let session = slot.session.filter(|_| ready);
         let mut nothing = BTreeMap::new();
         let processes = session.map_or(&mut nothing, |session| &mut self.sessions[session].processes);
@@ -345,11 +347,10 @@ impl World {
             }
             Deed::Terminate => {
                 let none = Expected::Exactly(json!({"running": false}));
-                ("process/terminate", only, known.map_or(none, |_| Expected::Terminate(process)))
+                ("process/terminate", only, known.map_or(none, |_| Expected::Terminate(process, number)))
             }
         };
         self.post(at, "exec", method, params, expected).await?;
-        let request = self.slot(at).pending.last().map_or(0, |(id, _)| *id);
         let code = match deed {
             Deed::Interrupt => 130,
             Deed::Terminate => 137,
@@ -358,7 +359,7 @@ impl World {
         };
         let known = session.and_then(|session| self.sessions[session].processes.get_mut(&process));
         if let Some(known) = known.filter(|known| code > 0 || (extension && known.kind == Kind::Echo)) {
-            known.causes.push((request, code));
+            known.causes.push((number, code));
             if code > 0 {
                 known.must = known.must.min(known.seen);
             }
@@ -373,13 +374,13 @@ impl World {
             let session = self.slot(at).session;
             let mut nothing = BTreeMap::new();
             let processes = session.map_or(&mut nothing, |session| &mut self.sessions[session].processes);
-            check(id, &expected, &answer, processes).map_err(|why| format!("{expected:?}: {why}"))?;
+            check(&expected, &answer, processes).map_err(|why| format!("{expected:?}: {why}"))?;
         }
         Ok(())
     }
 }
 
-fn check(id: i64, expected: &Expected, answer: &Value, processes: &mut BTreeMap<u8, Process>) -> Outcome {
+fn check(expected: &Expected, answer: &Value, processes: &mut BTreeMap<u8, Process>) -> Outcome {
     let result = &answer["result"];
     match expected {
         Expected::Exactly(value) => same(result, value).map_err(|_| format!("expected {value}, got {answer}")),
@@ -408,9 +409,9 @@ fn check(id: i64, expected: &Expected, answer: &Value, processes: &mut BTreeMap<
             one_of(answer, if first { &["accepted"] } else { &["accepted", "stdinClosed"] })
         }
         Expected::Read(process, seen) => known(processes, *process)?.read(result, *seen),
-        Expected::Terminate(process) => {
+        Expected::Terminate(process, number) => {
             let known = known(processes, *process)?;
-            let alone = known.kind != Kind::Brief && known.causes.iter().all(|(request, _)| *request == id);
+            let alone = known.kind != Kind::Brief && known.causes.iter().all(|(deed, _)| deed == number);
             match result["running"].as_bool() {
                 Some(false) if alone => Err("it was told not to run".to_owned()),
                 Some(_) => Ok(()),
