@@ -36,6 +36,9 @@ pub use self::reading::Reading;
 pub const RETAINED_BYTES: usize = 1024 * 1024;
 /// Delivered pieces that stay readable, so that a million tiny ones cost no more than a few big ones.
 pub const RETAINED_CHUNKS: usize = 16 * 1024;
+/// The same once somebody came back who does not confirm, in bytes: what was lost on its way is read while more is on its
+/// way already, and possibly more than once.
+pub const RETAINED_AFTER_BREAK: usize = 4 * RETAINED_BYTES;
 /// Undelivered output of a time when nobody is attached, in bytes as JSON (about 32 MiB raw). When full, the pipes are
 /// not read and the command waits.
 pub const BACKLOG_JSON: usize = 44 * 1024 * 1024;
@@ -59,6 +62,8 @@ pub struct Log {
     held: usize,
     in_flight: usize,
     attached: Option<Delivery>,
+    /// Somebody came back who does not confirm.
+    resumed: bool,
     /// The next event to hand out.
     cursor: u64,
     /// What of `in_flight` was handed out and is to be acknowledged.
@@ -119,6 +124,7 @@ impl Log {
             held: 0,
             in_flight: 0,
             attached,
+            resumed: false,
             cursor: 1,
             handed: 0,
             confirmed: 0,
@@ -232,6 +238,7 @@ impl Log {
         self.detach();
         self.spill.iter_mut().for_each(|spill| spill.clear());
         self.attached = Some(how);
+        self.resumed |= how == Delivery::Sent;
         self.cursor = match how {
             Delivery::Sent => self.next_seq,
             Delivery::Acknowledged => self.confirmed + 1,
@@ -447,11 +454,17 @@ impl Log {
     }
 
     fn evict(&mut self) {
-        while self.retained > RETAINED_BYTES || self.evictable.len() > RETAINED_CHUNKS {
+        while self.retained > self.most() || self.evictable.len() > RETAINED_CHUNKS {
             if !self.evict_oldest() {
                 break;
             }
         }
+    }
+
+    /// What may be retained, by what would go next: what was asked to come after is of no use to anybody.
+    fn most(&self) -> usize {
+        let is_unconfirmed = self.evictable.first().is_some_and(|seq| *seq > self.confirmed);
+        if self.resumed && is_unconfirmed { RETAINED_AFTER_BREAK } else { RETAINED_BYTES }
     }
 
     fn evict_oldest(&mut self) -> bool {

@@ -396,3 +396,27 @@ fn what_was_delivered_goes_uncounted_and_nothing_goes_while_somebody_is_attached
     assert!(log.drop_oldest() && !log.drop_oldest());
     assert_eq!(log.dropped(), 10);
 }
+
+#[test]
+fn after_a_break_what_was_sent_before_is_there_until_it_was_asked_for() {
+    let mut log = Log::new(Some(Delivery::Sent), WhenFull::Wait);
+    let send = |log: &mut Log, count: u64| {
+        for _ in 0..count {
+            log.output(OUT, piece(64 * 1024));
+            for (seq, _) in log.take(usize::MAX, usize::MAX) {
+                log.delivered(seq);
+            }
+        }
+    };
+    send(&mut log, 8);
+    log.detach();
+    log.attach(Delivery::Sent);
+    // More is on its way before anybody has read, and the first answer is lost with another connection.
+    send(&mut log, 20);
+    log.read(0, None);
+    send(&mut log, 20);
+    let seqs: Vec<u64> = log.read(0, None).chunks.iter().map(|(seq, ..)| *seq).collect();
+    assert_eq!(seqs, (1..=48).collect::<Vec<_>>());
+    log.read(40, None);
+    assert_eq!(log.retained(), RETAINED_BYTES, "what was asked to come after goes");
+}
