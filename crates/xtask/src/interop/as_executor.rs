@@ -15,8 +15,10 @@ use tokio::time::timeout;
 use super::World;
 use crate::plane::{EXEC, Plane};
 use crate::report::Report;
-use crate::stock::hex;
+use crate::stock::{Stock, hex};
 
+/// The minor version of the first stock executor that serves many clients at once.
+const SERVES_MANY: u32 = 131;
 /// The executor's id.
 const ID: &str = "stock-1";
 /// Output whose every byte depends on its place, and how much of it.
@@ -28,46 +30,74 @@ const MUCH_TIME: Duration = Duration::from_secs(180);
 /// What is sent to stdin, in bytes.
 const INPUT_BYTES: usize = 300_000;
 
-/// All checks of this part.
+/// All checks of this part, with the oldest version and with the first one that serves many clients at once.
 pub(super) async fn run(world: &World, report: &Report) -> Result<()> {
-    let dir = world.folder("as-executor")?;
-    let home = world.folder("as-executor/home")?;
+    let many = world.clients.iter().find(|stock| stock.minor() == SERVES_MANY);
+    for stock in std::iter::once(&world.stock).chain(many) {
+        one(world, stock, report).await?;
+    }
+    Ok(())
+}
+
+async fn one(world: &World, stock: &Stock, report: &Report) -> Result<()> {
+    let who = format!("stock {} as executor", stock.version);
+    let folder = format!("as-executor-{}", stock.version);
+    let dir = world.folder(&folder)?;
+    let home = world.folder(&format!("{folder}/home"))?;
     let start = async {
         let plane = Plane::start(&world.exedra, &dir, true).await?;
-        let executor = plane.stock_executor(&world.stock, &home, ID).await?;
+        let executor = plane.stock_executor(stock, &home, ID).await?;
         Ok((plane, executor))
     };
-    let started = report.check("stock as executor: it registers with our server", start).await?;
+    let started = report.check(&format!("{who}: it registers with our server"), start).await?;
     let Some((plane, _executor)) = started else { return Ok(()) };
-    streams(&plane, report).await?;
-    report.check("stock as executor: 100 MB of output arrive whole", much(&plane)).await?;
-    report.check("stock as executor: stdin with -i", stdin(&plane)).await?;
-    report.check("stock as executor: a terminal with -t", terminal(&plane)).await?;
-    super::files::run(&plane, ID, &dir, report).await?;
+    streams(&plane, &who, report).await?;
+    report.check(&format!("{who}: 100 MB of output arrive whole"), much(&plane)).await?;
+    report.check(&format!("{who}: stdin with -i"), stdin(&plane)).await?;
+    report.check(&format!("{who}: a terminal with -t"), terminal(&plane)).await?;
+    if stock.minor() == SERVES_MANY {
+        report.check(&format!("{who}: three clients at once"), at_once(&plane)).await?;
+    }
+    super::files::run(&plane, ID, &who, &dir, report).await?;
     world.tell_secrets(&plane);
     Ok(())
 }
 
-async fn streams(plane: &Plane, report: &Report) -> Result<()> {
+/// Three that need each other: each makes a file, and ends when it sees all of them.
+async fn at_once(plane: &Plane) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let script = |number| {
+        let wait = "while ! [ -e 0 -a -e 1 -a -e 2 ]; do sleep 0.05; done";
+        format!("cd {} && touch {number} && {wait}", dir.path().display())
+    };
+    let execs = (0..3).map(async |number: u32| {
+        let output = plane.exec(&[ID, "--", "sh", "-c", &script(number)]).output(EXEC).await?;
+        ensure!(output.status.success(), "client {number}: {}", String::from_utf8_lossy(&output.stderr));
+        anyhow::Ok(())
+    });
+    futures_util::future::try_join_all(execs).await.map(drop)
+}
+
+async fn streams(plane: &Plane, who: &str, report: &Report) -> Result<()> {
     let script = "echo out; printf '\\377\\000'; echo err >&2; exit 7";
     let exec = plane.exec(&[ID, "--", "sh", "-c", script]);
-    let run = report.check("stock as executor: exec runs a command", exec.output(EXEC)).await?;
+    let run = report.check(&format!("{who}: exec runs a command"), exec.output(EXEC)).await?;
     let Some(output) = run else { return Ok(()) };
     let stdout = async {
         ensure!(output.stdout == b"out\n\xff\0", "stdout was {:?}", String::from_utf8_lossy(&output.stdout));
         Ok(())
     };
-    report.check("stock as executor: stdout, byte for byte", stdout).await?;
+    report.check(&format!("{who}: stdout, byte for byte"), stdout).await?;
     let stderr = async {
         ensure!(output.stderr == b"err\n", "stderr was {:?}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     };
-    report.check("stock as executor: stderr apart from stdout", stderr).await?;
+    report.check(&format!("{who}: stderr apart from stdout"), stderr).await?;
     let code = async {
         ensure!(output.status.code() == Some(7), "it ended with {}", output.status);
         Ok(())
     };
-    report.check("stock as executor: the exit code", code).await?;
+    report.check(&format!("{who}: the exit code"), code).await?;
     Ok(())
 }
 

@@ -21,18 +21,18 @@ use crate::report::Report;
 const BUDGET: Duration = Duration::from_secs(30);
 
 /// One check for each method.
-pub(super) async fn run(plane: &Plane, id: &str, dir: &Path, report: &Report) -> Result<()> {
-    let connect = report.check("stock as executor: the client library connects", connect(plane, id)).await?;
+pub(super) async fn run(plane: &Plane, id: &str, who: &str, dir: &Path, report: &Report) -> Result<()> {
+    let connect = report.check(&format!("{who}: the client library connects"), connect(plane, id)).await?;
     let Some(executor) = connect else { return Ok(()) };
     let place = Place { files: executor.files(), dir: dir.join("files") };
     std::fs::create_dir(&place.dir)?;
-    report.check("stock as executor: fs/writeFile", place.write()).await?;
-    report.check("stock as executor: fs/readFile", place.read()).await?;
-    report.check("stock as executor: fs/createDirectory", place.create_directory()).await?;
-    report.check("stock as executor: fs/getMetadata", place.metadata()).await?;
-    report.check("stock as executor: fs/readDirectory", place.read_directory()).await?;
-    report.check("stock as executor: fs/copy", place.copy()).await?;
-    report.check("stock as executor: fs/remove", place.remove()).await?;
+    report.check(&format!("{who}: fs/writeFile"), place.write()).await?;
+    report.check(&format!("{who}: fs/readFile"), place.read()).await?;
+    report.check(&format!("{who}: fs/createDirectory"), place.create_directory()).await?;
+    report.check(&format!("{who}: fs/getMetadata"), place.metadata()).await?;
+    report.check(&format!("{who}: fs/readDirectory"), place.read_directory()).await?;
+    report.check(&format!("{who}: fs/copy"), place.copy()).await?;
+    report.check(&format!("{who}: fs/remove"), place.remove()).await?;
     executor.close().await;
     Ok(())
 }
