@@ -44,9 +44,14 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Whether a connection that ended so may have a successor.
+    /// Whether a connection that ended so may have a successor. With an executor that ends, its sessions end too.
     fn is_worth_it(&self, lost: &Disconnect) -> bool {
-        lost.is_retryable() && !(self.direct && lost.reason() == Some(CloseReason::GoingAway))
+        let executor_ends = match lost.reason() {
+            Some(CloseReason::PeerLeaving) => true,
+            Some(CloseReason::GoingAway) => self.direct,
+            _ => false,
+        };
+        lost.is_retryable() && !executor_ends
     }
 }
 

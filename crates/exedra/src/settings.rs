@@ -39,9 +39,11 @@ pub fn identity(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Where an executor's output may wait on disk, the best place first.
+/// Where an executor's output may wait on disk, the best place first. A home that is not there is not made.
 pub fn spools() -> Vec<PathBuf> {
-    let own = state_dir().map(|dir| dir.join("spool"));
+    let is_home_there = absolute(env::text(env::HOME)).is_some_and(|home| home.is_dir());
+    let has_place = is_home_there || absolute(env::text(env::XDG_STATE_HOME)).is_some();
+    let own = state_dir().filter(|_| has_place).map(|dir| dir.join("spool"));
     let shared = std::env::temp_dir().join(format!("exedra-spool-{}", rustix::process::getuid().as_raw()));
     own.into_iter().chain([shared]).collect()
 }

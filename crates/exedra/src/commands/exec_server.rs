@@ -34,7 +34,10 @@ pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
         let mut signals = Signals::listen()?;
         let hangup = args.policy.is_some().then(|| signals.take_hangup()).transpose()?;
         let audit = audit::open(&args.audit)?;
-        let mut config = limited(ExecutorConfig { audit: audit.clone(), ..config(&args.sessions) }, &args.limits);
+        let mut config = limited(
+            ExecutorConfig { audit: audit.clone(), ..config(&args.sessions, settings::spools()) },
+            &args.limits,
+        );
         let follow = match (&args.policy, hangup) {
             (Some(file), Some(hangup)) => {
                 config.host.policy = policy::open(file)?;
@@ -165,12 +168,13 @@ fn ws_auth(args: &ListenArgs) -> Result<Option<WsAuth>, Failure> {
     }
 }
 
-/// What every executor of this binary is made of: commands never inherit our secrets.
-pub(super) fn config(sessions: &SessionArgs) -> ExecutorConfig {
+/// What every executor of this binary is made of: commands never inherit our secrets. Unless the flag says where, output
+/// waits in the first of `spools` that can be used, and in memory alone without any.
+pub(super) fn config(sessions: &SessionArgs, spools: Vec<PathBuf>) -> ExecutorConfig {
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
     host.launcher = Some("/proc/self/exe".into());
-    host.spool = sessions.spool.clone().or_else(usual_spool);
+    host.spool = sessions.spool.clone().or_else(|| spools.into_iter().find(is_usable));
     host.when_full = match sessions.when_full {
         WhenFullArg::Wait => WhenFull::Wait,
         WhenFullArg::DropOldest => WhenFull::DropOldest,
@@ -178,11 +182,7 @@ pub(super) fn config(sessions: &SessionArgs) -> ExecutorConfig {
     ExecutorConfig { host, session_ttl: sessions.session_ttl, ..ExecutorConfig::default() }
 }
 
-/// The first of the usual directories that can be used. Without any, output stays in memory.
-fn usual_spool() -> Option<PathBuf> {
-    let usable = |dir: &PathBuf| {
-        let checked = HostConfig::check_spool(dir);
-        checked.inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "cannot keep output there")).is_ok()
-    };
-    settings::spools().into_iter().find(usable)
+fn is_usable(spool: &PathBuf) -> bool {
+    let checked = HostConfig::check_spool(spool);
+    checked.inspect_err(|error| tracing::warn!(dir = %spool.display(), %error, "cannot keep output there")).is_ok()
 }

@@ -130,7 +130,7 @@ impl Up {
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;
-        let executor = Arc::new(Executor::new(exec_server::config(sessions))?);
+        let executor = Arc::new(Executor::new(exec_server::config(sessions, vec![data_dir.join("spool")]))?);
         let mut config = DaemonConfig::new(plane.url(), EXECUTOR);
         config.token = TokenSource::Fixed(credentials.executor.clone());
         let daemon = Daemon::new(config, Arc::clone(&executor))?;

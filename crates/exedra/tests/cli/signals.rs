@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::plane::Listener;
+use crate::plane::{Listener, Server};
 use crate::program::{Running, is_alive, line_in, until};
 
 /// A command that says its process id in `file` and then waits; with a child that waits, too.
@@ -93,4 +93,17 @@ fn a_second_signal_ends_the_grace_of_an_executor_and_leaves_nothing_behind() {
     for pid in pids {
         until("what ignores SIGTERM is killed", || !is_alive(pid));
     }
+}
+
+#[test]
+fn a_client_does_not_wait_for_an_executor_that_is_stopped() {
+    let server = Server::start();
+    let executor = server.executor("box");
+    let running = Running::start(&mut server.exec(&["box", "--", "sh", "-c", "echo there; sleep 60"]));
+    assert_eq!(running.line(), "there");
+    executor.stop();
+    let done = running.finish();
+    assert_eq!(done.code, 255);
+    assert!(done.stderr.contains("shutting down"), "{}", done.stderr);
+    assert!(!done.stderr.contains("trying"), "{}", done.stderr);
 }

@@ -139,9 +139,13 @@ fn message(payload: Bytes) -> Message {
     }
 }
 
-/// What the other side says about its reset; our own ends say it in the words of the close codes.
+/// What the other side says about its reset; our own ends say it in the words of the close codes. Of a stream it is the
+/// other end that goes away, and not whoever is between.
 fn told(reason: &str) -> Disconnect {
-    let known: Option<CloseReason> = TABLE.iter().copied().find(|known| known.text() == reason);
+    let known = TABLE.iter().copied().find(|known| known.text() == reason).map(|known| match known {
+        CloseReason::GoingAway => CloseReason::PeerLeaving,
+        other => other,
+    });
     let text = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
     Disconnect::PeerClosed { code: None, reason: known, text }
 }
