@@ -3,7 +3,7 @@
 //! In flow the flags, out flow the URL (listener) or a line per registration (server), and the exit status in the end.
 //! The texts of failures are those of upstream's executor, which scripts know.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
@@ -174,7 +174,7 @@ pub(super) fn config(sessions: &SessionArgs, spools: Vec<PathBuf>) -> ExecutorCo
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
     host.launcher = Some("/proc/self/exe".into());
-    host.spool = sessions.spool.clone().or_else(|| spools.into_iter().find(is_usable));
+    host.spool = sessions.spool.clone().or_else(|| spools.into_iter().find(|spool| is_usable(spool)));
     host.when_full = match sessions.when_full {
         WhenFullArg::Wait => WhenFull::Wait,
         WhenFullArg::DropOldest => WhenFull::DropOldest,
@@ -182,7 +182,7 @@ pub(super) fn config(sessions: &SessionArgs, spools: Vec<PathBuf>) -> ExecutorCo
     ExecutorConfig { host, session_ttl: sessions.session_ttl, ..ExecutorConfig::default() }
 }
 
-fn is_usable(spool: &PathBuf) -> bool {
+fn is_usable(spool: &Path) -> bool {
     let checked = HostConfig::check_spool(spool);
     checked.inspect_err(|error| tracing::warn!(dir = %spool.display(), %error, "cannot keep output there")).is_ok()
 }
