@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::stock::Stock;
 
 /// Prints the process that runs the shell, something computed, and ends with a code of its own.
-pub(super) const COMMAND: &str = "cat /proc/$PPID/comm; echo $PPID; echo out-$((6*7)); echo err-$((6*8)) >&2; exit 7";
+pub(super) const COMMAND: &str = "echo $(cat /proc/$PPID/comm):$PPID; echo out-$((6*7)); echo err-$((6*8)) >&2; exit 7";
 /// Stock clients take such a command apart and do it through `fs/*`.
 const PATCH: &str = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: new.txt\n+hello\n*** Update File: old.txt\n@@\n-a\n+b\n*** End Patch\nEOF";
 /// Says something long after the turn that it began in, and ends.
@@ -106,7 +106,7 @@ impl Seat<'_> {
                 Ok(())
             }
         };
-        report.check(&self.name("our process ran the command"), has(format!("exedra\n{pid}\n"))).await?;
+        report.check(&self.name("our process ran the command"), has(format!("exedra:{pid}\n"))).await?;
         report.check(&self.name("its stdout came back"), has("out-42".to_owned())).await?;
         report.check(&self.name("its stderr came back"), has("err-48".to_owned())).await?;
         report.check(&self.name("its exit code came back"), has("exited with code 7".to_owned())).await?;

@@ -66,7 +66,7 @@ async fn clients(world: &World, streams: &Path, stocks: &[&Stock]) -> Result<()>
     let turns = stocks.iter().map(|stock| turn(world, stock, &plane));
     for (stock, output) in stocks.iter().zip(futures_util::future::join_all(turns).await) {
         let output = output.with_context(|| format!("with {}", stock.version))?;
-        for text in [format!("exedra\n{pid}\n"), "out-42".to_owned(), "exited with code 7".to_owned()] {
+        for text in [format!("exedra:{pid}\n"), "out-42".to_owned(), "exited with code 7".to_owned()] {
             ensure!(output.contains(&text), "with {}: {text:?} is not in {output:?}", stock.version);
         }
     }
