@@ -18,7 +18,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use exedra_proto::close::CloseReason;
 use exedra_proto::frame::scan::Kind;
 use exedra_proto::frame::{Body, Frame as Relay, StreamId};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -247,11 +246,7 @@ impl Hall {
         }
         self.executor.link.seat.ended(leave.end());
         for (_, mut member) in std::mem::take(&mut self.members) {
-            let told = poll_fn(|cx| Poll::Ready(member.link.mailbox.poll(cx))).await;
-            let leave = match told {
-                Poll::Ready(Command::Close(reason)) => Leave::Ordered(reason),
-                _ => Leave::Ordered(CloseReason::InternalError),
-            };
+            let leave = Leave::told(&mut member.link.mailbox).await;
             self.part_from(member, &leave);
         }
         let Member { link, out, deaf, .. } = self.executor;

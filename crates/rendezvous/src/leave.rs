@@ -1,11 +1,13 @@
 //! Why one connection leaves a meeting: what the router is told of it, how its peer is parted from, what the log says.
 
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use exedra_proto::close::CloseReason;
 
 use crate::farewell::Parting;
-use crate::hub::Link;
+use crate::hub::{Command, Link, Mailbox};
 use crate::router::End;
 use crate::socket::SocketEnd;
 
@@ -21,6 +23,14 @@ pub enum Leave {
 }
 
 impl Leave {
+    /// What the router has told one whose meeting just ended.
+    pub async fn told(mailbox: &mut Mailbox) -> Self {
+        Self::Ordered(match poll_fn(|cx| Poll::Ready(mailbox.poll(cx))).await {
+            Poll::Ready(Command::Close(reason)) => reason,
+            _ => CloseReason::InternalError,
+        })
+    }
+
     /// What the router is told.
     pub fn end(&self) -> End {
         match self {

@@ -108,11 +108,7 @@ async fn together(mut executor: Link, mut client: Link, close_deadline: Duration
     };
     leave.log(&first);
     first.seat.ended(leave.end());
-    let told = poll_fn(|cx| Poll::Ready(second.mailbox.poll(cx))).await;
-    let second_leave = match told {
-        Poll::Ready(Command::Close(reason)) => Leave::Ordered(reason),
-        _ => Leave::Ordered(CloseReason::InternalError),
-    };
+    let second_leave = Leave::told(&mut second.mailbox).await;
     second_leave.log(&second);
     let (for_second, for_first) = (first.socket.take_ready(), second.socket.take_ready());
     tokio::join!(

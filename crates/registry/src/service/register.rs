@@ -127,8 +127,8 @@ fn choose(offered: &[String]) -> Result<Transport, Refusal> {
     if offered.is_empty() {
         return Ok(Transport::Direct);
     }
-    let known = offered.iter().filter_map(|name| Transport::from_name(name));
-    known.into_iter().find(|transport| SERVED.contains(transport)).ok_or(Refusal::Transport)
+    let mut known = offered.iter().filter_map(|name| Transport::from_name(name));
+    known.find(|transport| SERVED.contains(transport)).ok_or(Refusal::Transport)
 }
 
 /// Refuses what is empty or too long to be kept.

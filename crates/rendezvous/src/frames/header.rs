@@ -130,6 +130,12 @@ pub fn encode(fin: bool, opcode: Opcode, payload: usize) -> ([u8; MAX_LEN], usiz
     (head, len)
 }
 
+/// An unmasked frame, head and payload.
+pub fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let (head, len) = encode(fin, opcode, payload.len());
+    [&head[..len], payload].concat()
+}
+
 /// Reads the head of one of our own unmasked data frames: whether the message ends with it, what it is, the bytes of the
 /// head and those of the payload.
 pub fn parse_unmasked(input: &[u8]) -> Option<(bool, Opcode, usize, usize)> {

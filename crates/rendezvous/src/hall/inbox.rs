@@ -115,7 +115,7 @@ impl Inbox {
         }
         let poison = self.scanner.poison();
         *self = Self { state: State::Dropping(None), ..Self::default() };
-        Some(encoded(true, Opcode::Continuation, poison))
+        Some(header::frame(true, Opcode::Continuation, poison))
     }
 
     fn whole<'a>(&mut self, frame: Cow<'a, [u8]>) -> Part<'a> {
@@ -136,7 +136,7 @@ impl Inbox {
         self.scanner.push(frame.payload);
         if let Some(fault) = self.scanner.fault() {
             self.dropped(Some(fault), frame.fin);
-            return Part::End(encoded(true, Opcode::Continuation, poison).into(), Err(fault));
+            return Part::End(header::frame(true, Opcode::Continuation, poison).into(), Err(fault));
         }
         if !frame.fin {
             return Part::More(frame.bytes.into());
@@ -186,11 +186,6 @@ impl<'a> Frame<'a> {
         let bytes = batch.get(..head + len)?;
         Some(Self { fin, opcode, payload: &bytes[head..], bytes })
     }
-}
-
-fn encoded(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let (head, len) = header::encode(fin, opcode, payload.len());
-    [&head[..len], payload].concat()
 }
 
 #[cfg(test)]

@@ -57,8 +57,7 @@ impl Outbox {
     /// Appends a message of our own, behind the one that is being passed on; it waits only from that one's end on. How
     /// many bytes more wait now.
     pub fn say(&mut self, payload: &[u8]) -> usize {
-        let (head, len) = header::encode(true, Opcode::Binary, payload.len());
-        let message = [&head[..len], payload].concat();
+        let message = header::frame(true, Opcode::Binary, payload);
         let before = self.len;
         if self.open {
             self.later.push(message);

@@ -15,7 +15,7 @@ fn data(stream: &str, payload: &[u8]) -> Vec<u8> {
 fn frames(message: &[u8], size: usize) -> Vec<Vec<u8>> {
     let pieces: Vec<_> = message.chunks(size.max(1)).collect();
     let opcode = |at| if at == 0 { Opcode::Binary } else { Opcode::Continuation };
-    pieces.iter().enumerate().map(|(at, piece)| encoded(at + 1 == pieces.len(), opcode(at), piece)).collect()
+    pieces.iter().enumerate().map(|(at, piece)| header::frame(at + 1 == pieces.len(), opcode(at), piece)).collect()
 }
 
 /// What a receiver makes of the frames that were passed on: payloads of whole messages, and whether one is open.
@@ -94,7 +94,7 @@ fn text_and_what_is_no_frame_is_dropped_whatever_its_size() {
         }
     }
     let mut inbox = Inbox::default();
-    let text = [encoded(false, Opcode::Text, b"{"), encoded(true, Opcode::Continuation, b"}")];
+    let text = [header::frame(false, Opcode::Text, b"{"), header::frame(true, Opcode::Continuation, b"}")];
     assert_eq!(inbox.frame(&Frame::first(&text[0]).unwrap(), 0), Part::Wait);
     assert_eq!(inbox.frame(&Frame::first(&text[1]).unwrap(), 0), Part::Dropped(None));
 }
