@@ -102,7 +102,7 @@ pub struct DoctorArgs {
 /// Flags of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where to listen; anything but loopback needs --public-url
+    /// Where to listen, unless systemd holds a socket for us; anything but loopback needs --public-url
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8900")]
     pub listen: SocketAddr,
     /// Where the records are kept [default: $XDG_DATA_HOME/exedra or ~/.local/share/exedra]

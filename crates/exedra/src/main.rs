@@ -16,6 +16,7 @@ mod runtime;
 mod settings;
 mod signals;
 mod stdio;
+mod systemd;
 mod terminal;
 
 fn main() -> ExitCode {

@@ -21,8 +21,8 @@ use http::HttpServer;
 /// What a server is started with.
 #[derive(Debug)]
 pub struct PlaneConfig {
-    /// Where to listen.
-    pub listen: SocketAddr,
+    /// Where executors and clients come in.
+    pub listen: Listen,
     /// Where the records are.
     pub data_dir: PathBuf,
     /// The URL by which others reach it; only a loopback listener can do without.
@@ -31,6 +31,15 @@ pub struct PlaneConfig {
     pub purpose: &'static str,
     /// Over how long the connections are closed at the end.
     pub drain_window: Duration,
+}
+
+/// Where executors and clients come in.
+#[derive(Debug)]
+pub enum Listen {
+    /// At an address that is still to be bound.
+    At(SocketAddr),
+    /// At a socket that somebody holds open for us.
+    Held(std::net::TcpListener),
 }
 
 /// A running server.
@@ -47,13 +56,29 @@ impl PlaneConfig {
     /// # Errors
     /// Wrong usage.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.public_url.is_some() || self.listen.ip().is_loopback() {
+        let address = match &self.listen {
+            Listen::At(address) => *address,
+            Listen::Held(listener) => listener.local_addr()?,
+        };
+        if self.public_url.is_some() || address.ip().is_loopback() {
             return Ok(());
         }
         Err(Failure::usage(
-            format!("{} can be reached by others, and there is no URL for them", self.listen),
+            format!("{address} can be reached by others, and there is no URL for them"),
             "name it with `exedra serve --public-url https://HOST`, or listen on 127.0.0.1",
         ))
+    }
+}
+
+impl Listen {
+    async fn open(self) -> Result<TcpListener, Failure> {
+        match self {
+            Self::At(address) => TcpListener::bind(address).await.map_err(|error| not_bound(address, error)),
+            Self::Held(listener) => {
+                listener.set_nonblocking(true)?;
+                Ok(TcpListener::from_std(listener)?)
+            }
+        }
     }
 }
 
@@ -67,7 +92,7 @@ impl Plane {
         let mut registry_config = RegistryConfig::new(&config.data_dir);
         config.purpose.clone_into(&mut registry_config.purpose);
         let registry = Registry::open(registry_config).await?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| not_bound(config.listen, error))?;
+        let listener = config.listen.open().await?;
         let url = match config.public_url {
             Some(url) => url,
             None => PublicUrl::of_listener(listener.local_addr()?)?,

@@ -10,9 +10,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
-use crate::plane::{Plane, PlaneConfig};
+use crate::plane::{Listen, Plane, PlaneConfig};
 use crate::signals::Signals;
-use crate::{log, output, runtime, settings};
+use crate::{log, output, runtime, settings, systemd};
 
 /// Over how long connections are closed at the end, so that not all come back at once.
 const DRAIN_WINDOW: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         }
     };
     let config = PlaneConfig {
-        listen: args.listen,
+        listen: systemd::listener()?.map_or(Listen::At(args.listen), Listen::Held),
         data_dir: settings::data_dir(args.data_dir)?,
         public_url,
         purpose: "exedra serve",
@@ -57,8 +57,13 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
     } else {
         output::line(plane.url())?;
     }
-    let stop = signals.next().await;
+    systemd::ready();
+    let stop = tokio::select! {
+        stop = signals.next() => stop,
+        never = systemd::watchdog() => match never {},
+    };
     tracing::info!(?stop, "stopping");
+    systemd::stopping();
     match signals.unless_again(plane.shutdown()).await {
         Ok(()) => Ok(Exit::Success),
         Err(stop) => Ok(Exit::Signal(stop.number())),

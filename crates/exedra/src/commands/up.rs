@@ -34,7 +34,7 @@ use super::exec_server;
 use crate::cli::UpArgs;
 use crate::cli::sessions::SessionArgs;
 use crate::exit::{Exit, Failure};
-use crate::plane::{Plane, PlaneConfig};
+use crate::plane::{Listen, Plane, PlaneConfig};
 use crate::relay::{self, Run};
 use crate::signals::Signals;
 use crate::{log, runtime, settings};
@@ -122,7 +122,7 @@ fn stay(args: UpArgs) -> Result<Exit, Failure> {
 impl Up {
     async fn start(listen: SocketAddr, data_dir: &Path, sessions: &SessionArgs) -> Result<Self, Failure> {
         let plane = Plane::start(PlaneConfig {
-            listen,
+            listen: Listen::At(listen),
             data_dir: data_dir.to_owned(),
             public_url: None,
             purpose: PURPOSE,

@@ -14,6 +14,7 @@ mod sandbox;
 mod secrets;
 mod serve;
 mod signals;
+mod systemd;
 mod terminal;
 mod token;
 mod unread;
