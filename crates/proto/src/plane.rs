@@ -22,4 +22,8 @@ pub trait Cutoff: Send + Sync {
 
     /// Close the connections that were opened with tickets of this token.
     fn token(&self, token: &TokenId, reason: CloseReason);
+
+    /// The executor of this registration is wanted here, or is here: another server that this one took the place of, and
+    /// that may still hold its connection, lets go of it. There is none, unless somebody says so.
+    fn wanted(&self, _registration: &RegistrationId) {}
 }

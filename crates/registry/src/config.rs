@@ -3,6 +3,7 @@
 //! Settings flow in, checked values flow out. Times that tests shorten stand here with the values that hold elsewhere.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct RegistryConfig {
     pub data_dir: PathBuf,
     /// What the data directory is held for, as a second server is told: `exedra serve`.
     pub purpose: String,
+    /// The hold on the data directory of the registry whose place this one takes, from [`Registry::hold`](crate::Registry::hold).
+    pub hold: Option<OwnedFd>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The signing key is replaced at this age.
@@ -41,6 +44,7 @@ impl RegistryConfig {
         Self {
             data_dir: data_dir.into(),
             purpose: "exedra serve".to_owned(),
+            hold: None,
             clock: Arc::new(SystemClock),
             key_max_age: Duration::from_secs(7 * 24 * 60 * 60),
             reservation: Duration::from_secs(2),

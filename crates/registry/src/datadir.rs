@@ -5,6 +5,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,10 +27,20 @@ pub struct DataDir {
     path: PathBuf,
 }
 
-/// The directory is held, until this is dropped.
+/// The directory is held, until this and all its copies are dropped.
 #[derive(Debug)]
 pub struct Hold {
-    _lock: File,
+    lock: File,
+}
+
+impl Hold {
+    /// A copy, for the process that takes our place.
+    ///
+    /// # Errors
+    /// There are too many files open.
+    pub fn copy(&self) -> std::io::Result<OwnedFd> {
+        Ok(self.lock.try_clone()?.into())
+    }
 }
 
 /// What the lock file says.
@@ -85,8 +96,7 @@ impl DataDir {
     /// # Errors
     /// [`RegistryError::Locked`] says who holds it.
     pub async fn hold(&self, purpose: &str, now: u64) -> Result<Hold, RegistryError> {
-        let path = self.path.join("lock");
-        let io = |error| RegistryError::io(&path, error);
+        let path = self.lock_file();
         let mut lock = open(&path)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -94,13 +104,45 @@ impl DataDir {
                 let holder = holder(&mut lock, now).await;
                 return Err(RegistryError::Locked { path: self.path.clone(), holder });
             }
-            Err(TryLockError::Error(error)) => return Err(io(error)),
+            Err(TryLockError::Error(error)) => return Err(RegistryError::io(&path, error)),
         }
-        lock.set_len(0).map_err(io)?;
+        self.held(lock, purpose, now)
+    }
+
+    /// Goes on with the hold of another process, which gave us its copy. The directory is free at no moment.
+    ///
+    /// # Errors
+    /// It is the hold of another directory, or none.
+    pub fn take_over(&self, hold: OwnedFd, purpose: &str, now: u64) -> Result<Hold, RegistryError> {
+        let path = self.lock_file();
+        let io = |error| RegistryError::io(&path, error);
+        let lock = File::from(hold);
+        let (given, here) = (lock.metadata().map_err(io)?, std::fs::metadata(&path).map_err(io)?);
+        if (given.dev(), given.ino()) != (here.dev(), here.ino()) {
+            return Err(io(std::io::Error::other("what was handed over is the hold of another directory")));
+        }
+        match lock.try_lock() {
+            Ok(()) => self.held(lock, purpose, now),
+            Err(TryLockError::WouldBlock) => Err(io(std::io::Error::other("what was handed over is no hold"))),
+            Err(TryLockError::Error(error)) => Err(io(error)),
+        }
+    }
+
+    /// Leaves word who holds the directory.
+    fn held(&self, mut lock: File, purpose: &str, now: u64) -> Result<Hold, RegistryError> {
+        let path = self.lock_file();
+        let io = |error| RegistryError::io(&path, error);
         let holder = Holder { pid: std::process::id(), purpose: purpose.to_owned(), started_at: now };
         let text = serde_json::to_string(&holder).map_err(|error| io(error.into()))?;
+        lock.set_len(0).map_err(io)?;
+        // Its place in the file is shared with whoever had it before.
+        lock.rewind().map_err(io)?;
         lock.write_all(text.as_bytes()).map_err(io)?;
-        Ok(Hold { _lock: lock })
+        Ok(Hold { lock })
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.path.join("lock")
     }
 
     /// Holds the directory for as long as the database is being opened; waits for others who do.
@@ -112,7 +154,7 @@ impl DataDir {
         let lock = open(&path)?;
         for _ in 0..SETUP_LOOKS {
             match lock.try_lock() {
-                Ok(()) => return Ok(Hold { _lock: lock }),
+                Ok(()) => return Ok(Hold { lock }),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(TryLockError::Error(error)) => return Err(RegistryError::io(&path, error)),
             }
@@ -204,6 +246,23 @@ mod tests {
         assert!(error.to_string().ends_with(&expected), "{error}");
         drop(hold);
         data.hold("exedra serve", 1_000).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_is_handed_over_is_held_throughout() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let data = DataDir::prepare(dir.path()).unwrap();
+        let before = data.hold("exedra serve, for a long time", 0).await.unwrap();
+        let hold = data.take_over(before.copy().unwrap(), "exedra up", 100).unwrap();
+        drop(before);
+        let error = data.hold("b", 100).await.unwrap_err();
+        assert!(error.to_string().ends_with("(exedra up), started 0 s ago"), "{error}");
+        let elsewhere = DataDir::prepare(other.path()).unwrap();
+        let theirs = elsewhere.hold("c", 0).await.unwrap();
+        data.take_over(theirs.copy().unwrap(), "d", 0).unwrap_err();
+        data.take_over(open(&data.lock_file()).unwrap().into(), "e", 0).unwrap_err();
+        drop(hold);
+        data.hold("f", 0).await.unwrap();
     }
 
     #[tokio::test]

@@ -173,6 +173,11 @@ impl Tracker {
                         notify.notify_one();
                     }
                 }
+                Effect::Want(registration) => {
+                    if let Some(cutoff) = self.cutoff() {
+                        cutoff.wanted(&registration);
+                    }
+                }
                 Effect::Cut(registration, reason) => {
                     tracing::info!(%registration, ?reason, "a registration is cut");
                     if let Some(cutoff) = self.cutoff() {

@@ -3,6 +3,7 @@
 //! A configuration flows in; a router, the key ring and the presence that the rendezvous reports to flow out. Here the
 //! parts are put together and the housekeeping runs; what they do stands with them.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -44,7 +45,10 @@ impl Registry {
     pub async fn open(config: RegistryConfig) -> Result<Self, RegistryError> {
         let clock = config.clock;
         let dir = DataDir::prepare(&config.data_dir)?;
-        let hold = dir.hold(&config.purpose, clock.now()).await?;
+        let hold = match config.hold {
+            Some(hold) => dir.take_over(hold, &config.purpose, clock.now())?,
+            None => dir.hold(&config.purpose, clock.now()).await?,
+        };
         let keys = Arc::new(SigningKeys::open(dir.signing_keys(), clock.now(), config.key_max_age.as_secs())?);
         let store = open_store(&dir, Check::Pages).await?;
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
@@ -92,6 +96,14 @@ impl Registry {
     /// The tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// A copy of the hold on the data directory, for the process that takes our place.
+    ///
+    /// # Errors
+    /// There are too many files open.
+    pub fn hold(&self) -> std::io::Result<OwnedFd> {
+        self.hold.copy()
     }
 
     /// How many clients wait for an executor at the moment.

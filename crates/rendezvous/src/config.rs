@@ -11,6 +11,7 @@ use exedra_proto::plane::Presence;
 use exedra_proto::ticket::KeyRing;
 
 use crate::error::RendezvousError;
+use crate::legacy::Legacy;
 use crate::limits::{CLOSE_DEADLINE, DRAIN_WINDOW, MAX_CONNECTIONS, STALL, UPGRADE_DEADLINE};
 
 /// How to set up a rendezvous.
@@ -23,6 +24,8 @@ pub struct RendezvousConfig {
     pub presence: Arc<dyn Presence>,
     /// Its times.
     pub times: Times,
+    /// What the rendezvous before this one knew, if this one takes its place.
+    pub legacy: Option<Legacy>,
     /// Connections in all; see [`MAX_CONNECTIONS`].
     pub max_connections: usize,
 }
@@ -60,7 +63,7 @@ impl Default for Times {
 impl RendezvousConfig {
     /// The usual times and limits.
     pub fn new(key_ring: Arc<RwLock<KeyRing>>, presence: Arc<dyn Presence>) -> Self {
-        Self { key_ring, presence, times: Times::default(), max_connections: MAX_CONNECTIONS }
+        Self { key_ring, presence, times: Times::default(), legacy: None, max_connections: MAX_CONNECTIONS }
     }
 
     /// Whether one can work with it.

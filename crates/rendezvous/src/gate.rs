@@ -10,6 +10,7 @@ mod used;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use exedra_proto::ticket::{Claims, KeyRing, Rejection, Role};
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_QUERY, MAX_USED_TICKETS};
 use used::{Claimed, UsedTickets};
@@ -22,10 +23,30 @@ pub struct Gate {
     started_at: u64,
 }
 
+/// What a gate knows of clients' tickets, for the one that comes after it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClaimedTickets {
+    used: UsedTickets,
+    /// Tickets from before count as used.
+    started_at: u64,
+}
+
 impl Gate {
     /// Opens at `started_at`.
     pub fn new(key_ring: Arc<RwLock<KeyRing>>, started_at: u64) -> Self {
-        Self { key_ring, used: Mutex::new(UsedTickets::new(MAX_USED_TICKETS)), started_at }
+        Self::after(key_ring, ClaimedTickets { used: UsedTickets::new(MAX_USED_TICKETS), started_at })
+    }
+
+    /// Opens where another one closed.
+    pub fn after(key_ring: Arc<RwLock<KeyRing>>, before: ClaimedTickets) -> Self {
+        let ClaimedTickets { used, started_at } = before;
+        Self { key_ring, used: Mutex::new(used), started_at }
+    }
+
+    /// What has been claimed until now.
+    pub fn claimed(&self) -> ClaimedTickets {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ClaimedTickets { used, started_at: self.started_at }
     }
 
     /// Checks the ticket in `query` of a request for `registration`, and claims it if it opens one websocket only.
@@ -102,6 +123,18 @@ mod tests {
     fn a_clients_ticket_from_before_the_start_counts_as_used() {
         let (gate, ticket) = gate();
         assert_eq!(gate.claim("r", &ticket(Role::Harness, 999, "a"), 1_001), Err(Rejection::Used));
+    }
+
+    #[test]
+    fn a_gate_that_opens_where_another_closed_knows_what_that_one_knew() {
+        let (gate, ticket) = gate();
+        let (used, unused) = (ticket(Role::Harness, 1_000, "a"), ticket(Role::Harness, 1_000, "b"));
+        gate.claim("r", &used, 1_010).unwrap();
+        let text = serde_json::to_string(&gate.claimed()).unwrap();
+        let next = Gate::after(Arc::clone(&gate.key_ring), serde_json::from_str(&text).unwrap());
+        assert_eq!(next.claim("r", &used, 1_020), Err(Rejection::Used));
+        assert!(next.claim("r", &unused, 1_020).is_ok());
+        assert_eq!(next.claim("r", &ticket(Role::Harness, 999, "c"), 1_020), Err(Rejection::Used));
     }
 
     #[test]

@@ -188,6 +188,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::router::Fences;
 
     struct Nobody;
 
@@ -227,7 +228,7 @@ mod tests {
         let ring = Arc::new(RwLock::new(KeyRing::new(vec![SigningKey::generate(0).unwrap()])));
         let shared = Shared {
             gate: Gate::new(ring, 0),
-            hub: Arc::new(Hub::new(1, Arc::new(Nobody))),
+            hub: Arc::new(Hub::new(1, Fences::default(), Arc::new(Nobody))),
             tasks: Tasks::new(),
             times: Times::default(),
         };

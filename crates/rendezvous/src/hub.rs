@@ -17,12 +17,13 @@ use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::Presence;
 use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::limits::MAILBOX;
 use crate::presence::{Call, Reports};
-use crate::router::{ConnectionId, Effect, End, Report, Router};
+use crate::router::{ConnectionId, Effect, End, Fences, Report, Router};
 use crate::socket::Socket;
 
 /// What a connection's task is told.
@@ -114,6 +115,7 @@ impl Drop for Seat {
 pub struct Hub {
     state: Mutex<State>,
     reports: Reports,
+    emptied: Notify,
 }
 
 struct State {
@@ -129,9 +131,9 @@ struct Wire {
 
 impl Hub {
     /// Nobody is there.
-    pub fn new(max_connections: usize, presence: Arc<dyn Presence>) -> Self {
-        let state = State { router: Router::new(max_connections), wires: HashMap::new() };
-        Self { state: Mutex::new(state), reports: Reports::new(presence) }
+    pub fn new(max_connections: usize, fences: Fences, presence: Arc<dyn Presence>) -> Self {
+        let state = State { router: Router::new(max_connections, fences), wires: HashMap::new() };
+        Self { state: Mutex::new(state), reports: Reports::new(presence), emptied: Notify::new() }
     }
 
     /// Keeps a place for the bearer of a good ticket.
@@ -175,11 +177,42 @@ impl Hub {
         // The wire may be the last hold of a letter with a link, whose drop comes back here: not under the lock.
         let wire = self.lock().wires.remove(&id);
         drop(wire);
+        if self.connections() == 0 {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// Lets nobody in any more, and sends all away within `window`.
     pub fn drain(&self, window: Duration) {
         self.act(|state| state.router.drain(window));
+    }
+
+    /// Lets nobody in any more, and lets go of each executor when it can be spared, the idle ones within `window`.
+    pub fn retire(&self, window: Duration) {
+        self.act(|state| state.router.retire(window));
+    }
+
+    /// The executor of this registration is wanted elsewhere, if this hub retires.
+    pub fn give_up(&self, registration: &RegistrationId) {
+        self.act(|state| state.router.give_up(registration));
+    }
+
+    /// What is remembered against tickets.
+    pub fn fences(&self) -> Fences {
+        self.lock().router.fences().clone()
+    }
+
+    /// Returns when there is no connection, at once if there is none now.
+    pub async fn emptied(&self) {
+        loop {
+            let mut emptied = std::pin::pin!(self.emptied.notified());
+            // Before the look, so that no end between the two is missed.
+            emptied.as_mut().enable();
+            if self.connections() == 0 {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     /// The registration has to go; see [`Cutoff`](exedra_proto::plane::Cutoff).

@@ -18,6 +18,7 @@ mod hall;
 mod http;
 mod hub;
 mod leave;
+mod legacy;
 pub mod limits;
 mod meeting;
 mod presence;
@@ -28,6 +29,7 @@ mod tasks;
 mod tcp;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
@@ -35,10 +37,12 @@ use exedra_proto::plane::Cutoff;
 
 pub use config::{RendezvousConfig, Times};
 pub use error::RendezvousError;
+pub use legacy::Legacy;
 
 use crate::gate::Gate;
 use crate::http::{Shared, now};
 use crate::hub::Hub;
+use crate::router::Fences;
 use crate::tasks::Tasks;
 
 /// The rendezvous. Dropped, it cuts all connections.
@@ -47,15 +51,20 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// Opens. Clients' tickets issued before this moment are refused.
+    /// Opens. Clients' tickets issued before this moment are refused, unless what was known of them is
+    /// [handed over](RendezvousConfig::legacy).
     ///
     /// # Errors
     /// The configuration makes no sense.
     pub fn new(config: RendezvousConfig) -> Result<Self, RendezvousError> {
         config.check()?;
+        let (gate, fences) = match config.legacy {
+            Some(legacy) => (Gate::after(config.key_ring, legacy.tickets), legacy.fences),
+            None => (Gate::new(config.key_ring, now()), Fences::default()),
+        };
         let shared = Shared {
-            gate: Gate::new(config.key_ring, now()),
-            hub: Arc::new(Hub::new(config.max_connections, config.presence)),
+            gate,
+            hub: Arc::new(Hub::new(config.max_connections, fences, config.presence)),
             tasks: Tasks::new(),
             times: config.times,
         };
@@ -78,6 +87,20 @@ impl Rendezvous {
         self.shared.hub.drain(self.shared.times.drain_window);
     }
 
+    /// Lets nobody in any more (503), for another one does. Executors without clients are closed with
+    /// [`CloseReason::GoingAway`], spread over `window`; each of the others with its last client, or when it is
+    /// [wanted](Cutoff::wanted) there. What comes back is for that other one.
+    pub fn retire(&self, window: Duration) -> Legacy {
+        self.shared.hub.retire(window);
+        // In this order: whoever was let in before has claimed his ticket.
+        Legacy { tickets: self.shared.gate.claimed(), fences: self.shared.hub.fences() }
+    }
+
+    /// Returns when the last connection has ended.
+    pub async fn emptied(&self) {
+        self.shared.hub.emptied().await;
+    }
+
     /// Drains, and waits for the last connection; what has not ended by then is cut.
     pub async fn shutdown(&self) {
         self.drain();
@@ -98,11 +121,16 @@ impl Cutoff for Rendezvous {
         tracing::info!(?token, ?reason, "token cut");
         self.shared.hub.cut_token(token, reason, now());
     }
+
+    /// Does something only after [`Rendezvous::retire`].
+    fn wanted(&self, registration: &RegistrationId) {
+        self.shared.hub.give_up(registration);
+    }
 }
 
 impl Drop for Rendezvous {
     fn drop(&mut self) {
-        self.shared.hub.drain(std::time::Duration::ZERO);
+        self.shared.hub.drain(Duration::ZERO);
         self.shared.tasks.abort();
     }
 }

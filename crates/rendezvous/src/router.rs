@@ -4,12 +4,13 @@
 //! come [`Effect`]s in the order in which they have to be carried out. It knows no socket, no clock and no task; what a
 //! shape of meeting is ([`pair`], [`streams`]) stands in a file of its own.
 
+mod departure;
 mod fence;
 mod meeting;
 mod pair;
 mod streams;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 
-use fence::Fences;
+use departure::Doors;
+pub use fence::Fences;
 use meeting::Meeting;
 
 /// One websocket, from the moment its ticket was found good.
@@ -153,19 +155,19 @@ pub struct Router {
     fences: Fences,
     max_connections: usize,
     next_id: u64,
-    draining: bool,
+    doors: Doors,
 }
 
 impl Router {
-    /// Nobody is there.
-    pub fn new(max_connections: usize) -> Self {
+    /// Nobody is there; `fences` is what is known against tickets from before.
+    pub fn new(max_connections: usize, fences: Fences) -> Self {
         Self {
             connections: BTreeMap::new(),
             meetings: BTreeMap::new(),
-            fences: Fences::default(),
+            fences,
             max_connections,
             next_id: 0,
-            draining: false,
+            doors: Doors::Open,
         }
     }
 
@@ -174,7 +176,7 @@ impl Router {
     /// # Errors
     /// Draining, full or fenced; for a client also that the executor is away or held.
     pub fn admit(&mut self, claims: &Claims, now: u64) -> Result<ConnectionId, Rejection> {
-        if self.draining {
+        if self.doors != Doors::Open {
             return Err(Rejection::Draining);
         }
         self.fences.pass(&claims.registration, &claims.token, claims.epoch, now)?;
@@ -228,7 +230,8 @@ impl Router {
         }
         self.dissolve(&registration, CloseReason::Replaced, CloseReason::Replaced, &mut effects);
         self.meetings.insert(registration.clone(), Meeting::new(shape, id, epoch));
-        effects.push(Effect::Report(Report::Online { registration, epoch }));
+        effects.push(Effect::Report(Report::Online { registration: registration.clone(), epoch }));
+        self.send_away_if_idle(&registration, &mut effects);
         effects
     }
 
@@ -254,6 +257,7 @@ impl Router {
             self.dissolve(&registration, end.for_executor(), end.for_client(), &mut effects);
         } else {
             meeting.release(id);
+            self.send_away_if_idle(&registration, &mut effects);
         }
         effects
     }
@@ -288,26 +292,9 @@ impl Router {
         effects
     }
 
-    /// Nobody is let in any more, and all have to go within `window`, one registration after the other.
-    pub fn drain(&mut self, window: Duration) -> Vec<Effect> {
-        if std::mem::replace(&mut self.draining, true) {
-            return Vec::new();
-        }
-        let staying = |connection: &&Connection| connection.state != State::Doomed;
-        let registrations: BTreeSet<_> =
-            self.connections.values().filter(staying).map(|connection| connection.registration.clone()).collect();
-        let count = u32::try_from(registrations.len()).unwrap_or(u32::MAX).max(1);
-        let turn: BTreeMap<_, _> =
-            registrations.into_iter().zip((0..count).map(|turn| window * turn / count)).collect();
-        self.connections
-            .iter()
-            .filter(|(_, connection)| staying(connection))
-            .map(|(id, connection)| Effect::Close {
-                connection: *id,
-                reason: CloseReason::GoingAway,
-                after: turn.get(&connection.registration).copied().unwrap_or_default(),
-            })
-            .collect()
+    /// What is remembered against tickets.
+    pub fn fences(&self) -> &Fences {
+        &self.fences
     }
 
     /// How many connections there are, those under way and those on their way out included.

@@ -58,6 +58,8 @@ pub enum Effect {
     Wake(WaiterId),
     /// The rendezvous has to close this registration.
     Cut(RegistrationId, CloseReason),
+    /// A server from before, which may still hold this registration, has to let go of it.
+    Want(RegistrationId),
 }
 
 /// Why an executor is not to be had.
@@ -172,6 +174,7 @@ impl Board {
                 effects.push(Effect::Cut(older, CloseReason::Replaced));
             }
         }
+        effects.push(Effect::Want(registration.clone()));
         seat.see(now);
         let is_reserved = |present: &Present| {
             present.slot.registration == *registration && matches!(present.hold, Hold::Reserved { .. })
@@ -219,6 +222,9 @@ impl Board {
         self.next_waiter += 1;
         self.waiters.insert(id, executor.clone());
         seat.line.push_back(id);
+        if seat.present.is_none() {
+            effects.extend(seat.known.iter().map(|slot| Effect::Want(slot.registration.clone())));
+        }
         seat.advance(now, &mut effects);
         effects.retain(|effect| *effect != Effect::Wake(id));
         (Some(id), effects)

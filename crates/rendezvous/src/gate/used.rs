@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 /// Ids by the second at which their tickets expire.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UsedTickets {
     by_expiry: BTreeMap<u64, HashSet<Box<str>>>,
     len: usize,

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::config::Times;
 use crate::limits::{CLOSE_DEADLINE, MAX_PIECE};
+use crate::router::Fences;
 use crate::socket::io::Io;
 
 /// What a pipe holds in each direction.
@@ -43,7 +44,7 @@ struct Stage {
 
 async fn pair() -> Stage {
     let presence = Arc::new(Recorder::default());
-    let hub = Arc::new(Hub::new(10, presence.clone()));
+    let hub = Arc::new(Hub::new(10, Fences::default(), presence.clone()));
     let mut tasks = JoinSet::new();
     let mut connect = |role| {
         let claims = Claims {

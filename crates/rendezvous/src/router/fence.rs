@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Rejection};
+use serde::{Deserialize, Serialize};
 
 /// How long an entry is kept: as long as the longest ticket lives, and a while for clocks that are set.
 const KEPT_SECS: u64 = EXECUTOR_TICKET_SECS + 5 * 60;
@@ -15,14 +16,15 @@ const KEPT_SECS: u64 = EXECUTOR_TICKET_SECS + 5 * 60;
 const SWEEP_FROM: usize = 1_024;
 
 /// The memory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Fences {
     registrations: BTreeMap<RegistrationId, Fence>,
     tokens: BTreeMap<TokenId, u64>,
+    #[serde(skip)]
     swept: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Fence {
     /// The lowest epoch that may pass; `None` if none may.
     epoch: Option<u64>,

@@ -40,6 +40,14 @@ impl Meeting {
         }
     }
 
+    /// Whether no client is here or on its way.
+    pub fn is_idle(&self) -> bool {
+        match self {
+            Self::Pair(pair) => pair.client().is_none(),
+            Self::Streams(streams) => streams.clients().next().is_none(),
+        }
+    }
+
     /// Whether the end of this connection ends the meeting.
     pub fn ends_with(&self, connection: ConnectionId) -> bool {
         match self {

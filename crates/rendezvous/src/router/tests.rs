@@ -40,7 +40,7 @@ fn offline(registration: &str, executor: ConnectionId) -> Effect {
 
 /// A router with a pair that is joined.
 fn joined() -> (Router, ConnectionId, ConnectionId) {
-    let mut router = Router::new(100);
+    let mut router = Router::new(100, Fences::default());
     let e = router.admit(&executor("r", 1), 0).unwrap();
     assert_eq!(router.opened(e), [online("r", 1)]);
     let c = router.admit(&client("r", 1), 0).unwrap();
@@ -51,7 +51,7 @@ fn joined() -> (Router, ConnectionId, ConnectionId) {
 
 #[test]
 fn a_client_needs_a_free_executor() {
-    let mut router = Router::new(100);
+    let mut router = Router::new(100, Fences::default());
     assert_eq!(router.admit(&client("r", 1), 0), Err(Rejection::ExecutorAway));
     let e = router.admit(&executor("r", 1), 0).unwrap();
     assert_eq!(router.admit(&client("r", 1), 0), Err(Rejection::ExecutorAway), "not before it is open");
@@ -113,7 +113,7 @@ fn a_client_on_its_way_is_told_too() {
 
 #[test]
 fn a_lower_epoch_is_fenced_off() {
-    let mut router = Router::new(100);
+    let mut router = Router::new(100, Fences::default());
     let late = router.admit(&executor("r", 2), 0).unwrap();
     let e = router.admit(&executor("r", 3), 0).unwrap();
     assert_eq!(router.opened(e), [online("r", 3)]);
@@ -186,7 +186,7 @@ fn a_drain_lets_nobody_in_and_spreads_the_closes() {
 
 #[test]
 fn a_full_house_lets_nobody_in() {
-    let mut router = Router::new(2);
+    let mut router = Router::new(2, Fences::default());
     let e = router.admit(&executor("r", 1), 0).unwrap();
     router.opened(e);
     let c = router.admit(&client("r", 1), 0).unwrap();
@@ -322,7 +322,7 @@ fn random_events_agree_with_the_model() {
     const MAX: usize = 12;
     for seed in 0..2_000 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let (mut router, mut model) = (Router::new(MAX), Model::default());
+        let (mut router, mut model) = (Router::new(MAX, Fences::default()), Model::default());
         for _ in 0..120 {
             let pick =
                 |rng: &mut fastrand::Rng, model: &Model| rng.choice(model.seats.keys().copied().collect::<Vec<_>>());

@@ -33,7 +33,7 @@ impl Stage {
     }
 
     fn online(&mut self, registration: &str, epoch: u64) -> Vec<Effect> {
-        self.board.online(&id(registration), epoch, self.now())
+        others(self.board.online(&id(registration), epoch, self.now()))
     }
 
     fn held(&mut self, registration: &str) {
@@ -46,7 +46,7 @@ impl Stage {
 
     fn join(&mut self) -> WaiterId {
         let (waiter, effects) = self.board.join(&executor(), self.now());
-        assert_eq!(effects, []);
+        assert_eq!(others(effects), []);
         waiter.unwrap()
     }
 
@@ -61,6 +61,12 @@ impl Stage {
     fn leave(&mut self, waiter: WaiterId) -> Vec<Effect> {
         self.board.leave(waiter, self.now())
     }
+}
+
+/// All but the words to a server from before.
+fn others(mut effects: Vec<Effect>) -> Vec<Effect> {
+    effects.retain(|effect| !matches!(effect, Effect::Want(_)));
+    effects
 }
 
 fn executor() -> ExecutorId {
@@ -99,6 +105,24 @@ fn a_free_executor_is_granted_at_once() {
     stage.seconds = 9;
     stage.offline("r");
     assert_eq!(stage.why(), Some(Wait::Away { last_seen: Some(1_009) }));
+}
+
+#[test]
+fn a_server_from_before_lets_go_of_an_executor_that_is_asked_for_or_here() {
+    let mut stage = Stage::known();
+    let (waiter, effects) = stage.board.join(&executor(), stage.now());
+    assert_eq!(effects, [Effect::Want(id("r"))]);
+    stage.leave(waiter.unwrap());
+    let effects = stage.board.online(&id("r"), 1, stage.now());
+    assert_eq!(effects, [Effect::Want(id("r"))]);
+    let (_, effects) = stage.board.join(&executor(), stage.now());
+    assert_eq!(effects, [], "it is here");
+    let effects = stage.board.online(&id("x"), 1, stage.now());
+    assert_eq!(
+        effects,
+        [Effect::Cut(id("x"), CloseReason::Revoked)],
+        "of one that is unknown there is nothing to want"
+    );
 }
 
 #[test]
@@ -395,7 +419,7 @@ fn under_random_events_nobody_is_forgotten_or_overtaken() {
                 45..65 => {
                     let now = crowd.stage.now();
                     let (waiter, effects) = crowd.stage.board.join(&executor(), now);
-                    crowd.carry_out(effects);
+                    crowd.carry_out(others(effects));
                     let waiter = waiter.unwrap();
                     crowd.clients.insert(waiter, Client { woken: true, until: None, granted: false });
                 }
