@@ -9,5 +9,6 @@ pub mod outbox;
 pub mod reaper;
 pub mod store;
 pub mod table;
+pub mod tally;
 
 pub use store::{Session, Sessions};

@@ -42,7 +42,7 @@ mod wait;
 pub use crate::error::{StartError, UnknownProcess, WriteFailed};
 pub use crate::policy::WhenFull;
 pub(crate) use confine::LAUNCHER;
-pub use event::{Delivery, Event, EventKind, EventRef};
+pub use event::{Delivery, Event, EventKind, EventRun};
 pub use explain::{Explanation, explain, warnings};
 pub use host::{Host, HostConfig};
 pub(crate) use launch::{Watched, inherited};

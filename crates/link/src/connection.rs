@@ -40,11 +40,38 @@ pub struct Connection {
 /// Sends messages to the peer. Clones send to the same peer, and keep nothing alive.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    queue: queue::Tx<Message>,
+    queue: queue::Tx<Outgoing>,
+    marks: Option<Marks>,
     sent: Arc<AtomicU64>,
     close: Arc<watch::Sender<Option<CloseReason>>>,
     asker: probe::Asker,
     outcome: Outcome,
+}
+
+/// What goes through the queue to a driver.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// To be sent.
+    Message(Message),
+    /// To be sent behind it, so that the peer says when it has read as far. Only drivers that can do so get one.
+    Mark(u64),
+}
+
+impl Outgoing {
+    /// The message, if it is one.
+    pub(crate) fn message(self) -> Option<Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Mark(_) => None,
+        }
+    }
+}
+
+/// Numbers for marks, and what was answered.
+#[derive(Clone, Debug)]
+struct Marks {
+    last: Arc<AtomicU64>,
+    answered: watch::Receiver<u64>,
 }
 
 /// Receives messages from the peer, and owns the connection: when it is dropped, the connection is gone at once.
@@ -59,7 +86,7 @@ pub struct Receiver {
 #[derive(Debug)]
 pub(crate) struct Ends {
     /// What to send to the peer.
-    pub(crate) outgoing: queue::Rx<Message>,
+    pub(crate) outgoing: queue::Rx<Outgoing>,
     /// Where messages of the peer go.
     pub(crate) incoming: queue::Tx<Message>,
     /// Turns to a reason when somebody wants the connection closed, after what is queued.
@@ -136,6 +163,24 @@ impl Connection {
         D: FnOnce(Ends) -> F,
         F: Future<Output = Disconnect> + Send + 'static,
     {
+        Self::start(driver, None)
+    }
+
+    /// The same with a driver that sends marks, and tells which count as answered.
+    pub(crate) fn spawn_marking<F, D>(driver: D) -> Self
+    where
+        D: FnOnce(Ends, watch::Sender<u64>) -> F,
+        F: Future<Output = Disconnect> + Send + 'static,
+    {
+        let (tell, answered) = watch::channel(0);
+        Self::start(|ends| driver(ends, tell), Some(Marks { last: Arc::default(), answered }))
+    }
+
+    fn start<F, D>(driver: D, marks: Option<Marks>) -> Self
+    where
+        D: FnOnce(Ends) -> F,
+        F: Future<Output = Disconnect> + Send + 'static,
+    {
         let (out_tx, out_rx) = queue::channel(OUTGOING_BYTES);
         let (in_tx, in_rx) = queue::channel(INCOMING_BYTES);
         let (close_tx, close_rx) = watch::channel(None);
@@ -152,7 +197,7 @@ impl Connection {
         });
         let outcome = Outcome(outcome_rx);
         let sent = Arc::new(AtomicU64::new(0));
-        let sender = Sender { queue: out_tx, sent, close: Arc::new(close_tx), asker, outcome: outcome.clone() };
+        let sender = Sender { queue: out_tx, marks, sent, close: Arc::new(close_tx), asker, outcome: outcome.clone() };
         Self { sender, receiver: Receiver { queue: in_rx, outcome, tasks } }
     }
 
@@ -172,16 +217,47 @@ impl Sender {
     /// The connection ended, or is being closed.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Disconnect> {
         let message = message.into();
+        let bytes = message.len();
+        self.put(Outgoing::Message(message), bytes).await?;
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the peer can be made to say how far it has read: see [`Self::mark`].
+    pub fn marks(&self) -> bool {
+        self.marks.is_some()
+    }
+
+    /// Puts a mark behind what was sent so far, whose number rises. It is [answered](Self::answered) once the peer's
+    /// end of the connection has read as far.
+    ///
+    /// # Errors
+    /// The connection ended, or is being closed.
+    pub async fn mark(&self) -> Result<u64, Disconnect> {
+        let Some(marks) = &self.marks else { return Ok(0) };
+        let number = marks.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.put(Outgoing::Mark(number), 0).await?;
+        Ok(number)
+    }
+
+    /// Waits until a mark beyond `number` was answered, and tells the latest; the largest number once the peer is found to
+    /// answer none. For ever where there are no marks, or when the connection has ended.
+    pub async fn answered(&self, number: u64) -> u64 {
+        if let Some(Marks { answered, .. }) = &self.marks
+            && let Ok(answered) = answered.clone().wait_for(|answered| *answered > number).await
+        {
+            return *answered;
+        }
+        std::future::pending().await
+    }
+
+    async fn put(&self, outgoing: Outgoing, bytes: usize) -> Result<(), Disconnect> {
         let closing = *self.close.borrow();
         if let Some(reason) = closing {
             return Err(self.outcome.now().unwrap_or(Disconnect::LocalClose(reason)));
         }
-        let bytes = message.len();
-        match self.queue.send(message, bytes).await {
-            Ok(()) => {
-                self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-                Ok(())
-            }
+        match self.queue.send(outgoing, bytes).await {
+            Ok(()) => Ok(()),
             Err(queue::Closed) => Err(self.outcome.told().await),
         }
     }
@@ -190,7 +266,7 @@ impl Sender {
     pub fn try_send(&self, message: impl Into<Message>) -> bool {
         let message = message.into();
         let bytes = message.len();
-        let sent = self.close.borrow().is_none() && self.queue.try_send(message, bytes);
+        let sent = self.close.borrow().is_none() && self.queue.try_send(Outgoing::Message(message), bytes);
         if sent {
             self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         }

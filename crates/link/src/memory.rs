@@ -4,7 +4,7 @@
 
 use exedra_proto::close::CloseReason;
 
-use crate::connection::{Closing, Connection, Ends};
+use crate::connection::{Closing, Connection, Ends, Outgoing};
 use crate::error::Disconnect;
 use crate::message::Message;
 use crate::queue;
@@ -55,7 +55,7 @@ async fn read(mut wire: queue::Rx<Parcel>, incoming: queue::Tx<Message>) -> Disc
     }
 }
 
-async fn write(outgoing: queue::Rx<Message>, mut close: Closing, wire: queue::Tx<Parcel>) -> Disconnect {
+async fn write(outgoing: queue::Rx<Outgoing>, mut close: Closing, wire: queue::Tx<Parcel>) -> Disconnect {
     let mut overdue = close.clone();
     tokio::select! {
         biased;
@@ -64,7 +64,7 @@ async fn write(outgoing: queue::Rx<Message>, mut close: Closing, wire: queue::Tx
     }
 }
 
-async fn pump(mut outgoing: queue::Rx<Message>, close: &mut Closing, wire: queue::Tx<Parcel>) -> CloseReason {
+async fn pump(mut outgoing: queue::Rx<Outgoing>, close: &mut Closing, wire: queue::Tx<Parcel>) -> CloseReason {
     loop {
         let message = tokio::select! {
             biased;
@@ -74,8 +74,9 @@ async fn pump(mut outgoing: queue::Rx<Message>, close: &mut Closing, wire: queue
                 return reason;
             }
         };
-        let sent = match message {
-            Some(message) => {
+        let sent = match message.map(Outgoing::message) {
+            Some(None) => continue,
+            Some(Some(message)) => {
                 let bytes = message.len();
                 wire.send(Parcel::Message(message), bytes).await
             }

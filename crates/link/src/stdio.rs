@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use exedra_proto::close::CloseReason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::connection::{Closing, Connection, Ends};
+use crate::connection::{Closing, Connection, Ends, Outgoing};
 use crate::error::Disconnect;
 use crate::message::{Message, Text};
 use crate::queue;
@@ -73,7 +73,7 @@ async fn read<R: AsyncRead + Unpin>(mut lines: Lines<R>, incoming: queue::Tx<Mes
 /// Ends when the connection is closed, when nobody can send any more, or when the output fails.
 async fn write<W: AsyncWrite + Unpin>(
     mut writer: W,
-    mut outgoing: queue::Rx<Message>,
+    mut outgoing: queue::Rx<Outgoing>,
     mut close: Closing,
 ) -> Disconnect {
     let mut buffer = Vec::new();
@@ -90,10 +90,10 @@ async fn write<W: AsyncWrite + Unpin>(
             let _ = writer.shutdown().await;
             return Disconnect::LocalClose(CloseReason::GoingAway);
         };
-        put_line(&mut buffer, &message);
+        put_line(&mut buffer, message);
         while buffer.len() < BATCH {
             match outgoing.try_recv() {
-                Some(message) => put_line(&mut buffer, &message),
+                Some(message) => put_line(&mut buffer, message),
                 None => break,
             }
         }
@@ -111,7 +111,8 @@ async fn put<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result<
 }
 
 /// A line break inside JSON is white space, and would end the message here.
-fn put_line(buffer: &mut Vec<u8>, message: &Message) {
+fn put_line(buffer: &mut Vec<u8>, outgoing: Outgoing) {
+    let Some(message) = outgoing.message() else { return };
     let start = buffer.len();
     buffer.extend_from_slice(message.as_bytes());
     for byte in buffer.iter_mut().skip(start) {

@@ -10,6 +10,7 @@ mod driver;
 mod duplex;
 mod frames;
 mod limits;
+mod marks;
 mod reader;
 mod socket;
 mod tls;

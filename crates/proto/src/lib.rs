@@ -16,6 +16,7 @@ pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod liveness;
+pub mod mark;
 pub mod method;
 pub mod path;
 pub mod plane;

@@ -37,7 +37,7 @@ use crate::dispatch::route::{self, Context, Follow, Job};
 use crate::peer::Peer;
 use crate::session::attach::Attachment;
 use crate::session::holder::Holder;
-use crate::session::outbox::{self, Hold, Holds};
+use crate::session::outbox::{Hold, Holds, Outbox};
 use crate::session::{Session, Sessions};
 
 /// Requests of one connection that may be unanswered: what a stock client has in flight, and one to clean up. Above it the
@@ -264,10 +264,7 @@ impl Service {
         // Lines of text carry no binary messages.
         let supported = ExedraOne { binary: self.peer != Peer::Stdio, ..ExedraOne::SUPPORTED };
         let agreed = offer.map(|offer| offer.and(supported));
-        let delivery = match agreed.is_some_and(|agreed| agreed.ack) {
-            true => Delivery::Acknowledged,
-            false => Delivery::Sent,
-        };
+        let delivery = Outbox::delivery(&self.sender, agreed.is_some_and(|agreed| agreed.ack));
         match self.attach(params.resume_session_id, &params.client_name, delivery).await {
             Err(error) => self.send(refusal(&id, &error).into(), Kept::default(), After::Nothing).await,
             Ok(attachment) => {
@@ -402,8 +399,9 @@ impl Service {
             After::Nothing => {}
             After::More(follow) => self.bodies.push(Box::pin(follow.pump(self.sender.clone()))),
             After::Events(session) => {
-                let (sender, holds) = (self.sender.clone(), self.holds.clone());
-                self.outbox = Some(Box::pin(outbox::run(session, sender, holds, self.agreed)));
+                let (sender, holds, agreed) = (self.sender.clone(), self.holds.clone(), self.agreed);
+                let delivery = Outbox::delivery(&sender, agreed.ack);
+                self.outbox = Some(Box::pin(Outbox { session, sender, holds, agreed, delivery }.run()));
             }
         }
     }

@@ -1,13 +1,15 @@
 //! From the events of a session's processes to the socket that holds the session.
 //!
 //! In flow events as the process table hands them out, out flow notifications; the connection's queue is the
-//! back-pressure: while it is full nothing is pulled, and in the end the commands wait. An event counts as delivered when
-//! it is in the queue. The events of a process whose start is not answered yet wait for the answer.
+//! back-pressure: while it is full nothing is pulled, and in the end the commands wait. Where the connection knows marks,
+//! an event counts as delivered when one behind it was answered, else when it is in the queue. The events of a process
+//! whose start is not answered yet wait for the answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use exedra_host::process::{Event, EventKind};
+use exedra_host::process::{Delivery, Event, EventKind};
 use exedra_link::{Disconnect, Message, Sender};
 use exedra_proto::envelope::notification;
 use exedra_proto::ids::ProcessId;
@@ -17,6 +19,7 @@ use exedra_proto::session::ExedraOne;
 use tokio::sync::Notify;
 
 use super::store::Session;
+use super::tally::Tally;
 
 /// Output pulled at a time, in bytes: enough to keep a fast socket busy, little enough that no process waits long for
 /// its turn.
@@ -42,33 +45,85 @@ pub struct Hold {
 /// Longest process id, in bytes, that goes into the header of a binary message.
 const MAX_BINARY_ID: usize = 4096;
 
-/// Sends what happens in `session` until the connection ends, as it was `agreed`: output in binary messages, and limits
-/// only to a client that knows of them.
-pub async fn run(session: Arc<Session>, sender: Sender, holds: Holds, agreed: ExedraOne) -> Disconnect {
-    loop {
-        let events = session.processes.next_events(BATCH_BYTES).await;
-        let (held, free): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| holds.contains(&event.process));
-        if let Err(end) = send(&session, &sender, free, agreed).await {
-            return end;
+/// Sends what happens in a session until the connection ends.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Where to.
+    pub sender: Sender,
+    /// Which processes wait.
+    pub holds: Holds,
+    /// Output goes in binary messages, and limits to a client that knows of them, as this says.
+    pub agreed: ExedraOne,
+    /// When an event counts as delivered.
+    pub delivery: Delivery,
+}
+
+impl Outbox {
+    /// How delivery is noticed on the connection of `sender`, whose client acknowledges or does not.
+    pub fn delivery(sender: &Sender, acknowledges: bool) -> Delivery {
+        match (acknowledges, sender.marks()) {
+            (true, _) => Delivery::Acknowledged,
+            (false, true) => Delivery::Read,
+            (false, false) => Delivery::Sent,
         }
-        // Pulling on would need room for what else these processes say; their answer is on its way.
-        for event in held {
-            holds.wait(&event.process).await;
-            if let Err(end) = send(&session, &sender, vec![event], agreed).await {
+    }
+
+    /// Sends until the connection ends.
+    pub async fn run(self) -> Disconnect {
+        let mut tally = Tally::default();
+        loop {
+            let due = tally.due();
+            let end = tokio::select! {
+                biased;
+                number = self.sender.answered(tally.answered()) => {
+                    self.session.processes.delivered(&tally.answer(number));
+                    Ok(())
+                }
+                () = until(due) => self.sender.mark().await.map(|number| {
+                    tally.marked(number);
+                    self.session.processes.delivered(&tally.answer(0));
+                }),
+                events = self.session.processes.next_events(BATCH_BYTES) => self.pass(events, &mut tally).await,
+            };
+            if let Err(end) = end {
                 return end;
             }
+            // A flood of output must leave the requests on the same connection their turn.
+            tokio::task::yield_now().await;
         }
-        // A flood of output must leave the requests on the same connection their turn.
-        tokio::task::yield_now().await;
+    }
+
+    async fn pass(&self, events: Vec<Event>, tally: &mut Tally) -> Result<(), Disconnect> {
+        let (held, free): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| self.holds.contains(&event.process));
+        self.send(free, tally).await?;
+        // Pulling on would need room for what else these processes say; their answer is on its way.
+        for event in held {
+            self.holds.wait(&event.process).await;
+            self.send(vec![event], tally).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, events: Vec<Event>, tally: &mut Tally) -> Result<(), Disconnect> {
+        for event in events {
+            self.sender.send(encode(&event, self.agreed)).await?;
+            match self.delivery {
+                Delivery::Read => tally.sent(&event, Instant::now()),
+                Delivery::Sent => self.session.processes.delivered(&[event.run()]),
+                Delivery::Acknowledged => {}
+            }
+        }
+        Ok(())
     }
 }
 
-async fn send(session: &Session, sender: &Sender, events: Vec<Event>, agreed: ExedraOne) -> Result<(), Disconnect> {
-    for event in events {
-        sender.send(encode(&event, agreed)).await?;
-        session.processes.delivered(&[event.reference()]);
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
-    Ok(())
 }
 
 fn encode(event: &Event, agreed: ExedraOne) -> Message {

@@ -44,24 +44,28 @@ pub enum EventKind {
 pub enum Delivery {
     /// Once it is on its way. What happened while nobody was attached is for readers, and never handed out.
     Sent,
+    /// The same, but it is on its way until the peer is known to have read it, which whoever hands it over knows.
+    Read,
     /// Once the peer says so. Whoever attaches is handed out again whatever was not acknowledged, the exit and the end
     /// included, and drops by number what it has.
     Acknowledged,
 }
 
-/// Names an [`Event`] that was delivered.
+/// Names events of one process in a row that were delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRef {
+pub struct EventRun {
     /// Which process.
     pub process: ProcessId,
-    /// Which of its events.
-    pub seq: u64,
+    /// The first of them.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
 }
 
 impl Event {
-    /// Its name.
-    pub fn reference(&self) -> EventRef {
-        EventRef { process: self.process.clone(), seq: self.seq }
+    /// A run of its own.
+    pub fn run(&self) -> EventRun {
+        EventRun { process: self.process.clone(), first: self.seq, last: self.seq }
     }
 }
 

@@ -14,7 +14,7 @@ use exedra_proto::process::OutputStream;
 use tokio::sync::Notify;
 
 use super::cgroup::Group;
-use super::event::{Delivery, Event, EventRef};
+use super::event::{Delivery, Event, EventRun};
 use super::launch::Watched;
 use super::ledger::Ledger;
 use super::mark::{Given, Maker, Mark};
@@ -269,12 +269,13 @@ impl Hub {
         })
     }
 
-    /// These were handed to a peer.
-    pub fn delivered(&self, events: &[EventRef]) {
+    /// These were handed to a peer, or read by it.
+    pub fn delivered(&self, runs: &[EventRun]) {
         let mut settled = false;
         let mut roster = self.roster();
-        for event in events {
-            let Some(changed) = roster.change(&event.process, |log| log.delivered(event.seq)) else { continue };
+        for run in runs {
+            let delivered = |log: &mut Log| (run.first..=run.last).for_each(|seq| log.delivered(seq));
+            let Some(changed) = roster.change(&run.process, delivered) else { continue };
             settled |= changed.settled;
             if changed.demand == Demand::More {
                 changed.handle.room.notify_one();

@@ -3,7 +3,7 @@
 //! In flow pieces of output, the exit and the close, and word of what has been delivered; out flow events in order of
 //! their number, answers to `process/read`, and whether the pipes may be read further. Pure: no tokio, no clock.
 //!
-//! Delivered is what was handed to an attached peer, or what it acknowledged, as it attached; and what a reader confirms
+//! Delivered is what was handed to an attached peer, what that is known to have read, or what it acknowledged, as it attached; and what a reader confirms
 //! by asking for what comes after it: an answer may be lost on its way, so what it holds is not delivered by being in it.
 //!
 //! Invariants: numbers have no gaps; output that is not delivered is never dropped unless that is wanted, and then it is
@@ -46,6 +46,9 @@ pub const BACKLOG_JSON: usize = 44 * 1024 * 1024;
 /// and the command waits until the peer has taken some. Also what may be handed out without being acknowledged, where
 /// that counts: then nothing more is handed out of this log, while others go on.
 pub const WINDOW: usize = 1024 * 1024;
+/// The same where output stays on its way until the peer has read it: what the sockets in between may hold, so that a
+/// peer that reads without pause is never waited for.
+pub const WINDOW_READ: usize = 4 * WINDOW;
 /// What one read answers at most, in bytes as JSON, so that the answer is one message. The reader goes on from there.
 pub const READ_JSON: usize = 48 * 1024 * 1024;
 
@@ -223,7 +226,11 @@ impl Log {
         if !attached && self.when_full == WhenFull::DropOldest {
             return Demand::More;
         }
-        let full = if attached { self.in_flight >= WINDOW } else { self.backlog >= BACKLOG_JSON };
+        let full = match self.attached {
+            Some(Delivery::Read) => self.in_flight >= WINDOW_READ,
+            Some(Delivery::Sent | Delivery::Acknowledged) => self.in_flight >= WINDOW,
+            None => self.backlog >= BACKLOG_JSON,
+        };
         // Somebody else may make room on the disk.
         let short = !attached && (self.memory_is_full() || !(room || self.held == 0));
         match (full, short) {
@@ -238,9 +245,9 @@ impl Log {
         self.detach();
         self.spill.iter_mut().for_each(|spill| spill.clear());
         self.attached = Some(how);
-        self.resumed |= how == Delivery::Sent;
+        self.resumed |= how != Delivery::Acknowledged;
         self.cursor = match how {
-            Delivery::Sent => self.next_seq,
+            Delivery::Sent | Delivery::Read => self.next_seq,
             Delivery::Acknowledged => self.confirmed + 1,
         };
         for chunk in self.chunks.range_mut(self.cursor..).map(|(_, chunk)| chunk).filter(|chunk| !chunk.delivered) {
@@ -264,7 +271,7 @@ impl Log {
     pub fn has_pending(&self) -> bool {
         match self.attached {
             None => false,
-            Some(Delivery::Sent) => self.cursor < self.next_seq,
+            Some(Delivery::Sent | Delivery::Read) => self.cursor < self.next_seq,
             Some(Delivery::Acknowledged) => self.cursor < self.next_seq && self.handed < WINDOW,
         }
     }

@@ -20,6 +20,9 @@ use crate::policy::WhenFull;
 /// Closed processes that stay known: so many that somebody was given all of, and so many that nobody was. When the
 /// former are full, the oldest is forgotten before its time; when the latter are, nothing starts any more.
 pub const CLOSED_MAX: usize = 1024;
+/// The same of those that nobody was given all of, where word of that takes the time of a round trip: short commands
+/// one after the other must not outrun it.
+const CLOSED_ON_THE_WAY: usize = 16 * CLOSED_MAX;
 /// Delivered output of all closed processes together, in bytes. When full, that of the oldest goes; exit codes stay.
 pub const CLOSED_BYTES: usize = 64 * 1024 * 1024;
 /// Output that one process may have notified before it is the next one's turn, in bytes.
@@ -134,7 +137,8 @@ impl<H: Clone> Roster<H> {
         if self.slots.contains_key(id) {
             return Err(StartError::AlreadyExists(id.clone()));
         }
-        if self.owed >= CLOSED_MAX {
+        let on_its_way = self.attached == Some(Delivery::Read);
+        if self.owed >= if on_its_way { CLOSED_ON_THE_WAY } else { CLOSED_MAX } {
             return Err(StartError::TooManyUnread(self.owed));
         }
         self.slots.insert(id.clone(), Slot::Starting { cancelled: false });

@@ -21,7 +21,7 @@ use tracing::{debug, info};
 
 use super::denial::Denial;
 use super::driver::Driver;
-use super::event::{Delivery, Event, EventRef};
+use super::event::{Delivery, Event, EventRun};
 use super::host::Host;
 use super::hub::{Hub, Process};
 use super::observer::Observer;
@@ -255,9 +255,9 @@ impl Table {
         self.hub.next_events(max_bytes).await
     }
 
-    /// These were handed to a socket: they may be evicted, and the command may go on. Says nothing where delivery is
-    /// acknowledged.
-    pub fn delivered(&self, events: &[EventRef]) {
+    /// These were handed to a socket, or read at its other end, as was said when it attached: they may be evicted, and the
+    /// command may go on. Says nothing where delivery is acknowledged.
+    pub fn delivered(&self, events: &[EventRun]) {
         self.hub.delivered(events);
     }
 

@@ -92,7 +92,7 @@ async fn taken_is_not_delivered() {
     assert!(tokio::time::timeout(Duration::from_millis(200), more).await.is_err());
     let total: usize = taken.iter().map(|event| event.kind.output_len()).sum();
     assert!(total < 1024 * 1024 + 128 * 1024, "{total}");
-    rig.table.delivered(&taken.iter().map(Event::reference).collect::<Vec<_>>());
+    rig.table.delivered(&taken.iter().map(Event::run).collect::<Vec<_>>());
     taken.extend(rig.take_until(|event| event.kind == EventKind::Closed).await);
     let story = Story::of(taken);
     story.assert_in_order();
@@ -128,7 +128,7 @@ async fn what_was_not_acknowledged_survives_every_break() {
     while last != Some(EventKind::Closed) {
         // Everything taken here is lost with the connection, but for what is acknowledged.
         let taken = rig.table.next_events(300_000).await;
-        rig.table.delivered(&taken.iter().map(Event::reference).collect::<Vec<_>>());
+        rig.table.delivered(&taken.iter().map(Event::run).collect::<Vec<_>>());
         for event in taken.into_iter().take(2) {
             events += 1;
             assert_eq!(event.seq, events);
@@ -210,7 +210,7 @@ async fn no_wake_up_is_missed() {
         assert!(!result.chunks.is_empty());
         after = result.next_seq - 1;
         let events = rig.table.next_events(1 << 20).await;
-        rig.table.delivered(&events.iter().map(Event::reference).collect::<Vec<_>>());
+        rig.table.delivered(&events.iter().map(Event::run).collect::<Vec<_>>());
         tasks.join_next().await;
     }
 }

@@ -84,7 +84,7 @@ impl Rig {
         let work = async {
             loop {
                 let events = self.table.next_events(1 << 20).await;
-                self.table.delivered(&events.iter().map(Event::reference).collect::<Vec<_>>());
+                self.table.delivered(&events.iter().map(Event::run).collect::<Vec<_>>());
                 let end = events.iter().any(&mut done);
                 taken.extend(events);
                 if end {

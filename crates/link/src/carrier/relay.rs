@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Accepted, single};
-use crate::connection::{Closing, Connection, Ends, Receiver, Sender};
+use crate::connection::{Closing, Connection, Ends, Outgoing, Receiver, Sender};
 use crate::error::Disconnect;
 use crate::message::Message;
 use crate::mux::{Event, Key, Limits, Mux, Role};
@@ -56,7 +56,7 @@ pub(super) struct Line {
 
 /// What a connection wants to say.
 pub(super) struct Outlet {
-    outgoing: queue::Rx<Message>,
+    outgoing: queue::Rx<Outgoing>,
     close: Closing,
     gone: CancellationToken,
 }
@@ -89,7 +89,7 @@ enum Step {
 impl Line {
     /// The line of a connection with these queues. Its driver keeps the guard, so that its end is noticed.
     pub(super) fn new(
-        outgoing: queue::Rx<Message>,
+        outgoing: queue::Rx<Outgoing>,
         incoming: queue::Tx<Message>,
         close: Closing,
         end: oneshot::Sender<Disconnect>,
@@ -126,7 +126,7 @@ impl Outlet {
         tokio::select! {
             biased;
             () = self.gone.cancelled() => Wish::Gone,
-            Some(message) = self.outgoing.recv() => Wish::Message(message),
+            Some(Outgoing::Message(message)) = self.outgoing.recv() => Wish::Message(message),
             reason = self.close.wanted() => Wish::Close(reason),
         }
     }

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::duplex::Duplex;
 use super::frames::Goodbye;
 use super::limits::{Limits, WsOptions};
+use super::marks::Marks;
 use super::reader::{self, ReadEnd};
 use super::socket::TcpView;
 use super::watch::{Pulse, answer, watch};
@@ -53,28 +54,30 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    Connection::spawn(move |ends| async move {
+    Connection::spawn_marking(move |ends, answered| async move {
         let mut stream = opening.await;
         let Some((socket, replies)) = stream.get_mut().take_write() else { return Disconnect::Dropped };
         let Ends { outgoing, incoming, close, probes, .. } = ends;
-        let pulse = Arc::new(Pulse::new());
+        let (pulse, marks) = (Arc::new(Pulse::new()), Arc::new(Marks::new(answered)));
         let (finish_tx, finish) = oneshot::channel();
 
         let mut tasks = JoinSet::new();
-        let reading = reader::read(stream, incoming, Arc::clone(&pulse), options.limits.message);
+        let reading = reader::read(stream, incoming, Arc::clone(&pulse), Arc::clone(&marks), options.limits.message);
         tasks.spawn(async move {
             let (end, socket) = reading.await;
             Part::Reader(end, socket)
         });
-        let writer = Writer::new(socket, role, options.limits.fragment, Arc::clone(&pulse));
+        let writer = Writer::new(socket, role, options.limits.fragment, Arc::clone(&pulse), Arc::clone(&marks));
         let inputs = Inputs { outgoing, is_open: true, replies: Arc::clone(&replies), close: close.clone(), finish };
         tasks.spawn(async move { Part::Writer(writer.run(inputs).await) });
 
         let questions = answer(probes, Arc::clone(&pulse), Arc::clone(&replies), tcp);
+        let answers = marks.watch(Arc::clone(&pulse), Arc::clone(&replies), tcp, options.times.silence);
         let watched = async {
             tokio::select! {
                 () = watch(pulse, replies, tcp, options.times) => {}
                 () = questions => {}
+                () = answers => {}
             }
         };
         let asked = close.clone();

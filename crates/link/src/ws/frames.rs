@@ -61,9 +61,10 @@ impl Payload {
     }
 }
 
-/// A ping.
-pub(super) fn ping(buffer: &mut Vec<u8>, mask: Option<[u8; 4]>) {
-    header(buffer, OpCode::Control(Control::Ping), true, 0, mask);
+/// A ping with this payload.
+pub(super) fn ping(buffer: &mut Vec<u8>, payload: &[u8], mask: Option<[u8; 4]>) {
+    header(buffer, OpCode::Control(Control::Ping), true, payload.len(), mask);
+    append(buffer, payload, mask);
 }
 
 /// What a close frame says.

@@ -1,4 +1,4 @@
-//! The reading half of a websocket: puts messages into the queue, and says how it ended.
+//! The reading half of a websocket: puts messages into the queue, pongs to the marks, and says how it ended.
 //!
 //! It stops reading while the queue is full, so that the peer has to wait. The library answers pings into the reply
 //! slot; close frames, limits and broken rules end the reading, and the driver decides what follows.
@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message as Incoming};
 
 use super::duplex::Duplex;
+use super::marks::Marks;
 use super::watch::Pulse;
 use crate::error::Disconnect;
 use crate::message::Message;
@@ -36,6 +37,7 @@ pub(super) async fn read<R, W>(
     mut stream: WebSocketStream<Duplex<R, W>>,
     incoming: queue::Tx<Message>,
     pulse: Arc<Pulse>,
+    marks: Arc<Marks>,
     limit: usize,
 ) -> (ReadEnd, R)
 where
@@ -47,7 +49,11 @@ where
         let message = match stream.next().await {
             Some(Ok(Incoming::Text(text))) => Message::Text(text.into()),
             Some(Ok(Incoming::Binary(bytes))) => Message::Binary(bytes),
-            Some(Ok(Incoming::Ping(_) | Incoming::Pong(_) | Incoming::Frame(_))) => continue,
+            Some(Ok(Incoming::Pong(payload))) => {
+                marks.pong(&payload);
+                continue;
+            }
+            Some(Ok(Incoming::Ping(_) | Incoming::Frame(_))) => continue,
             Some(Ok(Incoming::Close(frame))) => break goodbye(frame),
             Some(Err(error)) => break broken(error, limit),
             None => break ReadEnd::Broken(Disconnect::Lost),

@@ -36,6 +36,11 @@ impl Pulse {
     pub(super) fn new() -> Self {
         Self { reading: AtomicBool::new(true), writing: AtomicBool::new(false), ping: Notify::new() }
     }
+
+    /// Whether the reader waits for the socket.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +59,12 @@ fn judge(reading: bool, writing: bool, health: Option<Health>, limit: Duration) 
     }
     let owes = writing || health.is_some_and(|health| health.owed > 0);
     if !reading || owes { Judgement::Excused } else { Judgement::Counts }
+}
+
+/// Whether nothing keeps the peer from answering what was sent: we read, and its kernel has all of it.
+pub(super) fn may_answer(pulse: &Pulse, tcp: Option<TcpView>, limit: Duration) -> bool {
+    let writing = pulse.writing.load(Ordering::Relaxed);
+    judge(pulse.is_reading(), writing, tcp.and_then(|tcp| tcp.health()), limit) == Judgement::Counts
 }
 
 /// Ends when the peer is gone.

@@ -15,8 +15,9 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::duplex::Replies;
 use super::frames::{self, Goodbye, Pieces};
+use super::marks::Marks;
 use super::watch::Pulse;
-use crate::connection::Closing;
+use crate::connection::{Closing, Outgoing};
 use crate::message::Message;
 use crate::queue;
 
@@ -33,13 +34,14 @@ pub(super) struct Writer<W> {
     fragment: usize,
     buffer: Vec<u8>,
     pulse: Arc<Pulse>,
+    marks: Arc<Marks>,
 }
 
 /// What comes to the writer from elsewhere.
 #[derive(Debug)]
 pub(super) struct Inputs {
     /// Messages to send.
-    pub(super) outgoing: queue::Rx<Message>,
+    pub(super) outgoing: queue::Rx<Outgoing>,
     /// Whether messages may still come.
     pub(super) is_open: bool,
     /// The reader's replies.
@@ -54,13 +56,13 @@ enum Next {
     Finish(Option<Goodbye>),
     Reply(bytes::Bytes),
     Ping,
-    Message(Option<Message>),
+    Outgoing(Option<Outgoing>),
     Close(CloseReason),
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    pub(super) fn new(socket: W, role: Role, fragment: usize, pulse: Arc<Pulse>) -> Self {
-        Self { socket, role, fragment, buffer: Vec::new(), pulse }
+    pub(super) fn new(socket: W, role: Role, fragment: usize, pulse: Arc<Pulse>, marks: Arc<Marks>) -> Self {
+        Self { socket, role, fragment, buffer: Vec::new(), pulse, marks }
     }
 
     /// Writes until it is told to finish, or until the socket fails.
@@ -70,14 +72,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 Next::Reply(frames) => self.buffer.extend_from_slice(&frames),
                 Next::Ping => {
                     let mask = self.mask()?;
-                    frames::ping(&mut self.buffer, mask);
+                    frames::ping(&mut self.buffer, &[], mask);
+                    if let Some(mark) = self.marks.open() {
+                        frames::ping(&mut self.buffer, &mark, mask);
+                    }
                 }
-                Next::Message(Some(message)) => self.batch(message, &mut inputs.outgoing).await?,
-                Next::Message(None) => inputs.is_open = false,
+                Next::Outgoing(Some(first)) => self.batch(first, &mut inputs.outgoing).await?,
+                Next::Outgoing(None) => inputs.is_open = false,
                 Next::Close(reason) => {
                     inputs.outgoing.close();
-                    while let Some(message) = inputs.outgoing.try_recv() {
-                        self.message(message).await?;
+                    while let Some(outgoing) = inputs.outgoing.try_recv() {
+                        self.outgoing(outgoing).await?;
                     }
                     self.goodbye(&Goodbye::Ours(reason)).await?;
                     break;
@@ -96,15 +101,28 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.socket.shutdown().await
     }
 
-    async fn batch(&mut self, first: Message, outgoing: &mut queue::Rx<Message>) -> io::Result<()> {
-        self.message(first).await?;
+    async fn batch(&mut self, first: Outgoing, outgoing: &mut queue::Rx<Outgoing>) -> io::Result<()> {
+        self.outgoing(first).await?;
         while self.buffer.len() < BATCH {
             match outgoing.try_recv() {
-                Some(message) => self.message(message).await?,
+                Some(outgoing) => self.outgoing(outgoing).await?,
                 None => break,
             }
         }
         Ok(())
+    }
+
+    async fn outgoing(&mut self, outgoing: Outgoing) -> io::Result<()> {
+        match outgoing {
+            Outgoing::Message(message) => self.message(message).await,
+            Outgoing::Mark(number) => {
+                if let Some(mark) = self.marks.send(number) {
+                    let mask = self.mask()?;
+                    frames::ping(&mut self.buffer, &mark, mask);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Gathers a message in the buffer, and writes whenever that is full.
@@ -171,7 +189,7 @@ async fn next(pulse: &Pulse, inputs: &mut Inputs) -> Next {
         goodbye = &mut inputs.finish => Next::Finish(goodbye.ok()),
         frames = inputs.replies.next() => Next::Reply(frames),
         () = pulse.ping.notified() => Next::Ping,
-        message = inputs.outgoing.recv(), if inputs.is_open => Next::Message(message),
+        outgoing = inputs.outgoing.recv(), if inputs.is_open => Next::Outgoing(outgoing),
         reason = inputs.close.wanted() => Next::Close(reason),
     }
 }

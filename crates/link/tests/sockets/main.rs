@@ -6,6 +6,7 @@ mod connect;
 mod dial;
 mod goodbyes;
 mod liveness;
+mod marks;
 mod messages;
 mod peer;
 mod raw;

@@ -41,7 +41,7 @@ impl Model {
     fn attach(&mut self, how: Delivery) {
         self.detach();
         self.attached = Some(how);
-        self.resumed |= how == Delivery::Sent;
+        self.resumed |= how != Delivery::Acknowledged;
         self.cursor = if self.acknowledges() { self.confirmed } else { self.events.len() };
         for fact in self.events.iter_mut().skip(self.cursor) {
             fact.flying = fact.len.is_some() && !fact.delivered;
@@ -199,7 +199,7 @@ fn run_model(mut state: u64, mut disk: Option<Writer>) {
                 }
             }
             5 => {
-                let how = [Delivery::Sent, Delivery::Acknowledged][random(&mut state, 2) as usize];
+                let how = [Delivery::Sent, Delivery::Read, Delivery::Acknowledged][random(&mut state, 3) as usize];
                 if model.attached.is_none() || random(&mut state, 6) == 0 {
                     log.attach(how);
                     model.attach(how);

@@ -93,6 +93,32 @@ fn attached_the_window_stops_the_reading_and_delivery_resumes_it() {
 }
 
 #[test]
+fn what_the_peer_has_not_read_is_on_its_way_and_there_again_after_a_break() {
+    let mut log = Log::new(Some(Delivery::Read), WhenFull::Wait);
+    let mut pieces = 0;
+    while wants(&log) {
+        log.output(OUT, piece(64 * 1024));
+        pieces += 1;
+        assert_eq!(log.take(usize::MAX, usize::MAX).len(), 1, "what is on its way stops no other event");
+    }
+    assert_eq!(pieces, WINDOW_READ.div_ceil(64 * 1024 + CHUNK_OVERHEAD));
+    log.delivered(1);
+    assert!(wants(&log), "word of the first makes room");
+    log.exited(0, None);
+    log.closed();
+    assert_eq!(log.take(usize::MAX, usize::MAX).len(), 2);
+    assert!(!log.is_settled());
+    // The connection breaks; the peer has the first three.
+    log.detach();
+    log.attach(Delivery::Read);
+    assert!(!log.has_pending(), "whoever comes back reads");
+    let reading = log.read(3, None);
+    assert_eq!(seqs(&reading), (4..=pieces as u64).collect::<Vec<_>>());
+    assert!(reading.closed && reading.exit_code == Some(0));
+    assert!(log.is_settled());
+}
+
+#[test]
 fn detached_the_backlog_is_kept_whole_and_fits_one_message() {
     let mut log = Log::new(None, WhenFull::Wait);
     let mut count = 0;
