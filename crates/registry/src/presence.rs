@@ -102,6 +102,11 @@ impl Tracker {
         }
     }
 
+    /// The registration of the executor that is online, if one is.
+    pub fn present(&self, executor: &ExecutorId) -> Option<RegistrationId> {
+        self.state().board.present(executor).map(|slot| slot.registration.clone())
+    }
+
     /// When the executor was last connected since the start, seconds since 1970; now, if it is.
     pub fn last_seen(&self, executor: &ExecutorId) -> Option<u64> {
         let why = self.state().board.why(executor);

@@ -4,7 +4,9 @@
 //! presence, signatures from the keys. It must not know HTTP (no status, no header) and no SQL.
 
 mod connect;
+mod contention;
 mod ended;
+pub mod events;
 mod near;
 mod ready;
 mod refusal;
@@ -27,6 +29,7 @@ use crate::presence::{Slot, Tracker};
 use crate::store::Store;
 use crate::token::Role;
 
+use contention::Contention;
 use ended::Ended;
 use ready::Writes;
 
@@ -39,6 +42,7 @@ pub struct Service {
     pub(crate) presence: Arc<Tracker>,
     pub(crate) keys: Arc<SigningKeys>,
     ended: Ended,
+    contention: Contention,
     writes: Writes,
     auth: Auth,
     clock: Arc<dyn Clock>,
@@ -64,8 +68,19 @@ impl Service {
     ) -> Self {
         let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
         let started_at = clock.now();
-        let (ended, writes, public_url) = (Ended::default(), Writes::default(), RwLock::new(None));
-        Self { store, presence, keys, ended, writes, auth, clock, write_patience, started_at, public_url }
+        Self {
+            store,
+            presence,
+            keys,
+            ended: Ended::default(),
+            contention: Contention::default(),
+            writes: Writes::default(),
+            auth,
+            clock,
+            write_patience,
+            started_at,
+            public_url: RwLock::new(None),
+        }
     }
 
     /// From now on tickets name this URL; before, none are given out.

@@ -26,6 +26,9 @@ pub use sqlite::{Check, SqliteStore};
 /// forgotten counts as a new one when it registers again.
 pub const REGISTRATIONS_KEPT: u64 = 8;
 
+/// Events kept in the journal; the oldest give way.
+pub const EVENTS_KEPT: u64 = 10_000;
+
 /// A store's answer on its way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -97,6 +100,34 @@ pub struct NewRegistration {
     pub take_over: bool,
 }
 
+/// Something that happened, to be written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// When, seconds since 1970.
+    pub at: u64,
+    /// What, in one stable word.
+    pub kind: String,
+    /// Of which executor, if it is of one.
+    pub executor: Option<ExecutorId>,
+    /// More of it; the members belong to the kind.
+    pub detail: Value,
+}
+
+/// Something that happened, as the journal has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Event {
+    /// Its place: higher than that of any event before, never used again.
+    pub id: u64,
+    /// When, seconds since 1970.
+    pub at: u64,
+    /// What, in one stable word.
+    pub kind: String,
+    /// Of which executor, if it is of one.
+    pub executor: Option<ExecutorId>,
+    /// More of it; the members belong to the kind.
+    pub detail: Value,
+}
+
 /// Keeps the records.
 pub trait Store: Send + Sync + 'static {
     /// Adds a token.
@@ -130,6 +161,12 @@ pub trait Store: Send + Sync + 'static {
     /// Notes when executors were last connected; an earlier time than the one noted changes nothing, unknown executors
     /// are left out.
     fn mark_seen<'a>(&'a self, seen: &'a [(ExecutorId, u64)]) -> Pending<'a, ()>;
+
+    /// Appends to the journal of events: the new one's id, which is higher than any before.
+    fn append_event<'a>(&'a self, event: &'a NewEvent) -> Pending<'a, u64>;
+
+    /// The events of the journal with ids above `id`, oldest first; at most `limit`. The last [`EVENTS_KEPT`] are there.
+    fn events_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Event>>;
 
     /// Whether it answers.
     fn check(&self) -> Pending<'_, ()>;

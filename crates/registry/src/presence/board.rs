@@ -290,6 +290,11 @@ impl Board {
         })
     }
 
+    /// What is present of the executor.
+    pub fn present(&self, executor: &ExecutorId) -> Option<&Slot> {
+        self.seats.get(executor)?.present.as_ref().map(|present| &present.slot)
+    }
+
     /// Why the executor is not to be had at the moment; none if it is.
     pub fn why(&self, executor: &ExecutorId) -> Option<Wait> {
         match self.seats.get(executor) {

@@ -47,10 +47,11 @@ impl Service {
         }
         check(&request)?;
         let transport = choose(&request.transports)?;
-        let registration = self.registration(permit, request, transport).await?;
+        let (registration, is_superseded) = self.registration(permit, request, transport).await?;
         let slot = Slot::of(&registration);
         self.presence.learn(&permit.executor, slot.clone());
         let ticket = self.ticket(&slot, TicketRole::Executor, permit, EXECUTOR_TICKET_SECS)?;
+        self.note_contention(&registration, is_superseded).await;
         Ok(RegisterReply {
             id: slot.registration.as_str().to_owned(),
             executor_id: permit.executor.as_str().to_owned(),
@@ -73,19 +74,21 @@ impl Service {
         self.register(permit, request).await
     }
 
-    /// The instance's registration: the one it has, or a new one.
+    /// The instance's registration, the one it has or a new one; and whether that of a newer instance stands above it.
     async fn registration(
         &self,
         permit: &Permit,
         request: RegisterRequest,
         transport: Transport,
-    ) -> Result<Registration, Refusal> {
+    ) -> Result<(Registration, bool), Refusal> {
         let passes = StoreError::is_retryable;
         let known = patiently(self.write_patience, passes, || self.store.executor(&permit.executor)).await?;
-        let take_over = match known {
-            Some(known) if known.current.idempotency_id == request.idempotency_id => return Ok(known.current),
-            Some(known) => self.is_gone(&known),
-            None => false,
+        let (take_over, newest) = match known {
+            Some(known) if known.current.idempotency_id == request.idempotency_id => {
+                return Ok((known.current, false));
+            }
+            Some(known) => (self.is_gone(&known), known.current.epoch),
+            None => (false, 0),
         };
         let registration = Registration {
             id: RegistrationId::new(format!("reg-{}", Uuid::new_v4())),
@@ -110,7 +113,8 @@ impl Service {
             let Registration { id, executor, epoch, .. } = &registration;
             tracing::info!(%executor, registration = %id, epoch, token = %permit.token, "an executor registered");
         }
-        Ok(registration)
+        let is_superseded = registration.epoch < newest;
+        Ok((registration, is_superseded))
     }
 
     /// Whether the executor's newest instance was away for so long that an older one may have the name back.

@@ -111,6 +111,27 @@ async fn a_server_whose_store_cannot_be_written_is_not_ready() {
 }
 
 #[tokio::test]
+async fn two_instances_with_one_name_are_told_of_once_a_minute() {
+    use exedra_proto::plane::Presence as _;
+    let stage = Stage::new(Duration::ZERO).await;
+    let events = async || stage.store.events_after(0, 10).await.unwrap();
+    let first = stage.register("i1").await.unwrap();
+    stage.register("i1").await.unwrap();
+    stage.service.presence.online(&exedra_proto::ids::RegistrationId::new(first.as_str()), 1);
+    stage.register("i1").await.unwrap();
+    assert_eq!(events().await, [], "one alone contends with nobody");
+    let second = stage.register("i2").await.unwrap();
+    stage.register("i1").await.unwrap();
+    let events = events().await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!((events[0].kind.as_str(), events[0].executor.as_ref().unwrap().as_str()), ("executor_contended", "box"));
+    let detail = &events[0].detail;
+    assert_eq!((&detail["online_registration"], &detail["asking_registration"]), (&first.into(), &second.into()));
+    stage.store.fail(Some(StoreError::Full));
+    stage.register("i2").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_store_that_is_closed_is_not_ready() {
     let stage = Stage::new(Duration::ZERO).await;
     assert_eq!(stage.service.check().await, Ok(()));

@@ -7,7 +7,7 @@ use exedra_proto::registry::Transport;
 use exedra_proto::secret::Secret;
 use serde_json::json;
 
-use super::{NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord};
+use super::{Event, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord};
 use crate::token::{Pattern, Role, TokenHash};
 
 /// All tests, each on an empty store.
@@ -24,6 +24,7 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     last_seen_only_rises(&make().await).await;
     ids_come_in_order_up_to_the_limit(&make().await).await;
     instances_at_once_get_epochs_of_their_own(&make().await).await;
+    events_come_in_order_from_an_id_on(&make().await).await;
     a_closed_store_says_so(&make().await).await;
 }
 
@@ -229,6 +230,29 @@ async fn instances_at_once_get_epochs_of_their_own(store: &impl Store) {
     let mut epochs = [a.epoch, b.epoch, c.epoch];
     epochs.sort_unstable();
     assert_eq!(epochs, [1, 2, 3]);
+}
+
+async fn events_come_in_order_from_an_id_on(store: &impl Store) {
+    assert_eq!(store.events_after(0, 10).await.unwrap(), []);
+    let event = |i: u64| NewEvent {
+        at: 100 - i,
+        kind: "some_thing".to_owned(),
+        executor: i.is_multiple_of(2).then(|| executor("box")),
+        detail: json!({"i": i, "text": "';--\u{0}"}),
+    };
+    let mut ids = Vec::new();
+    for i in 0..4 {
+        ids.push(store.append_event(&event(i)).await.unwrap());
+    }
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    let all = store.events_after(0, 10).await.unwrap();
+    assert_eq!(all.iter().map(|event| event.id).collect::<Vec<_>>(), ids);
+    for (found, i) in all.iter().zip(0..) {
+        let Event { at, kind, executor, detail, .. } = found.clone();
+        assert_eq!(NewEvent { at, kind, executor, detail }, event(i));
+    }
+    assert_eq!(store.events_after(ids[1], 1).await.unwrap(), all[2..3]);
+    assert_eq!(store.events_after(ids[3], 10).await.unwrap(), []);
 }
 
 async fn a_closed_store_says_so(store: &impl Store) {

@@ -2,14 +2,15 @@
 //!
 //! Records flow in and out as in any other store; [`MemoryStore::fail`] makes every call that writes fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Mutex;
 
 use exedra_proto::ids::{ExecutorId, TokenId};
 
 use super::{
-    ExecutorRecord, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord,
+    EVENTS_KEPT, Event, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store,
+    StoreError, TokenRecord,
 };
 use crate::token::TokenHash;
 
@@ -22,6 +23,8 @@ pub struct MemoryStore {
 struct Records {
     tokens: Vec<(TokenRecord, TokenHash)>,
     executors: BTreeMap<ExecutorId, (ExecutorRecord, Vec<Registration>)>,
+    events: VecDeque<Event>,
+    last_event: u64,
     failure: Option<StoreError>,
     closed: bool,
 }
@@ -148,6 +151,24 @@ impl Store for MemoryStore {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn append_event<'a>(&'a self, event: &'a NewEvent) -> Pending<'a, u64> {
+        self.write(move |records| {
+            records.last_event += 1;
+            let (id, NewEvent { at, kind, executor, detail }) = (records.last_event, event.clone());
+            records.events.push_back(Event { id, at, kind, executor, detail });
+            if records.events.len() as u64 > EVENTS_KEPT {
+                records.events.pop_front();
+            }
+            Ok(id)
+        })
+    }
+
+    fn events_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Event>> {
+        self.read(move |records| {
+            records.events.iter().filter(|event| event.id > id).take(limit as usize).cloned().collect()
         })
     }
 

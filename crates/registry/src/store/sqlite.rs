@@ -4,6 +4,7 @@
 //! future is done; other processes may work on the same file at the same time. A connection on which a transaction went
 //! wrong is thrown away, since SQLite ends some of them by itself, which the pool does not notice.
 
+mod events;
 mod rows;
 mod schema;
 
@@ -15,7 +16,8 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, Row as _, Sqlite, Transaction};
 
 use super::{
-    ExecutorRecord, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord,
+    Event, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store, StoreError,
+    TokenRecord,
 };
 use crate::token::TokenHash;
 use rows::{failure, from_time, to_time};
@@ -181,6 +183,19 @@ impl Store for SqliteStore {
             }
             tx.commit().await.map_err(failure)
         })
+    }
+
+    fn append_event<'a>(&'a self, event: &'a NewEvent) -> Pending<'a, u64> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let id = events::append(&mut tx, event).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(id)
+        })
+    }
+
+    fn events_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Event>> {
+        Box::pin(events::after(&self.readers, id, limit))
     }
 
     fn check(&self) -> Pending<'_, ()> {

@@ -15,8 +15,11 @@ use super::rows::failure;
 use crate::store::StoreError;
 
 /// All migrations; the first makes version 1.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_tokens_and_executors.sql"), include_str!("../migrations/0002_transports.sql")];
+pub const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_tokens_and_executors.sql"),
+    include_str!("../migrations/0002_transports.sql"),
+    include_str!("../migrations/0003_events.sql"),
+];
 /// `Exdr`, which tells our files from other databases.
 const APPLICATION_ID: i64 = 0x4578_6472;
 /// How long a write waits for another process's.

@@ -1,0 +1,76 @@
+//! Two instances with one name: whoever watches is told so, and not with every attempt of either.
+//!
+//! A registration that was just given flows in, with whoever is online; an event flows out, at most one for an executor
+//! in [`QUIET_SECS`]. Who wins is decided elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use exedra_proto::ids::ExecutorId;
+use serde_json::json;
+
+use super::Service;
+use super::events::EventKind;
+use crate::store::Registration;
+
+/// For so long after an event nothing more is said of the same executor, in seconds.
+const QUIET_SECS: u64 = 60;
+/// Executors remembered before those that are quiet enough are forgotten.
+const REMEMBERED: usize = 1_024;
+
+/// When something was last said of whom.
+#[derive(Default)]
+pub struct Contention {
+    told: Mutex<HashMap<ExecutorId, u64>>,
+}
+
+impl Contention {
+    /// Whether it is time to say something; from now on it was said.
+    fn is_due(&self, executor: &ExecutorId, now: u64) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(executor).is_some_and(|at| now.saturating_sub(*at) < QUIET_SECS) {
+            return false;
+        }
+        if told.len() >= REMEMBERED {
+            told.retain(|_, at| now.saturating_sub(*at) < QUIET_SECS);
+        }
+        told.insert(executor.clone(), now);
+        true
+    }
+}
+
+impl Service {
+    /// An instance was given this registration: if another is online, both owners are to know.
+    pub(super) async fn note_contention(&self, given: &Registration, is_superseded: bool) {
+        let Some(online) = self.presence.present(&given.executor).filter(|online| *online != given.id) else { return };
+        if !self.contention.is_due(&given.executor, self.clock.now()) {
+            return;
+        }
+        let outcome = if is_superseded { "superseded_waits" } else { "newcomer_takes_over" };
+        let detail = json!({
+            "outcome": outcome,
+            "online_registration": online.as_str(),
+            "asking_registration": given.id.as_str(),
+            "asking_epoch": given.epoch,
+        });
+        self.record(EventKind::ExecutorContended, Some(&given.executor), detail).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_word_a_minute_for_each_executor_and_no_memory_without_end() {
+        let (contention, id) = (Contention::default(), |i: usize| ExecutorId::parse(&format!("box-{i}")).unwrap());
+        assert!(contention.is_due(&id(0), 100));
+        assert!(!contention.is_due(&id(0), 159));
+        assert!(contention.is_due(&id(1), 159));
+        assert!(contention.is_due(&id(0), 160));
+        for i in 0..10 * REMEMBERED {
+            assert!(contention.is_due(&id(i), 1_000 + i as u64 * QUIET_SECS));
+        }
+        assert!(contention.told.lock().unwrap().len() <= REMEMBERED);
+    }
+}
