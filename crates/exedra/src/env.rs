@@ -22,6 +22,8 @@ pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
 /// Base of all of them where they are not set.
 pub const HOME: &str = "HOME";
+/// Set by a server for the one that it starts to take its place: its stdin is a socket to the old one. Not for people.
+pub const EXEDRA_HANDOVER: &str = "EXEDRA_HANDOVER";
 /// If it is set and not empty, the log has no colours.
 pub const NO_COLOR: &str = "NO_COLOR";
 /// The kind of terminal, handed to a remote command that gets a PTY.

@@ -3,20 +3,29 @@
 //! In flow an address, a data directory and perhaps a public URL, out flows a running server with its URL. What either
 //! part does is theirs; here they get each other's ends: the key ring, who is online, who must go.
 
+mod handover;
 mod http;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exedra_proto::plane::Cutoff;
 use exedra_registry::{PublicUrl, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
+use handover::Orders;
 use http::HttpServer;
+
+pub use handover::{Predecessor, Program, Successor};
+
+/// Over how long executors that nobody uses are sent away to the process that took our place.
+const RETIRE_WINDOW: Duration = Duration::from_secs(10);
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -40,6 +49,8 @@ pub enum Listen {
     At(SocketAddr),
     /// At a socket that somebody holds open for us.
     Held(std::net::TcpListener),
+    /// In the place of another server, at its socket.
+    After(Predecessor),
 }
 
 /// A running server.
@@ -48,6 +59,15 @@ pub struct Plane {
     registry: Registry,
     rendezvous: Arc<Rendezvous>,
     http: HttpServer,
+    /// The same as the server's, to be handed over.
+    listener: std::net::TcpListener,
+    before: Option<Before>,
+}
+
+/// The server whose place this one took.
+struct Before {
+    orders: Orders,
+    cutoff: Arc<dyn Cutoff>,
 }
 
 impl PlaneConfig {
@@ -59,6 +79,7 @@ impl PlaneConfig {
         let address = match &self.listen {
             Listen::At(address) => *address,
             Listen::Held(listener) => listener.local_addr()?,
+            Listen::After(predecessor) => predecessor.listener()?.local_addr()?,
         };
         if self.public_url.is_some() || address.ip().is_loopback() {
             return Ok(());
@@ -71,13 +92,15 @@ impl PlaneConfig {
 }
 
 impl Listen {
-    async fn open(self) -> Result<TcpListener, Failure> {
+    /// The listener, and whose it was.
+    async fn open(self) -> Result<(std::net::TcpListener, Option<Predecessor>), Failure> {
         match self {
-            Self::At(address) => TcpListener::bind(address).await.map_err(|error| not_bound(address, error)),
-            Self::Held(listener) => {
-                listener.set_nonblocking(true)?;
-                Ok(TcpListener::from_std(listener)?)
+            Self::At(address) => {
+                let listener = TcpListener::bind(address).await.map_err(|error| not_bound(address, error))?;
+                Ok((listener.into_std()?, None))
             }
+            Self::Held(listener) => Ok((listener, None)),
+            Self::After(predecessor) => Ok((predecessor.listener()?, Some(predecessor))),
         }
     }
 }
@@ -91,8 +114,12 @@ impl Plane {
         config.check()?;
         let mut registry_config = RegistryConfig::new(&config.data_dir);
         config.purpose.clone_into(&mut registry_config.purpose);
+        let mut listen = config.listen;
+        if let Listen::After(predecessor) = &mut listen {
+            registry_config.hold = predecessor.take_hold();
+        }
         let registry = Registry::open(registry_config).await?;
-        let listener = config.listen.open().await?;
+        let (listener, predecessor) = listen.open().await?;
         let url = match config.public_url {
             Some(url) => url,
             None => PublicUrl::of_listener(listener.local_addr()?)?,
@@ -102,11 +129,22 @@ impl Plane {
         rendezvous_config.times.drain_window = config.drain_window;
         rendezvous_config.max_connections =
             http::descriptors::websockets(http::descriptors::limit(), rendezvous_config.max_connections);
+        let mut orders = None;
+        if let Some(predecessor) = predecessor {
+            let (legacy, to_predecessor) = predecessor.relieve().await?;
+            registry.catch_up().await?;
+            rendezvous_config.legacy = legacy;
+            orders = Some(to_predecessor);
+        }
         let rendezvous = Arc::new(Rendezvous::new(rendezvous_config)?);
-        registry.set_cutoff(Arc::clone(&rendezvous) as _);
-        let http = HttpServer::start(listener, registry.router().merge(rendezvous.router()))?;
+        let before = orders.map(|orders| Before { cutoff: orders.beside(Arc::clone(&rendezvous) as _), orders });
+        let cutoff = before.as_ref().map_or_else(|| Arc::clone(&rendezvous) as _, |before| Arc::clone(&before.cutoff));
+        registry.set_cutoff(cutoff);
+        listener.set_nonblocking(true)?;
+        let router = registry.router().merge(rendezvous.router());
+        let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, router)?;
         tracing::info!(address = %http.address(), url = url.http_base(), "serving");
-        Ok(Self { url, registry, rendezvous, http })
+        Ok(Self { url, registry, rendezvous, http, listener, before })
     }
 
     /// The URL for executors and clients, no slash at the end.
@@ -117,6 +155,41 @@ impl Plane {
     /// Its tokens.
     pub fn tokens(&self) -> &Tokens {
         self.registry.tokens()
+    }
+
+    /// Starts a new process of `program` in the place of this one. It is ready, and has not begun.
+    ///
+    /// # Errors
+    /// It did not come up; this server goes on.
+    pub async fn successor(&self, program: &Program) -> Result<Successor, Failure> {
+        Successor::start(program, self.listener.as_fd(), self.registry.hold()?).await
+    }
+
+    /// Lets the new process begin, and stays for those connections that cannot be spared: until there are none, the new
+    /// process has ended, or `stop`. What comes back is to be shut down.
+    pub async fn retire(self, mut successor: Successor, stop: impl Future<Output = ()>) -> Arc<Rendezvous> {
+        tracing::info!(pid = successor.pid(), "a new process takes the place of this one");
+        self.http.stop();
+        // Who waits for an executor is answered, and comes again.
+        self.registry.drain();
+        self.http.shutdown().await;
+        drop(self.listener);
+        self.registry.shutdown().await;
+        successor.your_turn(self.rendezvous.retire(RETIRE_WINDOW)).await;
+        let here = Arc::clone(&self.rendezvous) as Arc<dyn Cutoff>;
+        let (cutoff, orders) = self.before.map_or((here, None), |before| (before.cutoff, Some(before.orders)));
+        let emptied = async {
+            self.rendezvous.emptied().await;
+            if let Some(mut orders) = orders {
+                orders.ended().await;
+            }
+        };
+        tokio::select! {
+            () = emptied => {}
+            () = stop => {}
+            () = successor.obey(cutoff.as_ref()) => tracing::info!("the new process has ended, and this one does"),
+        }
+        self.rendezvous
     }
 
     /// Sends everybody away, waits for it, and lets go of the data directory.

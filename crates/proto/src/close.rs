@@ -1,7 +1,9 @@
 //! The one table of websocket close codes: why one of our own ends closed a connection.
 
+use serde::{Deserialize, Serialize};
+
 /// Why a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CloseReason {
     /// The other side of the pair is done; an executor may come back at once.
     PeerDone,

@@ -40,18 +40,21 @@ impl SigningKeys {
     /// # Errors
     /// [`RegistryError::Keys`] if the file makes no sense: it is never replaced silently.
     pub fn open(path: PathBuf, now: u64, max_age: u64) -> Result<Self, RegistryError> {
-        let ring = match std::fs::read(&path) {
-            Ok(bytes) => {
-                let secure = std::fs::set_permissions(&path, Permissions::from_mode(0o600));
-                secure.map_err(|error| RegistryError::io(&path, error))?;
-                parse(&bytes).map_err(|reason| RegistryError::Keys { path: path.clone(), reason })?
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => KeyRing::default(),
-            Err(error) => return Err(RegistryError::io(&path, error)),
-        };
+        let ring = load(&path)?;
         let keys = Self { path, ring: Arc::new(RwLock::new(ring)), max_age, rotating: Mutex::new(()) };
         keys.rotate_if_due(now)?;
         Ok(keys)
+    }
+
+    /// Reads the keys again, for another process may have replaced them. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`SigningKeys::open`]; then all stays as it was.
+    pub fn reload(&self) -> Result<(), RegistryError> {
+        let _one_at_a_time = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = load(&self.path)?;
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        Ok(())
     }
 
     /// The keys, shared.
@@ -93,6 +96,19 @@ impl SigningKeys {
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
         tracing::info!(keys, "a new signing key is in force");
         Ok(())
+    }
+}
+
+/// The ring on the disk; an empty one if there is no file.
+fn load(path: &Path) -> Result<KeyRing, RegistryError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let secure = std::fs::set_permissions(path, Permissions::from_mode(0o600));
+            secure.map_err(|error| RegistryError::io(path, error))?;
+            parse(&bytes).map_err(|reason| RegistryError::Keys { path: path.to_owned(), reason })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(KeyRing::default()),
+        Err(error) => Err(RegistryError::io(path, error)),
     }
 }
 

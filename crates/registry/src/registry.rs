@@ -34,6 +34,7 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    dir: DataDir,
     hold: Hold,
 }
 
@@ -52,10 +53,7 @@ impl Registry {
         let keys = Arc::new(SigningKeys::open(dir.signing_keys(), clock.now(), config.key_max_age.as_secs())?);
         let store = open_store(&dir, Check::Pages).await?;
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
-        let known = store.registrations().await.map_err(|error| RegistryError::store(&dir.database(), error))?;
-        for registration in known {
-            presence.learn(&registration.executor, Slot::of(&registration));
-        }
+        learn(&presence, store.as_ref(), &dir).await?;
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database());
         let service = Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience);
         let service = Arc::new(service);
@@ -63,7 +61,17 @@ impl Registry {
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping(Arc::clone(&service), Arc::clone(&clock), config.housekeeping, stop.clone()));
         tasks.spawn(token_watch(Arc::clone(&service), config.token_watch, stop.clone()));
-        Ok(Self { service, tokens, clock, stop, tasks, hold })
+        Ok(Self { service, tokens, clock, stop, tasks, dir, hold })
+    }
+
+    /// Learns what another process wrote since this one opened: the one whose place this one takes.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn catch_up(&self) -> Result<(), RegistryError> {
+        let keys = Arc::clone(&self.service.keys);
+        tokio::task::spawn_blocking(move || keys.reload()).await.unwrap_or(Err(RegistryError::Randomness))?;
+        learn(&self.service.presence, self.service.store.as_ref(), &self.dir).await
     }
 
     /// Names the URL under which this server is reached. Before, nobody can register or connect.
@@ -146,6 +154,15 @@ pub async fn open_tokens(data_dir: &Path) -> Result<Tokens, RegistryError> {
     let dir = DataDir::prepare(data_dir)?;
     let store = open_store(&dir, Check::Version).await?;
     Ok(Tokens::new(store, Arc::new(SystemClock), dir.database()))
+}
+
+/// Tells presence of all registrations in the store; those that it knows change nothing.
+async fn learn(presence: &Tracker, store: &dyn Store, dir: &DataDir) -> Result<(), RegistryError> {
+    let known = store.registrations().await.map_err(|error| RegistryError::store(&dir.database(), error))?;
+    for registration in known {
+        presence.learn(&registration.executor, Slot::of(&registration));
+    }
+    Ok(())
 }
 
 async fn open_store(dir: &DataDir, check: Check) -> Result<Arc<dyn Store>, RegistryError> {

@@ -2,16 +2,18 @@
 //!
 //! In flow the flags, out flows the server's URL on stdout, and then nothing but the log.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use exedra_registry::PublicUrl;
 use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
-use crate::plane::{Listen, Plane, PlaneConfig};
-use crate::signals::Signals;
+use crate::plane::{Listen, Plane, PlaneConfig, Predecessor, Program};
+use crate::signals::{Signals, Stop};
 use crate::{log, output, runtime, settings, systemd};
 
 /// Over how long connections are closed at the end, so that not all come back at once.
@@ -37,7 +39,7 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         }
     };
     let config = PlaneConfig {
-        listen: systemd::listener()?.map_or(Listen::At(args.listen), Listen::Held),
+        listen: listen(args.listen)?,
         data_dir: settings::data_dir(args.data_dir)?,
         public_url,
         purpose: "exedra serve",
@@ -46,25 +48,73 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
     runtime::full(serve(config, args.json))
 }
 
+/// Where to serve: in the place of the server that started us, or at the socket that was opened for us, or where we were
+/// told.
+fn listen(address: SocketAddr) -> Result<Listen, Failure> {
+    if let Some(predecessor) = Predecessor::find()? {
+        return Ok(Listen::After(predecessor));
+    }
+    Ok(systemd::listener()?.map_or(Listen::At(address), Listen::Held))
+}
+
 async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
+    let program = Program::this()?;
     let mut signals = Signals::listen()?;
+    let mut handovers = signal(SignalKind::user_defined2())?;
+    let is_first = !matches!(config.listen, Listen::After(_));
     let plane = tokio::select! {
         plane = Plane::start(config) => plane?,
         _ = signals.next() => return Ok(Exit::Success),
     };
-    if json {
+    // Whoever reads stdout has read it already where the server is not the first.
+    if is_first && json {
         output::json(&Serving { server: plane.url(), pid: std::process::id() })?;
-    } else {
+    } else if is_first {
         output::line(plane.url())?;
     }
     systemd::ready();
-    let stop = tokio::select! {
-        stop = signals.next() => stop,
+    tokio::select! {
+        done = until_the_end(plane, &program, &mut signals, &mut handovers) => done,
         never = systemd::watchdog() => match never {},
-    };
-    tracing::info!(?stop, "stopping");
-    systemd::stopping();
-    match signals.unless_again(plane.shutdown()).await {
+    }
+}
+
+async fn until_the_end(
+    plane: Plane,
+    program: &Program,
+    signals: &mut Signals,
+    handovers: &mut Signal,
+) -> Result<Exit, Failure> {
+    loop {
+        let wish = tokio::select! {
+            stop = signals.next() => Err(stop),
+            _ = handovers.recv() => tokio::select! {
+                stop = signals.next() => Err(stop),
+                successor = plane.successor(program) => Ok(successor),
+            },
+        };
+        match wish {
+            Ok(Ok(successor)) => {
+                let stop = async {
+                    signals.next().await;
+                };
+                let remains = plane.retire(successor, stop).await;
+                return finish(signals.unless_again(remains.shutdown()).await);
+            }
+            Ok(Err(Failure { error, hint, .. })) => {
+                tracing::error!(error = format!("{error:#}"), hint, "not handed over; this server goes on");
+            }
+            Err(stop) => {
+                tracing::info!(?stop, "stopping");
+                systemd::stopping();
+                return finish(signals.unless_again(plane.shutdown()).await);
+            }
+        }
+    }
+}
+
+fn finish(done: Result<(), Stop>) -> Result<Exit, Failure> {
+    match done {
         Ok(()) => Ok(Exit::Success),
         Err(stop) => Ok(Exit::Signal(stop.number())),
     }

@@ -38,6 +38,8 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_HEAD: usize = 32 * 1024;
 /// Most headers of a request; more are answered with 431.
 const MAX_HEADERS: usize = 64;
+/// How long a client that has only just connected has for its first request after the order to stop.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long requests under way have after the order to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the system refused to accept, mostly for want of file descriptors.
@@ -57,6 +59,8 @@ struct Limits {
 /// Who has to do something for a connection to go on.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
+    /// The client: it sends its first request. Since when.
+    First(Instant),
     /// The client: it takes the answer, and sends the next request. Since when.
     Client(Instant),
     /// We: a request is being answered.
@@ -94,6 +98,11 @@ impl HttpServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Accepts no more, and asks for no more requests on the connections that there are.
+    pub fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// Accepts no more, lets requests under way end for a while, and waits for it.
@@ -149,7 +158,7 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: Cancella
     }
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
-    let turn = watch::Sender::new(Turn::Client(Instant::now()));
+    let turn = watch::Sender::new(Turn::First(Instant::now()));
     let service = {
         let (turn, router) = (turn.clone(), TowerToHyperService::new(router));
         service_fn(move |request: Request<Incoming>| {
@@ -170,7 +179,10 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: Cancella
             tracing::debug!("a client that takes no answer is cut");
             return;
         }
-        () = stop.cancelled() => {
+        () = async {
+            stop.cancelled().await;
+            first_request(turn.subscribe()).await;
+        } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -180,12 +192,19 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: Cancella
     }
 }
 
+/// Returns when the client has sent its first request, or takes longer than [`FIRST_TIMEOUT`]: whoever was accepted a
+/// moment before the end is served.
+async fn first_request(mut turn: watch::Receiver<Turn>) {
+    let begun = turn.wait_for(|turn| !matches!(turn, Turn::First(_)));
+    let _ = tokio::time::timeout(FIRST_TIMEOUT, begun).await;
+}
+
 /// Returns when it was the client's turn for longer than `limit`.
 async fn overdue(mut turn: watch::Receiver<Turn>, limit: Duration) {
     loop {
         let current = *turn.borrow_and_update();
         let changed = match current {
-            Turn::Client(since) => timeout_at(since + limit, turn.changed()).await,
+            Turn::First(since) | Turn::Client(since) => timeout_at(since + limit, turn.changed()).await,
             Turn::Server => Ok(turn.changed().await),
         };
         if changed.is_err() {
@@ -301,6 +320,20 @@ mod tests {
         upgraded.write_all(b"!").await.unwrap();
         upgraded.read_exact(&mut byte).await.unwrap();
         assert_eq!(byte, *b"!");
+    }
+
+    #[tokio::test]
+    async fn who_was_accepted_before_a_stop_is_served() {
+        let server = server(Router::new().route("/", get(async || "fine"))).await;
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        // Accepted, and answered; the second one is still silent.
+        exchange(&server, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        server.stop();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("fine"), "{answer:?}");
+        server.shutdown().await;
     }
 
     #[tokio::test]

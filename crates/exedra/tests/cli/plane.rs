@@ -1,11 +1,11 @@
 //! A server and executors as separate processes, as in real life, on ports of their own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::program::{Finished, Running, exedra, run};
+use crate::program::{Finished, Running, exedra, exedra_at, run};
 
 /// `exedra serve` on a data directory of its own, with a client's token.
 pub struct Server {
@@ -13,6 +13,7 @@ pub struct Server {
     pub dir: TempDir,
     pub client_token: String,
     environment: Vec<(&'static str, &'static str)>,
+    program: PathBuf,
     serve: Option<Running>,
 }
 
@@ -29,8 +30,19 @@ impl Server {
 
     /// With more in its environment.
     pub fn start_with(environment: &[(&'static str, &'static str)]) -> Self {
-        let (dir, environment) = (tempfile::tempdir().unwrap(), environment.to_vec());
-        let mut server = Self { url: String::new(), dir, client_token: String::new(), environment, serve: None };
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_exedra")), environment)
+    }
+
+    /// Of a copy of the binary.
+    pub fn start_program(program: &Path, environment: &[(&'static str, &'static str)]) -> Self {
+        let mut server = Self {
+            url: String::new(),
+            dir: tempfile::tempdir().unwrap(),
+            client_token: String::new(),
+            environment: environment.to_vec(),
+            program: program.to_owned(),
+            serve: None,
+        };
         server.restart("127.0.0.1:0");
         server.client_token = server.token(&["--role", "client"]);
         server
@@ -39,10 +51,16 @@ impl Server {
     /// Starts the server again, after [`Self::stop`].
     pub fn restart(&mut self, listen: &str) {
         let data_dir = self.data_dir();
-        let mut command = exedra(&["serve", "--listen", listen, "--data-dir", data_dir.to_str().unwrap()]);
+        let args = ["serve", "--listen", listen, "--data-dir", data_dir.to_str().unwrap()];
+        let mut command = exedra_at(&self.program, &args);
         let serve = Running::start(command.envs(self.environment.iter().copied()));
         self.url = serve.line();
         self.serve = Some(serve);
+    }
+
+    /// The process that was started last.
+    pub fn serving(&self) -> &Running {
+        self.serve.as_ref().expect("the server runs")
     }
 
     pub fn stop(&mut self) -> Finished {

@@ -29,8 +29,13 @@ impl Finished {
 /// The binary with `args`, and nothing of the environment that could change what it does; signals that the tests were
 /// started to ignore (`nohup`, a job in the background) included.
 pub fn exedra(args: &[&str]) -> Command {
+    exedra_at(Path::new(env!("CARGO_BIN_EXE_exedra")), args)
+}
+
+/// The same of a copy of the binary.
+pub fn exedra_at(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("env");
-    command.args(["--default-signal=INT,TERM,HUP", env!("CARGO_BIN_EXE_exedra")]);
+    command.arg("--default-signal=INT,TERM,HUP").arg(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for name in [
         "EXEDRA_SERVER",

@@ -1,0 +1,179 @@
+//! The new process's end: what it gets from the old one, and the orders for that one later.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Cutoff;
+use exedra_rendezvous::Legacy;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Order, ToNew, ToOld, channel};
+use crate::env;
+use crate::exit::Failure;
+
+/// How long the old process may take for its word: it was there a moment ago.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Orders that the old process has not read yet. When there are more it hangs, and the connection to it is closed, on
+/// which it sends away all whom it has: so no order is lost.
+const ORDERS: usize = 4_096;
+
+/// The server that this process takes the place of.
+#[derive(Debug)]
+pub struct Predecessor {
+    socket: StdStream,
+    listener: TcpListener,
+    hold: Option<OwnedFd>,
+}
+
+impl Predecessor {
+    /// The one that started this process, if one did so to hand over.
+    ///
+    /// # Errors
+    /// It does not give what is needed.
+    pub fn find() -> Result<Option<Self>, Failure> {
+        if env::text(env::EXEDRA_HANDOVER).is_none() {
+            return Ok(None);
+        }
+        Self::on_stdin().map(Some).map_err(|error| {
+            Failure::from(anyhow::Error::new(error).context("the server that is to be replaced hands nothing over"))
+                .with_hint("EXEDRA_HANDOVER is set by a server that starts another one; unset it")
+        })
+    }
+
+    fn on_stdin() -> io::Result<Self> {
+        let socket = StdStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let [listener, hold] = channel::receive_descriptors(&socket)?;
+        Ok(Self { socket, listener: TcpListener::from(listener), hold: Some(hold) })
+    }
+
+    /// Its listening socket.
+    ///
+    /// # Errors
+    /// There are too many files open.
+    pub fn listener(&self) -> io::Result<TcpListener> {
+        self.listener.try_clone()
+    }
+
+    /// Its hold on the data directory, once.
+    pub fn take_hold(&mut self) -> Option<OwnedFd> {
+        self.hold.take()
+    }
+
+    /// Says that this process is ready, and waits for its turn. If the other one ends before that, it is this one's turn
+    /// all the same, without what that one knew.
+    ///
+    /// # Errors
+    /// The other process hangs, or speaks what is no word of the hand-over.
+    pub async fn relieve(self) -> Result<(Option<Legacy>, Orders), Failure> {
+        self.socket.set_nonblocking(true)?;
+        let mut socket = UnixStream::from_std(self.socket)?;
+        // If it is gone, the next call tells.
+        let _ = channel::send(&mut socket, &ToOld::Ready).await;
+        let word = tokio::time::timeout(PATIENCE, channel::receive(&mut socket)).await;
+        let word = word.context("the server that is to be replaced does not let go")?;
+        let legacy = match word.context("the server that is to be replaced is not understood")? {
+            Some(ToNew::YourTurn(legacy)) => Some(*legacy),
+            None => {
+                tracing::warn!("the server that is to be replaced ended by itself");
+                None
+            }
+        };
+        Ok((legacy, Orders::over(socket)))
+    }
+}
+
+/// The way to the old process, for as long as it has connections.
+#[derive(Debug)]
+pub struct Orders {
+    orders: mpsc::Sender<Order>,
+    full: CancellationToken,
+    task: JoinSet<()>,
+}
+
+impl Orders {
+    fn over(socket: UnixStream) -> Self {
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let (full, mut task) = (CancellationToken::new(), JoinSet::new());
+        task.spawn(deliver(socket, receiver, full.clone()));
+        Self { orders, full, task }
+    }
+
+    /// What passes orders on: to `here` at once, and to the old process.
+    pub fn beside(&self, here: Arc<dyn Cutoff>) -> Arc<dyn Cutoff> {
+        Arc::new(Both { here, orders: self.orders.clone(), full: self.full.clone() })
+    }
+
+    /// Returns when the old process has ended.
+    pub async fn ended(&mut self) {
+        while self.task.join_next().await.is_some() {}
+    }
+}
+
+async fn deliver(socket: UnixStream, orders: mpsc::Receiver<Order>, full: CancellationToken) {
+    tokio::select! {
+        () = full.cancelled() => tracing::warn!("the server that was replaced hangs, and is left to itself"),
+        () = pass_on(socket, orders) => tracing::info!("the server that was replaced has no connections any more"),
+    }
+}
+
+async fn pass_on(mut socket: UnixStream, mut orders: mpsc::Receiver<Order>) {
+    let (mut reader, mut writer) = socket.split();
+    let mut byte = [0];
+    loop {
+        tokio::select! {
+            biased;
+            // It says no more: this is its end.
+            _ = reader.read(&mut byte) => return,
+            order = orders.recv() => {
+                let Some(order) = order else { return };
+                if channel::send(&mut writer, &ToOld::Order(order)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Both {
+    here: Arc<dyn Cutoff>,
+    orders: mpsc::Sender<Order>,
+    full: CancellationToken,
+}
+
+impl Both {
+    fn pass_on(&self, order: Order) {
+        // Where the queue is closed there is nobody any more.
+        if let Err(TrySendError::Full(_)) = self.orders.try_send(order) {
+            self.full.cancel();
+        }
+    }
+}
+
+impl Cutoff for Both {
+    fn registration(&self, registration: &RegistrationId, reason: CloseReason) {
+        self.here.registration(registration, reason);
+        self.pass_on(Order::Registration(registration.clone(), reason));
+    }
+
+    fn token(&self, token: &TokenId, reason: CloseReason) {
+        self.here.token(token, reason);
+        self.pass_on(Order::Token(token.clone(), reason));
+    }
+
+    fn wanted(&self, registration: &RegistrationId) {
+        self.here.wanted(registration);
+        self.pass_on(Order::Wanted(registration.clone()));
+    }
+}

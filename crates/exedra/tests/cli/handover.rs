@@ -1,0 +1,190 @@
+//! `serve` hands over to a new process of itself on SIGUSR2: nobody is refused, nothing stops, and a new process that does
+//! not come up changes nothing.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::plane::Server;
+use crate::program::{LIMIT, Running, exedra, is_alive, kill, run, until};
+
+/// A server whose process may change; the last one is ended with it.
+struct Generations {
+    server: Server,
+    lock: PathBuf,
+}
+
+impl Generations {
+    fn start() -> Self {
+        let server = Server::start();
+        let lock = server.data_dir().join("lock");
+        Self { server, lock }
+    }
+
+    /// The process that holds the data directory.
+    fn pid(&self) -> Option<i32> {
+        let holder: Value = serde_json::from_str(&std::fs::read_to_string(&self.lock).ok()?).ok()?;
+        i32::try_from(holder["pid"].as_i64()?).ok()
+    }
+
+    /// Hands over, and returns when the new process accepts. Says which process was before.
+    fn hand_over(&self) -> i32 {
+        let before = self.pid().expect("a holder");
+        kill(before, "USR2");
+        until("a new holder", || self.pid().is_some_and(|pid| pid != before));
+        until("the old one lets go", || !listens(before));
+        before
+    }
+}
+
+impl Drop for Generations {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid() {
+            kill(pid, "TERM");
+            until("the end", || !is_alive(pid));
+        }
+    }
+}
+
+/// Whether the process has a listening socket.
+fn listens(pid: i32) -> bool {
+    let Ok(tcp) = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")) else { return false };
+    // The fourth field is the state, 0A for LISTEN; the tenth is the inode.
+    let listening = tcp.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        (fields.get(3) == Some(&"0A")).then(|| format!("socket:[{}]", fields[9]))
+    });
+    let listening: Vec<_> = listening.collect();
+    let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let mut open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    open.any(|target| listening.iter().any(|socket| Path::new(socket) == target))
+}
+
+/// Asks whether the server is alive, over a connection of its own.
+fn ask(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("nobody is refused");
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn nobody_is_refused_and_idle_executors_follow() {
+    let it = Generations::start();
+    let _executor = it.server.executor("box");
+    let address = it.server.url.trim_start_matches("http://").to_owned();
+    let (done, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let asking = {
+        let (done, asked, address) = (Arc::clone(&done), Arc::clone(&asked), address);
+        thread::spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                let answer = ask(&address);
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut before = Vec::new();
+    for _ in 0..3 {
+        before.push(it.hand_over());
+        let ran = run(&mut it.server.exec(&["--wait", "60s", "box", "--", "echo", "here"]));
+        assert_eq!((ran.code, ran.out()), (0, "here\n"), "{}", ran.stderr);
+    }
+    done.store(true, Ordering::Relaxed);
+    asking.join().unwrap();
+    assert!(asked.load(Ordering::Relaxed) > 3);
+    for pid in before {
+        until("the end of those before", || !is_alive(pid));
+    }
+    assert_eq!(run(&mut it.server.exec(&["box", "--", "true"])).code, 0);
+}
+
+#[test]
+fn a_command_in_use_is_not_interrupted_and_the_old_process_ends_with_it() {
+    let it = Generations::start();
+    let _executor = it.server.executor("box");
+    let mut command = it.server.exec(&["-i", "box", "--", "cat"]);
+    let mut cat = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = cat.stdin();
+    stdin.write_all(b"one\n").unwrap();
+    assert_eq!(cat.line(), "one");
+    let (first, second) = (it.hand_over(), it.hand_over());
+    stdin.write_all(b"two\n").unwrap();
+    assert_eq!(cat.line(), "two");
+    assert!(is_alive(first) && is_alive(second), "they stay for it");
+    drop(stdin);
+    let ended = cat.finish();
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "and nothing was said");
+    until("the old ones have ended", || !is_alive(first) && !is_alive(second));
+}
+
+#[test]
+fn an_executor_in_use_is_given_up_when_somebody_else_asks_for_it_and_nothing_is_lost() {
+    let it = Generations::start();
+    let _executor = it.server.executor("box");
+    let mut command = it.server.exec(&["-i", "box", "--", "cat"]);
+    let mut cat = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = cat.stdin();
+    stdin.write_all(b"one\n").unwrap();
+    assert_eq!(cat.line(), "one");
+    let first = it.hand_over();
+    let other = run(&mut it.server.exec(&["--wait", "60s", "box", "--", "echo", "other"]));
+    assert_eq!((other.code, other.out()), (0, "other\n"), "{}", other.stderr);
+    until("the old one has nobody left", || !is_alive(first));
+    stdin.write_all(b"two\n").unwrap();
+    assert_eq!(cat.line(), "two");
+    drop(stdin);
+    let ended = cat.finish();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+}
+
+#[test]
+fn what_is_revoked_afterwards_is_cut_in_the_old_process_too() {
+    let it = Generations::start();
+    let _executor = it.server.executor("box");
+    let mut command = it.server.exec(&["--reconnect", "0s", "-i", "box", "--", "cat"]);
+    let mut cat = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = cat.stdin();
+    stdin.write_all(b"one\n").unwrap();
+    assert_eq!(cat.line(), "one");
+    let first = it.hand_over();
+    assert!(is_alive(first));
+    let data_dir = it.server.data_dir();
+    let data_dir = data_dir.to_str().unwrap();
+    let list = run(&mut exedra(&["token", "list", "--json", "--data-dir", data_dir]));
+    let list: Value = serde_json::from_str(list.out()).unwrap();
+    let client = list.as_array().unwrap().iter().find(|token| token["role"] == "client").unwrap();
+    let revoke = ["token", "revoke", client["id"].as_str().unwrap(), "--data-dir", data_dir];
+    assert_eq!(run(&mut exedra(&revoke)).code, 0);
+    let ended = cat.finish();
+    assert_eq!(ended.code, 255, "{}", ended.stderr);
+    drop(stdin);
+}
+
+#[test]
+fn a_new_process_that_does_not_come_up_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("exedra");
+    std::fs::copy(env!("CARGO_BIN_EXE_exedra"), &program).unwrap();
+    let server = Server::start_program(&program, &[]);
+    let it = Generations { lock: server.data_dir().join("lock"), server };
+    let _executor = it.server.executor("box");
+    let next = dir.path().join("next");
+    std::fs::write(&next, "#!/bin/sh\necho 'not today' >&2\nexit 3\n").unwrap();
+    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(&next, &program).unwrap();
+    let before = it.pid();
+    kill(before.unwrap(), "USR2");
+    it.server.serving().stderr_line("not handed over; this server goes on");
+    assert_eq!(it.pid(), before);
+    assert_eq!(run(&mut it.server.exec(&["box", "--", "true"])).code, 0);
+}
