@@ -7,7 +7,7 @@
 mod about;
 mod attempt;
 pub mod event;
-mod standing;
+pub mod standing;
 mod streams;
 pub mod token;
 pub mod verdict;

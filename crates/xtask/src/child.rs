@@ -5,11 +5,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -20,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const GRACE: Duration = Duration::from_secs(15);
 /// How much of a log goes into the report of a failure, in bytes.
 const TAIL: usize = 4000;
+/// Makes standard input the descriptor of a held socket, and says so as a service manager does.
+const HELD: &str = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@""#;
 
 /// A program that is going to be started.
 #[derive(Clone, Debug)]
@@ -29,12 +35,13 @@ pub struct Spawn {
     env: Vec<(OsString, OsString)>,
     clean: bool,
     dir: Option<PathBuf>,
+    held: Option<Arc<TcpListener>>,
 }
 
 impl Spawn {
     /// With our environment and directory.
     pub fn new(program: &Path) -> Self {
-        Self { program: program.to_owned(), args: Vec::new(), env: Vec::new(), clean: false, dir: None }
+        Self { program: program.to_owned(), args: Vec::new(), env: Vec::new(), clean: false, dir: None, held: None }
     }
 
     /// One more argument.
@@ -67,10 +74,26 @@ impl Spawn {
         self
     }
 
+    /// With the listening socket that is held for it, as a service manager gives it.
+    pub fn held(mut self, socket: &Arc<TcpListener>) -> Self {
+        self.held = Some(Arc::clone(socket));
+        self
+    }
+
     /// The command, which ends with its handle.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.args).kill_on_drop(true).stdin(Stdio::null());
+    ///
+    /// # Errors
+    /// The socket cannot be given.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = match &self.held {
+            None => Command::new(&self.program),
+            Some(_) => Command::new("sh"),
+        };
+        command.kill_on_drop(true).stdin(Stdio::null());
+        if let Some(socket) = &self.held {
+            command.args(["-c", HELD]).arg(&self.program).stdin(OwnedFd::from(socket.try_clone()?));
+        }
+        command.args(&self.args);
         if self.clean {
             command.env_clear();
             command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
@@ -79,7 +102,7 @@ impl Spawn {
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
-        command
+        Ok(command)
     }
 
     /// Starts it as `name`, with its output in files of `logs`.
@@ -88,7 +111,7 @@ impl Spawn {
     /// It cannot be started.
     pub fn start(&self, name: &str, logs: &Path) -> Result<Running> {
         let (stdout, stderr) = (logs.join(format!("{name}.out")), logs.join(format!("{name}.err")));
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         Ok(Running { name: name.to_owned(), child, stdout, stderr })
@@ -99,7 +122,7 @@ impl Spawn {
     /// # Errors
     /// It cannot be started or does not end in time.
     pub async fn output(&self, limit: Duration) -> Result<std::process::Output> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let running =
             async { command.output().await.with_context(|| format!("cannot run {}", self.program.display())) };
@@ -211,6 +234,39 @@ impl Running {
             kill_process(pid, Signal::TERM)?;
         }
         self.wait(GRACE).await
+    }
+
+    /// SIGKILL, and its end.
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub async fn kill(mut self) -> Result<()> {
+        ensure!(!self.has_ended()?, "{} has ended; {}", self.name, self.tail());
+        Ok(self.child.kill().await?)
+    }
+
+    /// What the system counts as its resident memory, in bytes.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resident(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes * 1024.0)
+    }
+
+    /// How much of a processor it has used so far.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
+        let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
+        let ticks = |at: usize| Ok::<u64, anyhow::Error>(fields.split(' ').nth(at).context("a short stat")?.parse()?);
+        // Fields 14 and 15 of the whole line: user and system time.
+        let ticks = ticks(11)? + ticks(12)?;
+        Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
     }
 
     /// The end of what it said on stderr, or `nothing was logged`.

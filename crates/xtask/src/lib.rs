@@ -6,7 +6,9 @@
 pub mod bench;
 pub mod build;
 pub mod child;
+pub mod durable;
 pub mod interop;
+pub mod load;
 pub mod model;
 pub mod plane;
 pub mod report;

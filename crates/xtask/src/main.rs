@@ -4,11 +4,15 @@ use std::cell::RefCell;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::bench::{self, Arena, Outcome};
 use xtask::build::{self, Profile};
+use xtask::durable;
 use xtask::interop::{self, World};
+use xtask::load::light::Manners;
+use xtask::load::{self, Load};
 use xtask::soak;
 use xtask::stock::Stock;
 
@@ -48,13 +52,62 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         exedra: Option<PathBuf>,
     },
-    /// Run the seeded tests at full count, in a release build
+    /// Connect thousands of light executors with one server, and print what they cost and how they come back
+    Load(LoadArgs),
+    /// Run the seeded tests at full count, in a release build; or one of the long runs with real processes
     Soak {
+        /// Only this run
+        #[arg(value_enum)]
+        part: Option<Part>,
+        /// This binary in place of a release build that is made now
+        #[arg(long, value_name = "FILE", requires = "part")]
+        exedra: Option<PathBuf>,
         /// How many cases for each
         #[arg(long, default_value_t = 10_000)]
         cases: u64,
     },
 }
+
+#[derive(Args)]
+struct LoadArgs {
+    /// How many executors
+    #[arg(long, default_value_t = 5_000)]
+    executors: usize,
+    /// How long the server is watched while all are idle, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    idle: u64,
+    /// How often the server is killed and started again
+    #[arg(long, default_value_t = 1)]
+    kills: usize,
+    /// By whose rules the executors come back
+    #[arg(long, value_enum, default_value_t = Rules::Ours)]
+    manners: Rules,
+    /// The listening socket is held outside the server and outlives it
+    #[arg(long)]
+    held: bool,
+    /// End with 1 if a target is missed
+    #[arg(long)]
+    check: bool,
+    /// This binary in place of a release build that is made now
+    #[arg(long, value_name = "FILE")]
+    exedra: Option<PathBuf>,
+}
+
+/// A long run with real processes.
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// 50 kills of the server during writes, and the system calls between a write and its answer
+    Durable,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rules {
+    Ours,
+    Stock,
+}
+
+/// Kills of a durability run.
+const KILLS: usize = 50;
 
 fn main() -> ExitCode {
     run(Cli::parse().command).unwrap_or_else(|error| {
@@ -68,7 +121,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tidy { root: other } => tidy(&other.unwrap_or_else(root)),
         Command::Interop { exedra, all } => interop(exedra, all),
         Command::Bench { check, quick, exedra } => bench(check, quick, exedra),
-        Command::Soak { cases } => Ok(exit(soak::run(&root(), cases)?)),
+        Command::Load(args) => load(args),
+        Command::Soak { part: None, cases, .. } => Ok(exit(soak::run(&root(), cases)?)),
+        Command::Soak { part: Some(part), exedra, .. } => soak_part(part, exedra),
     }
 }
 
@@ -119,6 +174,40 @@ fn bench(check: bool, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result<Ex
         Outcome::Missed => !check,
         Outcome::Unmeasured => false,
     }))
+}
+
+fn soak_part(part: Part, exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?;
+    let dir = tempfile::Builder::new().prefix("exedra-soak-").tempdir()?;
+    let passed = match part {
+        Part::Durable => runtime()?.block_on(durable::run(&exedra, dir.path(), KILLS))?,
+    };
+    if !passed {
+        writeln!(std::io::stderr(), "the logs of the run are in {}", dir.keep().display())?;
+    }
+    Ok(exit(passed))
+}
+
+fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    if cfg!(debug_assertions) {
+        // Thousands of executors need their share of the processor, too.
+        return Ok(exit(build::xtask_optimised(&root(), std::env::args_os().skip(1))?));
+    }
+    let dir = tempfile::Builder::new().prefix("exedra-load-").tempdir()?;
+    let load = Load {
+        exedra: args.exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?,
+        dir: dir.path().to_owned(),
+        executors: args.executors,
+        manners: match args.manners {
+            Rules::Ours => Manners::Ours,
+            Rules::Stock => Manners::Stock,
+        },
+        held: args.held,
+        idle: Duration::from_secs(args.idle),
+        kills: args.kills,
+    };
+    let met = runtime()?.block_on(load::run(&load))?;
+    Ok(exit(met || !args.check))
 }
 
 fn exit(good: bool) -> ExitCode {

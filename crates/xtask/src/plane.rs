@@ -3,11 +3,15 @@
 //! In flows the path of the built binary, out flow a running server, executors behind it and finished `exec` runs. It
 //! knows the command line and nothing of what is behind it.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::net::listen;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -16,7 +20,11 @@ use crate::child::{Running, Spawn};
 use crate::stock::Stock;
 
 /// For a process to say that it is ready.
-const READY: Duration = Duration::from_secs(20);
+pub const READY: Duration = Duration::from_secs(20);
+/// How long a server may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(15);
+/// Connections that may wait for a server that is away.
+const BACKLOG: i32 = 4096;
 /// The most that a process of ours can log.
 pub const TRACE: (&str, &str) = ("EXEDRA_LOG", "trace");
 /// For an `exec` of the checks, unless they say otherwise.
@@ -27,7 +35,12 @@ pub const EXEC: Duration = Duration::from_secs(60);
 pub struct Plane {
     exedra: PathBuf,
     dir: PathBuf,
+    socket: Option<Arc<TcpListener>>,
+    /// How the server is run, if not as our binary alone.
+    wrapped: Option<Spawn>,
     server: Option<Running>,
+    /// The server's own process, which a wrapper may have started.
+    pid: Option<Pid>,
     /// How often the server was started; each time has its own log.
     starts: usize,
     /// Where it is reached.
@@ -47,30 +60,68 @@ impl Plane {
     /// # Errors
     /// It does not start, or gives no tokens.
     pub async fn start(exedra: &Path, dir: &Path, trace: bool) -> Result<Self> {
-        let mut plane = Self {
+        Self::new(exedra, dir, trace, None).begin().await
+    }
+
+    /// The same on a socket that is held here, so that it outlives the server.
+    ///
+    /// # Errors
+    /// It does not start, or gives no tokens.
+    pub async fn start_held(exedra: &Path, dir: &Path, trace: bool) -> Result<Self> {
+        let socket = Arc::new(TcpListener::bind("127.0.0.1:0")?);
+        // As many may wait as a service manager lets wait.
+        listen(&*socket, BACKLOG)?;
+        Self::new(exedra, dir, trace, Some(socket)).begin().await
+    }
+
+    /// The same with a server that is run by `wrapped`, which ends with our binary and takes its arguments.
+    ///
+    /// # Errors
+    /// It does not start, or gives no tokens.
+    pub async fn start_wrapped(wrapped: Spawn, exedra: &Path, dir: &Path) -> Result<Self> {
+        let mut plane = Self::new(exedra, dir, false, None);
+        plane.wrapped = Some(wrapped);
+        plane.begin().await
+    }
+
+    fn new(exedra: &Path, dir: &Path, trace: bool, socket: Option<Arc<TcpListener>>) -> Self {
+        Self {
             trace,
             exedra: exedra.to_owned(),
             dir: dir.to_owned(),
+            socket,
+            wrapped: None,
             server: None,
+            pid: None,
             starts: 0,
             url: String::new(),
             client_token: String::new(),
             executor_token: String::new(),
-        };
+        }
+    }
+
+    async fn begin(mut self) -> Result<Self> {
+        let plane = &mut self;
         plane.serve("127.0.0.1:0").await?;
         plane.client_token = plane.token("client").await?;
         plane.executor_token = plane.token("executor").await?;
-        Ok(plane)
+        Ok(self)
     }
 
     async fn serve(&mut self, address: &str) -> Result<()> {
         self.starts += 1;
-        let spawn = self.spawn().args(["serve", "--json", "--listen", address]);
+        let spawn = self.wrapped.clone().unwrap_or_else(|| self.spawn());
+        let mut spawn = spawn.args(["serve", "--json", "--listen", address]);
+        if let Some(socket) = &self.socket {
+            spawn = spawn.held(socket);
+        }
         let mut server =
             spawn.arg("--data-dir").arg(self.data()).start(&format!("server-{}", self.starts), &self.dir)?;
         let line = server.first_line(READY).await?;
         let said: Value = serde_json::from_str(&line).with_context(|| format!("the server said {line:?}"))?;
         self.url = said.get("server").and_then(Value::as_str).context("the server gave no URL")?.to_owned();
+        let pid = said.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
+        self.pid = Some(pid.and_then(Pid::from_raw).context("the server gave no process id")?);
         self.server = Some(server);
         Ok(())
     }
@@ -80,10 +131,36 @@ impl Plane {
     /// # Errors
     /// It does not end well.
     pub async fn stop(&mut self) -> Result<()> {
-        let server = self.server.take().context("the server does not run")?;
-        let status = server.stop().await?;
+        let mut server = self.server.take().context("the server does not run")?;
+        kill_process(self.pid.take().context("the server does not run")?, Signal::TERM)?;
+        let status = server.wait(GRACE).await?;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
+    }
+
+    /// Kills the server as nothing can be prepared for.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.pid = None;
+        self.server.take().context("the server does not run")?.kill().await
+    }
+
+    /// The server's process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn server(&self) -> Result<&Running> {
+        self.server.as_ref().context("the server does not run")
+    }
+
+    /// Where it listens, `IP:PORT`.
+    ///
+    /// # Errors
+    /// Its URL is not one of plain http.
+    pub fn address(&self) -> Result<&str> {
+        self.url.strip_prefix("http://").context("a URL of plain http")
     }
 
     /// Starts the server again where it was.
@@ -91,7 +168,7 @@ impl Plane {
     /// # Errors
     /// It does not start.
     pub async fn start_again(&mut self) -> Result<()> {
-        let address = self.url.strip_prefix("http://").context("a URL of plain http")?.to_owned();
+        let address = self.address()?.to_owned();
         self.serve(&address).await
     }
 
@@ -105,8 +182,12 @@ impl Plane {
     }
 
     async fn token(&self, role: &str) -> Result<String> {
-        let spawn = Spawn::new(&self.exedra).args(["token", "create", "--role", role, "--data-dir"]).arg(self.data());
-        Ok(spawn.text(READY).await?.trim().to_owned())
+        Ok(self.token_command(&["create", "--role", role]).text(READY).await?.trim().to_owned())
+    }
+
+    /// `exedra token` with `args` on the server's records, ready to run.
+    pub fn token_command(&self, args: &[&str]) -> Spawn {
+        Spawn::new(&self.exedra).arg("token").args(args).arg("--data-dir").arg(self.data())
     }
 
     /// An executor of ours, registered as `id`.
@@ -148,7 +229,7 @@ impl Plane {
     /// # Errors
     /// It cannot be run or does not end within [`EXEC`].
     pub async fn exec_with_input(&self, args: &[&str], input: Vec<u8>) -> Result<Output> {
-        let mut command = self.exec(args).command();
+        let mut command = self.exec(args).command()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let mut stdin = child.stdin.take().context("no stdin")?;
@@ -160,5 +241,14 @@ impl Plane {
         let both = async { tokio::join!(write, child.wait_with_output()) };
         let (_, output) = timeout(EXEC, both).await.with_context(|| format!("exec {args:?} did not end"))?;
         Ok(output?)
+    }
+}
+
+impl Drop for Plane {
+    /// The server ends with its wrapper only if it is told.
+    fn drop(&mut self) {
+        if let (Some(pid), Some(_)) = (self.pid, &self.server) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }

@@ -39,6 +39,24 @@ impl Report {
         }
     }
 
+    /// Prints a line about what was found.
+    ///
+    /// # Errors
+    /// Stdout is gone.
+    pub fn note(&self, text: &str) -> Result<()> {
+        writeln!(std::io::stdout(), "      {text}")?;
+        Ok(())
+    }
+
+    /// Prints that there is nothing here to check with, which is no failure.
+    ///
+    /// # Errors
+    /// Stdout is gone.
+    pub fn skip(&self, name: &str, why: &str) -> Result<()> {
+        writeln!(std::io::stdout(), "SKIP  {name}: {why}")?;
+        Ok(())
+    }
+
     /// Prints the last line and tells whether nothing failed.
     ///
     /// # Errors

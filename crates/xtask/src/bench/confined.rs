@@ -64,7 +64,7 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
 
 /// Blocks this thread and no runtime is in between: a start as bare as can be.
 fn sample(spawn: &Spawn) -> Result<f64> {
-    let mut command = spawn.command().into_std();
+    let mut command = spawn.command()?.into_std();
     let begin = Instant::now();
     let status = command.status().context("bwrap did not start")?;
     let seconds = begin.elapsed().as_secs_f64();

@@ -10,7 +10,6 @@ use futures_util::future::try_join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::figures::{median, per_second, size, time};
-use super::footprint::resident;
 use super::wire::{start_to_closed, unconfined};
 use super::{Arena, Goal, Listener, Peers, Row, Table};
 use crate::child::Spawn;
@@ -88,12 +87,12 @@ async fn idle(arena: &Arena) -> Result<f64> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("this needs many descriptors")?;
     let listener = Listener::start(Spawn::new(&arena.exedra), "idle", &arena.dir).await?;
     let first = Rpc::connect(&listener.url).await?;
-    let before = resident(&listener)?;
+    let before = listener.process.resident()?;
     let mut idle = Vec::new();
     for _ in 0..IDLE {
         idle.push(Rpc::connect(&listener.url).await?);
     }
-    let after = resident(&listener)?;
+    let after = listener.process.resident()?;
     drop((first, idle));
     Ok((after - before) / IDLE as f64)
 }

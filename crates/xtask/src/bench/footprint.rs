@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
 
 async fn memory(peers: &Peers, what: &'static str, table: &mut Table) -> Result<()> {
     sleep(CALM).await;
-    match (resident(&peers.ours), resident(&peers.theirs)) {
+    match (peers.ours.process.resident(), peers.theirs.process.resident()) {
         (Ok(ours), Ok(theirs)) => {
             table.add(&Row { what, ours, theirs: Some((theirs, None)), unit: size, goal: Goal::AtMost(10e6) })
         }
@@ -45,12 +45,4 @@ async fn use_once(listener: &Listener) -> Result<()> {
     rpc.call("process/start", start).await?;
     rpc.call("process/read", json!({ "processId": "p", "waitMs": 5000 })).await?;
     Ok(())
-}
-
-/// What the system counts as resident, in bytes.
-pub(super) fn resident(listener: &Listener) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", listener.process.pid()?))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes * 1024.0)
 }

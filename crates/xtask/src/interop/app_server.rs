@@ -33,7 +33,7 @@ pub(super) struct AppServer {
 impl AppServer {
     /// Starts it with a thread that works in `work`; what it logs goes to a file of `logs`.
     pub(super) async fn start(spawn: &Spawn, work: &Path, logs: &Path) -> Result<Self> {
-        let mut command = spawn.clone().arg("app-server").command();
+        let mut command = spawn.clone().arg("app-server").command()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(logs.join("app-server.err"))?);
         let mut child = command.spawn().context("cannot start the stock app-server")?;
         let stdin = child.stdin.take().context("no stdin")?;

@@ -107,7 +107,7 @@ async fn much(plane: &Plane) -> Result<()> {
         here.args(["-c", MUCH]);
         hash_of_output(here).await?
     };
-    let found = hash_of_output(plane.exec(&[ID, "--", "sh", "-c", MUCH]).command()).await?;
+    let found = hash_of_output(plane.exec(&[ID, "--", "sh", "-c", MUCH]).command()?).await?;
     ensure!(expected.bytes == MUCH_BYTES, "this machine made {} bytes", expected.bytes);
     ensure!(found.status.success(), "exec ended with {}", found.status);
     ensure!(found.bytes == expected.bytes, "{} bytes came, not {}", found.bytes, expected.bytes);
