@@ -96,6 +96,8 @@ struct Joined {
 async fn together(mut executor: Link, mut client: Link, close_deadline: Duration) {
     let (bytes, seat) = (Arc::clone(&executor.seat.bytes), &executor.seat);
     tracing::info!(executor = %seat.id, client = %client.seat.id, registration = ?seat.registration, "joined");
+    executor.socket.join();
+    client.socket.join();
     executor.socket.count_into(Arc::clone(&bytes));
     client.socket.count_into(Arc::clone(&bytes));
     client.seat.bytes = bytes;

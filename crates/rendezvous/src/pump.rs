@@ -38,8 +38,9 @@ pub fn pump(cx: &mut Context<'_>, source: &mut Socket, sink: &mut Socket) -> Flo
                 }
             }
         }
+        source.pass_mark(sink);
         match source.poll_fill(cx) {
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(())) => sink.answer_marks(source),
             Poll::Ready(Err(end)) => return Flow::SourceEnded(end),
             Poll::Pending => return Flow::Waits,
         }

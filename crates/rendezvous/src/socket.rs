@@ -3,8 +3,10 @@
 //!
 //! Bytes of the peer come in through [`Socket::poll_fill`], frames for the peer leave through
 //! [`Socket::poll_write_frames`]. Pings are answered from a slot (the latest wins) by whoever writes next, between two
-//! batches of frames and never inside one; so nothing queues and nothing waits for a pong. It knows no counterpart and
-//! no payload.
+//! batches of frames and never inside one; so nothing queues. It knows no counterpart and no payload.
+//!
+//! **Marks** (`proto::mark`) are pings that ask how far the counterpart has read: whoever joins two sockets takes them
+//! out, and has them answered when the counterpart's pongs say so. Where nobody does, they are answered like any ping.
 //!
 //! **Liveness.** A peer that is silent for the limit is gone, if its silence says something: we read it, no write of ours
 //! waits, and it has answered a ping that was sent behind the last data for it (pings carry the count of bytes sent, so
@@ -12,6 +14,7 @@
 //! ([`crate::tcp`]), once in each ping interval. Pings go on meanwhile, so that TCP has something to be answered.
 
 pub mod io;
+mod marks;
 
 use std::io::{Error, Result};
 use std::pin::Pin;
@@ -21,6 +24,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use exedra_proto::liveness::{Liveness, Verdict};
+use exedra_proto::mark;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::Times;
@@ -28,6 +32,7 @@ use crate::frames::Violation;
 use crate::frames::header::{self, Opcode};
 use crate::frames::reframe::{self, ControlPayload, Reframer};
 use io::Io;
+use marks::Marks;
 
 /// Why no more comes from the peer.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +62,11 @@ pub struct Socket {
     control: (Vec<u8>, usize),
     pong: Option<ControlPayload>,
     ping: bool,
+    /// Marks are for the counterpart: one that has come, those that wait, and one to answer.
+    joined: bool,
+    mark: Option<u64>,
+    marks: Marks,
+    reached: Option<u64>,
     said_close: bool,
     /// A batch of the counterpart's frames is written in part.
     mid_batch: bool,
@@ -85,6 +95,10 @@ impl Socket {
             control: (Vec::new(), 0),
             pong: None,
             ping: false,
+            joined: false,
+            mark: None,
+            marks: Marks::default(),
+            reached: None,
             said_close: false,
             mid_batch: false,
             reading: true,
@@ -103,6 +117,24 @@ impl Socket {
     /// Counts the payload of the peer's messages into `counter` from now on.
     pub fn count_into(&mut self, counter: Arc<AtomicU64>) {
         self.received = counter;
+    }
+
+    /// From now on there is a counterpart that marks are for.
+    pub fn join(&mut self) {
+        self.joined = true;
+    }
+
+    /// The counterpart has taken all that came before a mark of the peer, if there is one: it is asked how far it reads.
+    pub fn pass_mark(&mut self, counterpart: &mut Self) {
+        if let Some(number) = self.mark.take() {
+            counterpart.ping = true;
+            self.marks.wait(number, counterpart.sent);
+        }
+    }
+
+    /// Answers the marks up to which the counterpart is known to have read.
+    pub fn answer_marks(&mut self, counterpart: &Self) {
+        self.reached = self.marks.reached(counterpart.confirmed).or(self.reached);
     }
 
     /// Frames for the counterpart.
@@ -146,8 +178,13 @@ impl Socket {
     fn work_through(&mut self, read: usize) {
         let turn = self.reframer.filled(read);
         self.received.fetch_add(turn.payload, Ordering::Relaxed);
-        if turn.ping.is_some() && !self.said_close {
-            self.pong = turn.ping;
+        let (mark, ping) = match turn.mark {
+            Some(number) if !self.joined => (None, Some(ControlPayload::new(&mark::encode(number)))),
+            mark => (mark, turn.ping),
+        };
+        self.mark = mark.or(self.mark);
+        if ping.is_some() && !self.said_close {
+            self.pong = ping;
         }
         if let Some(count) = turn.pong.and_then(|pong| pong.as_slice().try_into().ok().map(u64::from_be_bytes)) {
             self.confirmed = self.confirmed.max(count.min(self.sent));
@@ -223,6 +260,9 @@ impl Socket {
                 self.control.1 = 0;
                 if let Some(payload) = self.pong.take() {
                     self.append(Opcode::Pong, payload.as_slice());
+                }
+                if let Some(number) = self.reached.take().filter(|_| !self.said_close) {
+                    self.append(Opcode::Pong, &mark::encode(number));
                 }
                 if std::mem::take(&mut self.ping) {
                     self.append(Opcode::Ping, &self.sent.to_be_bytes());

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use exedra_proto::mark;
+
 use super::Violation;
 use super::header::{self, Header, MAX_CONTROL, Opcode};
 use super::mask;
@@ -50,7 +52,9 @@ pub enum End {
 /// What a filling of the buffer brought, apart from frames to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// The last ping among it, which wants an answer.
+    /// The last mark among it.
+    pub mark: Option<u64>,
+    /// The last other ping among it, which wants an answer.
     pub ping: Option<ControlPayload>,
     /// The last pong among it.
     pub pong: Option<ControlPayload>,
@@ -231,7 +235,10 @@ impl Reframer {
         let payload = ControlPayload::new(&self.buffer[start..end]);
         self.unread.start = end;
         match head.opcode {
-            Opcode::Ping => turn.ping = Some(payload),
+            Opcode::Ping => match mark::decode(payload.as_slice()) {
+                Some(number) => turn.mark = Some(number),
+                None => turn.ping = Some(payload),
+            },
             Opcode::Close => turn.end = Some(End::Close(payload)),
             _ => turn.pong = Some(payload),
         }

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::mark;
 use exedra_proto::plane::Presence;
 use exedra_proto::ticket::{Claims, Shape};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -147,6 +148,37 @@ async fn an_answer_to_a_ping_waits_for_the_end_of_the_frame() {
     stage.client.read_exact(&mut got).await.unwrap();
     assert!(got[4..10_004] == [7; 10_000]);
     assert_eq!(&got[10_004..], b"\x8a\x01?");
+}
+
+#[tokio::test]
+async fn a_mark_is_answered_when_the_counterpart_has_read_as_far() {
+    let ping = |payload: &[u8]| [&[0x89, 0x80 | payload.len() as u8, 0, 0, 0, 0][..], payload].concat();
+    let mut stage = pair().await;
+    let frame = [&[0x82, 0xfe, 0x27, 0x10, 0, 0, 0, 0][..], &[7; 10_000]].concat();
+    let marks = [ping(&mark::encode(1)), ping(&mark::encode(2)), ping(b"alive?")].concat();
+    stage.executor.write_all(&frame).await.unwrap();
+    stage.executor.write_all(&marks).await.unwrap();
+    let mut got = vec![0; 4 + 10_000];
+    stage.client.read_exact(&mut got).await.unwrap();
+    let mut asked = [0; 10];
+    stage.client.read_exact(&mut asked).await.unwrap();
+    assert_eq!((asked[..2].to_vec(), u64::from_be_bytes(asked[2..].try_into().unwrap())), (vec![0x89, 8], 10_004));
+    let mut pong = [0; 8];
+    stage.executor.read_exact(&mut pong).await.unwrap();
+    assert_eq!(&pong, b"\x8a\x06alive?", "another ping waits for nobody");
+    // What is behind the mark does not matter; what is before it does.
+    stage.executor.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).await.unwrap();
+    let mut next = [0; 3];
+    stage.client.read_exact(&mut next).await.unwrap();
+    let answer = |count: u64| [&[0x8a, 0x88, 0, 0, 0, 0][..], &count.to_be_bytes()].concat();
+    stage.client.write_all(&answer(9_000)).await.unwrap();
+    let mut nothing = [0; 1];
+    let early = tokio::time::timeout(Duration::from_millis(50), stage.executor.read(&mut nothing)).await;
+    assert!(early.is_err(), "the client has not read it");
+    stage.client.write_all(&answer(10_004)).await.unwrap();
+    let mut pong = [0; 18];
+    stage.executor.read_exact(&mut pong).await.unwrap();
+    assert_eq!((pong[..2].to_vec(), mark::decode(&pong[2..])), (vec![0x8a, 16], Some(2)));
 }
 
 /// An executor that said 10,000 bytes and close to a client that reads nothing.
