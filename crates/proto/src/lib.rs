@@ -18,6 +18,7 @@ pub mod limits;
 pub mod liveness;
 pub mod mark;
 pub mod method;
+pub mod noise;
 pub mod path;
 pub mod plane;
 pub mod process;

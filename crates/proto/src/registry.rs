@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::ids::{ExecutorId, RegistrationId};
+use crate::noise::PublicKey;
 use crate::secret::Secret;
 
 /// Body of `POST {base}/cloud/executor/{id}/register`, dialect A.
@@ -30,6 +31,76 @@ pub struct RegisterRequest {
     /// [`Transport::Direct`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transports: Vec<String>,
+    /// What guards the channel that [`Transport::Noise`] means; stock's dialect A sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_profile: Option<String>,
+    /// The executor's key for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor_public_key: Option<PublicKey>,
+}
+
+/// Body of `POST {base}/cloud/environment/{id}/register`, dialect D.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentRegisterRequest {
+    /// What guards the channel.
+    pub security_profile: String,
+    /// The executor's key for it; an instance has its own.
+    pub executor_public_key: PublicKey,
+}
+
+/// Reply to [`EnvironmentRegisterRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EnvironmentRegisterReply {
+    /// The executor's id.
+    pub environment_id: String,
+    /// Where to connect: a signed ticket.
+    pub url: Secret,
+    /// What guards the channel.
+    pub security_profile: String,
+    /// The registration's id.
+    pub executor_registration_id: String,
+}
+
+/// Body of `POST {base}/cloud/environment/{id}/connect`, dialect D.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentConnectRequest {
+    /// The client's key.
+    pub harness_public_key: PublicKey,
+}
+
+/// Reply to [`EnvironmentConnectRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EnvironmentConnectReply {
+    /// The executor's id.
+    pub environment_id: String,
+    /// Where to connect: a signed ticket for one websocket.
+    pub url: Secret,
+    /// What guards the channel.
+    pub security_profile: String,
+    /// The executor's registration.
+    pub executor_registration_id: String,
+    /// The executor's key.
+    pub executor_public_key: PublicKey,
+    /// What the client shows to the executor.
+    pub harness_key_authorization: Secret,
+}
+
+/// Body of `POST {base}/cloud/environment/{id}/validate`, dialect D.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidateRequest {
+    /// The executor's registration.
+    pub executor_registration_id: String,
+    /// The client's key, as the handshake had it.
+    pub harness_public_key: PublicKey,
+    /// What the client showed.
+    pub harness_key_authorization: Secret,
+}
+
+/// Reply to [`ValidateRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValidateReply {
+    /// Whether the registry said so to this client, about this executor, a short time ago.
+    pub valid: bool,
 }
 
 /// Reply to [`RegisterRequest`], in any dialect. Unknown members are ignored.
@@ -115,7 +186,7 @@ impl Transport {
 pub struct ConnectRequest {
     /// The client's Noise key; none in the clear.
     #[serde(default)]
-    pub public_key: Option<Value>,
+    pub public_key: Option<PublicKey>,
     /// What the client can speak, best first; empty means anything.
     #[serde(default)]
     pub transports: Vec<String>,
@@ -142,6 +213,12 @@ pub struct ConnectReply {
     pub url: Secret,
     /// When the ticket expires, seconds since 1970.
     pub expires_at: u64,
+    /// For [`Transport::Noise`], the executor's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor_public_key: Option<PublicKey>,
+    /// For [`Transport::Noise`], what the client shows to the executor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harness_key_authorization: Option<Secret>,
 }
 
 /// An error body, in the shape of upstream.
@@ -232,6 +309,8 @@ mod tests {
             labels: BTreeMap::new(),
             metadata: Value::Object(serde_json::Map::new()),
             transports: Vec::new(),
+            security_profile: None,
+            executor_public_key: None,
         };
         assert_eq!(
             serde_json::to_string(&request).unwrap(),

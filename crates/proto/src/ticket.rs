@@ -221,6 +221,16 @@ impl KeyRing {
         self.keys.push(key);
     }
 
+    /// The newest key's name, and its signature under `text`, which is no ticket's.
+    pub(crate) fn sign_text(&self, text: &str) -> Option<(&str, Hmac<Sha256>)> {
+        self.keys.last().map(|key| (key.id.as_str(), key.mac(text)))
+    }
+
+    /// The signature under `text` of the key with that name.
+    pub(crate) fn signature_of(&self, key_id: &str, text: &str) -> Option<Hmac<Sha256>> {
+        self.keys.iter().find(|key| key.id == key_id).map(|key| key.mac(text))
+    }
+
     /// The ticket for `claims` at `ws_base` (`ws://host:port`, no slash at the end).
     ///
     /// # Errors

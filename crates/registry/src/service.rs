@@ -8,6 +8,7 @@ mod contention;
 mod ended;
 pub mod events;
 mod near;
+mod noise;
 mod ready;
 mod refusal;
 mod register;

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use exedra_proto::noise::PublicKey;
 use exedra_proto::registry::Transport;
 use serde::Serialize;
 use serde_json::Value;
@@ -66,6 +67,8 @@ pub struct Registration {
     pub created_at: u64,
     /// How the instance is reached.
     pub transport: Transport,
+    /// The instance's key, if it has one.
+    pub public_key: Option<PublicKey>,
 }
 
 /// An executor that registered at least once.
@@ -154,6 +157,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The ids of executors, in their order; at most `limit`.
     fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>>;
+
+    /// The registration of that id, if it is kept.
+    fn registration<'a>(&'a self, id: &'a RegistrationId) -> Pending<'a, Option<Registration>>;
 
     /// All registrations that are kept, by executor and epoch.
     fn registrations(&self) -> Pending<'_, Vec<Registration>>;

@@ -98,7 +98,8 @@ impl From<Refusal> for Problem {
             Refusal::Transport => Self::new(
                 StatusCode::BAD_REQUEST,
                 code::TRANSPORT_UNSUPPORTED,
-                "none of the transports offered can be served; this server has `relay` and `direct`",
+                "none of the transports offered can be served; this server has `direct`, `relay`, and `noise` with the \
+                 profile `noise_hybrid_ik_v1` and a public key of each end",
             ),
             Refusal::Unavailable => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
             Refusal::Draining => Self::unavailable("the server is shutting down", DRAIN_RETRY),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use exedra_proto::registry::{ConnectReply, ConnectRequest, MAX_WAIT_MS};
+use exedra_proto::registry::{ConnectReply, ConnectRequest, MAX_WAIT_MS, Transport};
 use exedra_proto::ticket::{HARNESS_TICKET_SECS, Role as TicketRole};
 
 use tokio::time::Instant;
@@ -25,13 +25,34 @@ impl Service {
         let Some(known) = self.store.executor(&permit.executor).await? else {
             return Err(self.unknown(permit).await?);
         };
+        let offers = |transport: Transport| {
+            request.transports.is_empty() || request.transports.iter().any(|offered| offered == transport.name())
+        };
+        // Not worth a wait, also if it is away.
+        if !offers(known.current.transport)
+            && self.presence.present(&permit.executor).is_none_or(|registration| registration == known.current.id)
+        {
+            return Err(Refusal::Transport);
+        }
         let patience = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS));
         let grant = self.grant(permit, patience).await.map_err(|refusal| with_saved(refusal, &known))?;
         let transport = grant.slot().transport;
-        if !request.transports.is_empty() && !request.transports.iter().any(|offered| offered == transport.name()) {
+        if !offers(transport) {
             return Err(Refusal::Transport);
         }
+        let client = match (transport, &request.public_key) {
+            (Transport::Noise, Some(client)) => Some(client),
+            (Transport::Noise, None) => return Err(Refusal::Incomplete("public_key")),
+            _ => None,
+        };
         self.auth.confirm(permit).await?;
+        let (executor_public_key, harness_key_authorization) = match client {
+            Some(client) => self
+                .introduce(permit, &grant.slot().registration, client)
+                .await
+                .map(|(key, auth)| (Some(key), Some(auth)))?,
+            None => (None, None),
+        };
         let ticket = self.ticket(grant.slot(), TicketRole::Harness, permit, HARNESS_TICKET_SECS)?;
         let registration_id = grant.slot().registration.clone();
         grant.keep();
@@ -42,6 +63,8 @@ impl Service {
             transport,
             url: ticket.url,
             expires_at: ticket.expires_at,
+            executor_public_key,
+            harness_key_authorization,
         })
     }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use exedra_proto::ids::RegistrationId;
-use exedra_proto::registry::{RegisterReply, RegisterRequest, Transport};
+use exedra_proto::noise::PROFILE;
+use exedra_proto::registry::{EnvironmentRegisterRequest, RegisterReply, RegisterRequest, Transport};
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Role as TicketRole};
 use serde_json::{Map, Value};
@@ -29,7 +30,7 @@ const MAX_TEXT: usize = 256;
 /// Longest labels and metadata together, in bytes of JSON.
 const MAX_DESCRIPTION: usize = 8 * 1024;
 /// What the rendezvous carries.
-const SERVED: [Transport; 2] = [Transport::Direct, Transport::Relay];
+const SERVED: [Transport; 3] = [Transport::Direct, Transport::Relay, Transport::Noise];
 /// Pause between two attempts at a store that cannot answer.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -41,12 +42,17 @@ impl Service {
     }
 
     /// Registers.
-    pub async fn register(&self, permit: &Permit, request: RegisterRequest) -> Result<RegisterReply, Refusal> {
+    pub async fn register(&self, permit: &Permit, mut request: RegisterRequest) -> Result<RegisterReply, Refusal> {
         if request.executor_id != permit.executor.as_str() {
             return Err(Refusal::OtherExecutor);
         }
         check(&request)?;
-        let transport = choose(&request.transports)?;
+        let transport = choose(&request)?;
+        if let Some(key) = &request.executor_public_key {
+            // Another key is another instance, whatever it calls itself.
+            request.idempotency_id.push('+');
+            request.idempotency_id.push_str(&key.fingerprint());
+        }
         let (registration, is_superseded) = self.registration(permit, request, transport).await?;
         let slot = Slot::of(&registration);
         self.presence.learn(&permit.executor, slot.clone());
@@ -70,6 +76,27 @@ impl Service {
             labels: BTreeMap::new(),
             metadata: Value::Null,
             transports: vec![Transport::Relay.name().to_owned()],
+            security_profile: None,
+            executor_public_key: None,
+        };
+        self.register(permit, request).await
+    }
+
+    /// Registers an executor of dialect D: its key, made once for each start, is what tells instances apart.
+    pub async fn register_environment(
+        &self,
+        permit: &Permit,
+        request: EnvironmentRegisterRequest,
+    ) -> Result<RegisterReply, Refusal> {
+        let request = RegisterRequest {
+            idempotency_id: "key".to_owned(),
+            executor_id: permit.executor.as_str().to_owned(),
+            name: None,
+            labels: BTreeMap::new(),
+            metadata: Value::Null,
+            transports: vec![Transport::Noise.name().to_owned()],
+            security_profile: Some(request.security_profile),
+            executor_public_key: Some(request.executor_public_key),
         };
         self.register(permit, request).await
     }
@@ -97,6 +124,7 @@ impl Service {
             idempotency_id: request.idempotency_id,
             created_at: self.clock.now(),
             transport,
+            public_key: request.executor_public_key,
         };
         let new = NewRegistration {
             registration,
@@ -126,13 +154,18 @@ impl Service {
     }
 }
 
-/// The first of what the executor can serve that is served here too; dialect A says nothing and means direct.
-fn choose(offered: &[String]) -> Result<Transport, Refusal> {
-    if offered.is_empty() {
+/// The first of what the executor can serve that is served here too; dialect A says nothing and means direct. Noise needs
+/// a key, for the profile that is known.
+fn choose(request: &RegisterRequest) -> Result<Transport, Refusal> {
+    if request.transports.is_empty() {
         return Ok(Transport::Direct);
     }
-    let mut known = offered.iter().filter_map(|name| Transport::from_name(name));
-    known.find(|transport| SERVED.contains(transport)).ok_or(Refusal::Transport)
+    let is_profile = request.security_profile.as_deref() == Some(PROFILE);
+    let has_noise = is_profile && request.executor_public_key.is_some();
+    let mut known = request.transports.iter().filter_map(|name| Transport::from_name(name));
+    known
+        .find(|transport| SERVED.contains(transport) && (*transport != Transport::Noise || has_noise))
+        .ok_or(Refusal::Transport)
 }
 
 /// Refuses what is empty or too long to be kept.

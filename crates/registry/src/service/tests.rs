@@ -39,6 +39,8 @@ impl Stage {
             labels: BTreeMap::new(),
             metadata: serde_json::Value::Null,
             transports: Vec::new(),
+            security_profile: None,
+            executor_public_key: None,
         };
         Ok(self.service.register(&permit, request).await?.id)
     }

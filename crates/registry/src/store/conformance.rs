@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use exedra_proto::base64::Base64Text;
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
+use exedra_proto::noise::{self, PublicKey};
 use exedra_proto::registry::Transport;
 use exedra_proto::secret::Secret;
 use serde_json::json;
@@ -19,6 +21,7 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     an_instance_keeps_its_registration(&make().await).await;
     another_instance_gets_the_next_epoch(&make().await).await;
     a_superseded_instance_keeps_its_own_or_takes_over(&make().await).await;
+    a_registration_is_found_by_its_id_with_its_key(&make().await).await;
     a_registration_needs_a_token(&make().await).await;
     old_registrations_give_way(&make().await).await;
     last_seen_only_rises(&make().await).await;
@@ -63,6 +66,7 @@ fn new(id: &str, instance: &str, registration: &str) -> NewRegistration {
             idempotency_id: instance.to_owned(),
             created_at: 77,
             transport: Transport::Relay,
+            public_key: None,
         },
         name: Some("a box".to_owned()),
         labels: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
@@ -169,6 +173,28 @@ async fn a_superseded_instance_keeps_its_own_or_takes_over(store: &impl Store) {
     assert_eq!(store.executor(&executor("box")).await.unwrap().unwrap().current, third);
     assert_eq!(store.register(&new("box", "i1", "reg-5")).await.unwrap(), third, "its newest counts");
     assert_eq!(store.register(&new("box", "i2", "reg-6")).await.unwrap(), second);
+}
+
+async fn a_registration_is_found_by_its_id_with_its_key(store: &impl Store) {
+    let store = with_token(store).await;
+    let mut keyed = new("box", "i1", "reg-1");
+    keyed.registration.public_key = Some(key());
+    let first = store.register(&keyed).await.unwrap();
+    let second = store.register(&new("box", "i2", "reg-2")).await.unwrap();
+    assert_eq!(first.public_key, Some(key()));
+    assert_eq!(store.registration(&first.id).await.unwrap(), Some(first));
+    assert_eq!(store.registration(&second.id).await.unwrap(), Some(second));
+    assert_eq!(store.registration(&RegistrationId::new("reg-3")).await.unwrap(), None);
+}
+
+fn key() -> PublicKey {
+    let part = |len| Base64Text::encode(&vec![7; len]).0;
+    serde_json::from_value(json!({
+        "suite": noise::SUITE,
+        "x25519_public_key": part(32),
+        "mlkem768_public_key": part(1_184),
+    }))
+    .unwrap()
 }
 
 async fn a_registration_needs_a_token(store: &impl Store) {

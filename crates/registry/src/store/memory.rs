@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Mutex;
 
-use exedra_proto::ids::{ExecutorId, TokenId};
+use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 
 use super::{
     EVENTS_KEPT, Event, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store,
@@ -137,6 +137,10 @@ impl Store for MemoryStore {
 
     fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>> {
         self.read(move |records| records.executors.keys().take(limit as usize).cloned().collect())
+    }
+
+    fn registration<'a>(&'a self, id: &'a RegistrationId) -> Pending<'a, Option<Registration>> {
+        self.read(move |records| records.executors.values().flat_map(|(_, all)| all).find(|one| one.id == *id).cloned())
     }
 
     fn registrations(&self) -> Pending<'_, Vec<Registration>> {

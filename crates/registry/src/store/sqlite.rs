@@ -157,6 +157,17 @@ impl Store for SqliteStore {
         })
     }
 
+    fn registration<'a>(&'a self, id: &'a RegistrationId) -> Pending<'a, Option<Registration>> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT * FROM registrations WHERE id = ?")
+                .bind(id.as_str())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(failure)?;
+            row.as_ref().map(rows::registration).transpose()
+        })
+    }
+
     fn registrations(&self) -> Pending<'_, Vec<Registration>> {
         Box::pin(async move {
             let rows = sqlx::query("SELECT * FROM registrations ORDER BY executor_id, epoch")
@@ -246,7 +257,9 @@ async fn standing(
 /// Makes a new registration, the executor's current one from now on.
 async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -> Result<Registration, StoreError> {
     let registration = &new.registration;
-    let labels = serde_json::to_string(&new.labels).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let unwritable = |error: serde_json::Error| StoreError::Failed(error.to_string());
+    let labels = serde_json::to_string(&new.labels).map_err(unwritable)?;
+    let key = registration.public_key.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?;
     let row = sqlx::query(
         "INSERT INTO executors (id, name, labels, metadata, epoch) VALUES (?, ?, ?, ?, 1) ON CONFLICT (id) DO UPDATE \
          SET name = excluded.name, labels = excluded.labels, metadata = excluded.metadata, \
@@ -262,7 +275,7 @@ async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -
     let epoch = to_time(row.try_get("epoch").map_err(failure)?)?;
     sqlx::query(
         "INSERT INTO registrations (executor_id, epoch, id, idempotency_id, token_id, created_at, \
-         transport) VALUES (?, ?, ?, ?, ?, ?, ?)",
+         transport, public_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(registration.executor.as_str())
     .bind(from_time(epoch))
@@ -271,6 +284,7 @@ async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -
     .bind(new.token.as_str())
     .bind(from_time(registration.created_at))
     .bind(registration.transport.name())
+    .bind(key)
     .execute(&mut **tx)
     .await
     .map_err(failure)?;

@@ -9,6 +9,8 @@ mod disk;
 #[cfg(test)]
 mod ended;
 #[cfg(test)]
+mod environment;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod register;

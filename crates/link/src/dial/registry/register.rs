@@ -84,6 +84,8 @@ impl Registration {
             labels: config.about.labels.clone(),
             metadata: Value::Object(config.about.metadata.clone()),
             transports: config.about.transports.iter().map(|transport| transport.name().to_owned()).collect(),
+            security_profile: None,
+            executor_public_key: None,
         };
         let http = Http::new(base, bearer, &config.http).map_err(RegisterError::Config)?;
         Ok(Self { http, endpoint, request, options: config.http.clone() })

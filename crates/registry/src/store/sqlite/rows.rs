@@ -47,6 +47,7 @@ pub fn token_hash(row: &SqliteRow) -> Result<TokenHash, StoreError> {
 
 /// A registration.
 pub fn registration(row: &SqliteRow) -> Result<Registration, StoreError> {
+    let key: Option<&str> = row.try_get("public_key").map_err(failure)?;
     Ok(Registration {
         id: RegistrationId::new(text(row, "id")?),
         executor: executor_id(row)?,
@@ -54,6 +55,7 @@ pub fn registration(row: &SqliteRow) -> Result<Registration, StoreError> {
         idempotency_id: text(row, "idempotency_id")?.to_owned(),
         created_at: time(row, "created_at")?,
         transport: Transport::from_name(text(row, "transport")?).ok_or_else(|| damaged("a transport"))?,
+        public_key: key.map(serde_json::from_str).transpose().map_err(|_| damaged("a public key"))?,
     })
 }
 
