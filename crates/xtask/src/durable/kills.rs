@@ -103,6 +103,8 @@ impl Run {
             labels: BTreeMap::new(),
             metadata: json!({}),
             transports: Vec::new(),
+            security_profile: None,
+            executor_public_key: None,
         };
         let path = format!("/cloud/executor/{executor}/register");
         let body = serde_json::to_vec(&request)?;

@@ -120,6 +120,8 @@ impl Light {
             labels: [("kind".to_owned(), "light".to_owned())].into(),
             metadata: serde_json::json!({}),
             transports: offered,
+            security_profile: None,
+            executor_public_key: None,
         };
         let body = serde_json::to_vec(&request).map_err(|error| RegisterError::Config(error.to_string()))?;
         let path = format!("/cloud/executor/{id}/register");
