@@ -34,6 +34,10 @@ pub fn parse() -> Result<Cli, Exit> {
 #[derive(Debug, Parser)]
 #[command(name = "exedra", version, about, disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cli {
+    /// Trust the certificates in this file (PEM) and no others, instead of the system's [default: the variable
+    /// EXEDRA_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -111,6 +115,12 @@ pub struct ServeArgs {
     /// The URL by which executors and clients reach this server
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
+    /// Certificate chain for TLS (PEM); read again when it changes, and on SIGHUP, which then ends nothing
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Print the URL as one line of JSON
     #[arg(long)]
     pub json: bool,

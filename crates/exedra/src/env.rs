@@ -10,6 +10,8 @@ use std::ffi::OsString;
 pub const EXEDRA_SERVER: &str = "EXEDRA_SERVER";
 /// The bearer token, for `exec` (role client) and `exec-server --remote` (role executor).
 pub const EXEDRA_TOKEN: &str = "EXEDRA_TOKEN";
+/// A PEM file with the certificates to trust, where `--ca-file` is not given.
+pub const EXEDRA_CA_FILE: &str = "EXEDRA_CA_FILE";
 /// What is logged to stderr: a level, or `target=level` parts with commas between.
 pub const EXEDRA_LOG: &str = "EXEDRA_LOG";
 /// The executor's bearer token under its upstream name, after [`EXEDRA_TOKEN`].

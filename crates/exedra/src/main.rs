@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             if matches!(cli.command, cli::Command::Serve(_)) {
                 runtime::take_descriptors();
             }
-            commands::run(cli.command)
+            settings::trust(cli.ca_file).and_then(|()| commands::run(cli.command))
         }
         Err(exit) => return exit.into(),
     };

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exedra_executor::listen::tls::Tls;
 use exedra_proto::plane::Cutoff;
 use exedra_registry::{PublicUrl, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
@@ -40,6 +41,8 @@ pub struct PlaneConfig {
     pub purpose: &'static str,
     /// Over how long the connections are closed at the end.
     pub drain_window: Duration,
+    /// The certificate; without one, HTTP is spoken in the clear.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Where executors and clients come in.
@@ -71,11 +74,19 @@ struct Before {
 }
 
 impl PlaneConfig {
-    /// Refuses an address that others can reach without a URL for them.
+    /// Refuses an address that others can reach without a URL for them, and a URL that the listener does not serve.
     ///
     /// # Errors
     /// Wrong usage.
     pub fn check(&self) -> Result<(), Failure> {
+        if let (Some(url), Some(_)) = (&self.public_url, &self.tls)
+            && !url.http_base().starts_with("https:")
+        {
+            return Err(Failure::usage(
+                format!("{} leads past the certificate: this server would speak TLS alone", url.http_base()),
+                "write --public-url https://HOST, or leave out --tls-cert and --tls-key",
+            ));
+        }
         let address = match &self.listen {
             Listen::At(address) => *address,
             Listen::Held(listener) => listener.local_addr()?,
@@ -122,7 +133,7 @@ impl Plane {
         let (listener, predecessor) = listen.open().await?;
         let url = match config.public_url {
             Some(url) => url,
-            None => PublicUrl::of_listener(listener.local_addr()?)?,
+            None => PublicUrl::of_listener(listener.local_addr()?, config.tls.is_some())?,
         };
         registry.set_public_url(url.clone());
         let mut rendezvous_config = RendezvousConfig::new(registry.key_ring(), registry.presence());
@@ -142,7 +153,7 @@ impl Plane {
         registry.set_cutoff(cutoff);
         listener.set_nonblocking(true)?;
         let router = registry.router().merge(rendezvous.router());
-        let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, router)?;
+        let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, config.tls, router)?;
         tracing::info!(address = %http.address(), url = url.http_base(), "serving");
         Ok(Self { url, registry, rendezvous, http, listener, before })
     }

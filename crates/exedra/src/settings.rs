@@ -55,6 +55,20 @@ fn state_dir() -> Option<PathBuf> {
     Some(base.join("exedra"))
 }
 
+/// Has this process trust the certificates of the flag's file, or of the variable's, where there is one.
+///
+/// # Errors
+/// The file cannot be used.
+pub fn trust(flag: Option<PathBuf>) -> Result<(), Failure> {
+    let Some(file) = flag.or_else(|| variable(env::EXEDRA_CA_FILE).map(PathBuf::from)) else { return Ok(()) };
+    exedra_link::ws::trust_only(&file).map_err(|text| {
+        Failure::usage(
+            format!("these certificates cannot be trusted: {text}"),
+            "name a PEM file with --ca-file, or leave it and EXEDRA_CA_FILE out to trust those of the system",
+        )
+    })
+}
+
 /// A server, and the token for it.
 #[derive(Debug)]
 pub struct Access {

@@ -81,16 +81,17 @@ impl PublicUrl {
         Ok(Self { http: url.as_str().trim_end_matches('/').to_owned() })
     }
 
-    /// The URL of a listener on loopback.
+    /// The URL of a listener on loopback, which speaks TLS or not.
     ///
     /// # Errors
     /// [`RegistryError::Config`] for any other address: who comes from elsewhere needs a URL that somebody set.
-    pub fn of_listener(address: SocketAddr) -> Result<Self, RegistryError> {
+    pub fn of_listener(address: SocketAddr, tls: bool) -> Result<Self, RegistryError> {
         if !address.ip().is_loopback() {
             let text = format!("listening on {address}, which is not loopback, needs --public-url");
             return Err(RegistryError::Config(text));
         }
-        Ok(Self { http: format!("http://{address}") })
+        let scheme = if tls { "https" } else { "http" };
+        Ok(Self { http: format!("{scheme}://{address}") })
     }
 
     /// For requests: `http://host:port`, no slash at the end.
@@ -134,9 +135,11 @@ mod tests {
 
     #[test]
     fn only_loopback_needs_no_url() {
-        let of = |text: &str| PublicUrl::of_listener(text.parse().unwrap());
+        let of = |text: &str| PublicUrl::of_listener(text.parse().unwrap(), false);
         assert_eq!(of("127.0.0.1:8900").unwrap().ws_base(), "ws://127.0.0.1:8900");
         assert_eq!(of("[::1]:1").unwrap().http_base(), "http://[::1]:1");
+        let secured = PublicUrl::of_listener("127.0.0.1:1".parse().unwrap(), true).unwrap();
+        assert_eq!((secured.http_base(), &*secured.ws_base()), ("https://127.0.0.1:1", "wss://127.0.0.1:1"));
         for address in ["0.0.0.0:8900", "[::]:8900", "192.0.2.1:1"] {
             assert!(of(address).unwrap_err().to_string().contains("--public-url"), "{address}");
         }

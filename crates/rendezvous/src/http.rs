@@ -98,7 +98,12 @@ fn admit(shared: &Shared, registration: &str, query: &str, upgrade: OnUpgrade) -
 
 /// The stream under the upgrade, and what was read of it already.
 fn io(upgraded: Upgraded) -> (Io, Bytes) {
-    // A server for one version of HTTP hands over the stream itself, one for any version a stream around it.
+    // Our server hands over what it was given; another for one version of HTTP the TCP stream, one for any version a
+    // stream around that.
+    let upgraded = match upgraded.downcast::<TokioIo<Io>>() {
+        Ok(parts) => return (parts.io.into_inner(), parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => return (Io::tcp(parts.io.into_inner()), parts.read_buf),
         Err(upgraded) => upgraded,
@@ -207,7 +212,7 @@ mod tests {
             task.spawn(async move {
                 let nodelay = match io(upgrade.await.unwrap()).0 {
                     Io::Tcp(stream) => Some(stream.nodelay().unwrap()),
-                    Io::Other(_) => None,
+                    Io::Secured { .. } | Io::Other(_) => None,
                 };
                 found.send(nodelay).await.unwrap();
             });

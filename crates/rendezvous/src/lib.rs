@@ -6,8 +6,9 @@
 //!
 //! How it hangs together: `http` asks the `gate` about the ticket and the `router` (pure; driven by `hub`) about the
 //! place, upgrades, and gives the connection to `meeting`, one task for each executor, which `pump`s `frames` between
-//! two `socket`s, or to the `hall` where an executor has many clients, and parts from them by `farewell`. TCP_NODELAY is set here on every TCP connection that is upgraded;
-//! the server does so for those it accepts (axum's `ListenerExt::tap_io`), for the answers before an upgrade.
+//! two `socket`s, or to the `hall` where an executor has many clients, and parts from them by `farewell`. A server
+//! gives its HTTP library an [`Io`] for each connection; with another stream than that or a TCP stream, the kernel cannot
+//! be asked about the peer.
 
 mod config;
 mod error;
@@ -38,6 +39,7 @@ use exedra_proto::plane::Cutoff;
 pub use config::{RendezvousConfig, Times};
 pub use error::RendezvousError;
 pub use legacy::Legacy;
+pub use socket::io::{Io, Stream};
 
 use crate::gate::Gate;
 use crate::http::{Shared, now};

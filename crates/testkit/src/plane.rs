@@ -71,7 +71,7 @@ impl ServerSide {
             None => None,
         };
         let public = link.as_ref().map_or(address, |link| link.address);
-        registry.set_public_url(PublicUrl::of_listener(public)?);
+        registry.set_public_url(PublicUrl::of_listener(public, false)?);
         let rendezvous = Arc::new(Rendezvous::new(RendezvousConfig::new(registry.key_ring(), registry.presence()))?);
         registry.set_cutoff(Arc::clone(&rendezvous) as _);
         let router = registry.router().merge(rendezvous.router());

@@ -49,18 +49,33 @@ impl Tls {
     /// The settings for the next handshake.
     pub fn config(&self) -> Arc<ServerConfig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = [stamp(&self.certificate), stamp(&self.key)];
+        let stamps = self.stamps();
         if stamps != current.stamps {
-            match read(&self.certificate, &self.key) {
-                Ok(config) => {
-                    tracing::info!("the certificate was read again");
-                    current.config = config;
-                }
-                Err(text) => tracing::error!("the new certificate cannot be used, the old one stays: {text}"),
-            }
-            current.stamps = stamps;
+            self.renew(&mut current, stamps);
         }
         Arc::clone(&current.config)
+    }
+
+    /// Reads both files again, whether or not they have changed. What cannot be used is told in the log, and not taken.
+    pub fn reload(&self) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.stamps();
+        self.renew(&mut current, stamps);
+    }
+
+    fn stamps(&self) -> [Option<Stamp>; 2] {
+        [stamp(&self.certificate), stamp(&self.key)]
+    }
+
+    fn renew(&self, current: &mut Current, stamps: [Option<Stamp>; 2]) {
+        match read(&self.certificate, &self.key) {
+            Ok(config) => {
+                tracing::info!("the certificate was read again");
+                current.config = config;
+            }
+            Err(text) => tracing::error!("the new certificate cannot be used, the old one stays: {text}"),
+        }
+        current.stamps = stamps;
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! In flow the flags, out flows the server's URL on stdout, and then nothing but the log.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use exedra_executor::listen::tls::Tls;
 use exedra_registry::PublicUrl;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,12 +41,17 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
             return Err(Failure::usage(error.to_string(), "write it as https://HOST or http://HOST:PORT"));
         }
     };
+    let tls = match (args.tls_cert, args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
+        _ => None,
+    };
     let config = PlaneConfig {
         listen: listen(args.listen)?,
         data_dir: settings::data_dir(args.data_dir)?,
         public_url,
         purpose: "exedra serve",
         drain_window: DRAIN_WINDOW,
+        tls,
     };
     runtime::full(serve(config, args.json))
 }
@@ -62,6 +70,10 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let mut handovers = signal(SignalKind::user_defined2())?;
     let is_first = !matches!(config.listen, Listen::After(_));
+    let reload = match &config.tls {
+        Some(tls) => Some((Arc::clone(tls), signals.take_hangup()?)),
+        None => None,
+    };
     let plane = tokio::select! {
         plane = Plane::start(config) => plane?,
         _ = signals.next() => return Ok(Exit::Success),
@@ -76,6 +88,7 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
     tokio::select! {
         done = until_the_end(plane, &program, &mut signals, &mut handovers) => done,
         never = systemd::watchdog() => match never {},
+        never = follow(reload) => match never {},
     }
 }
 
@@ -118,4 +131,14 @@ fn finish(done: Result<(), Stop>) -> Result<Exit, Failure> {
         Ok(()) => Ok(Exit::Success),
         Err(stop) => Ok(Exit::Signal(stop.number())),
     }
+}
+
+/// Has the certificate read again on SIGHUP; never returns.
+async fn follow(reload: Option<(Arc<Tls>, Signal)>) -> Infallible {
+    if let Some((tls, mut hangup)) = reload {
+        while hangup.recv().await.is_some() {
+            tls.reload();
+        }
+    }
+    std::future::pending().await
 }

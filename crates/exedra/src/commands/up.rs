@@ -127,6 +127,7 @@ impl Up {
             public_url: None,
             purpose: PURPOSE,
             drain_window: Duration::ZERO,
+            tls: None,
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;

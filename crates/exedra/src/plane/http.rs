@@ -1,9 +1,10 @@
 //! The HTTP server under registry and rendezvous: accepts, limits, hands over, and stops in good order.
 //!
-//! In flow a listener and a router, out flow answers and upgraded connections, which then belong to the router's owner.
-//! Knows no path and no body.
+//! In flow a listener, perhaps a certificate, and a router, out flow answers and upgraded connections, which then belong
+//! to the router's owner. Knows no path and no body.
 
 pub(super) mod descriptors;
+mod secure;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +13,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use exedra_executor::listen::tls::Tls;
+use exedra_rendezvous::Io;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -56,6 +59,13 @@ struct Limits {
     turn: Duration,
 }
 
+/// What every connection comes to.
+#[derive(Clone)]
+struct Door {
+    tls: Option<Arc<Tls>>,
+    router: Router,
+}
+
 /// Who has to do something for a connection to go on.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
@@ -76,22 +86,23 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves `router` on `listener`.
+    /// Serves `router` on `listener`, over TLS if there is a certificate.
     ///
     /// # Errors
     /// The listener has no address.
-    pub fn start(listener: TcpListener, router: Router) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router) -> io::Result<Self> {
         let descriptors = descriptors::limit();
         let connections = descriptors::connections(descriptors, MAX_CONNECTIONS);
         tracing::debug!(descriptors, connections, "connections that may speak HTTP at a time");
-        Self::start_with(Limits { connections, head: HEAD_TIMEOUT, turn: TURN_TIMEOUT }, listener, router)
+        let limits = Limits { connections, head: HEAD_TIMEOUT, turn: TURN_TIMEOUT };
+        Self::start_with(limits, listener, Door { tls, router })
     }
 
-    fn start_with(limits: Limits, listener: TcpListener, router: Router) -> io::Result<Self> {
+    fn start_with(limits: Limits, listener: TcpListener, door: Door) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, router, limits, stop.clone()));
+        tasks.spawn(accept(listener, door, limits, stop.clone()));
         Ok(Self { address, stop, tasks })
     }
 
@@ -112,7 +123,7 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+async fn accept(listener: TcpListener, door: Door, limits: Limits, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     let mut acceptance = Acceptance::default();
@@ -131,9 +142,11 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Can
                 if acceptance.is_new(true) {
                     tracing::info!("accepting again");
                 }
-                let (router, stop) = (router.clone(), stop.clone());
+                let (door, stop) = (door.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve(stream, router, limits, stop).await;
+                    if let Some(io) = secure::open(stream, door.tls.as_deref(), limits.head).await {
+                        serve(io, door.router, limits, stop).await;
+                    }
                     drop(place);
                 });
             }
@@ -151,11 +164,7 @@ async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Can
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection that is gone already");
-        return;
-    }
+async fn serve(io: Io, router: Router, limits: Limits, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let turn = watch::Sender::new(Turn::First(Instant::now()));
@@ -171,7 +180,7 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, stop: Cancella
             }
         })
     };
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
@@ -220,6 +229,7 @@ mod tests {
     use axum::http::{Response, StatusCode};
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -230,7 +240,7 @@ mod tests {
 
     async fn server(router: Router) -> HttpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        HttpServer::start_with(LIMITS, listener, router).unwrap()
+        HttpServer::start_with(LIMITS, listener, Door { tls: None, router }).unwrap()
     }
 
     /// What comes back for `request` until the server closes.
@@ -251,7 +261,8 @@ mod tests {
             // The handle is dropped with the router; the test waits for the word.
             let mut tasks = JoinSet::new();
             tasks.spawn(async move {
-                let stream = upgraded.await.unwrap().downcast::<TokioIo<TcpStream>>().unwrap().io.into_inner();
+                let io = upgraded.await.unwrap().downcast::<TokioIo<Io>>().unwrap().io.into_inner();
+                let Io::Tcp(stream) = io else { panic!("{io:?}") };
                 told.send(stream.nodelay().unwrap()).await.unwrap();
             });
             tasks.detach_all();
@@ -293,8 +304,8 @@ mod tests {
             let upgraded = hyper::upgrade::on(request);
             let mut tasks = JoinSet::new();
             tasks.spawn(async move {
-                let mut stream = upgraded.await.unwrap().downcast::<TokioIo<TcpStream>>().unwrap().io.into_inner();
-                let (mut reader, mut writer) = stream.split();
+                let io = upgraded.await.unwrap().downcast::<TokioIo<Io>>().unwrap().io.into_inner();
+                let (mut reader, mut writer) = tokio::io::split(io);
                 let _ = tokio::io::copy(&mut reader, &mut writer).await;
             });
             tasks.detach_all();

@@ -17,6 +17,7 @@ mod serve;
 mod signals;
 mod systemd;
 mod terminal;
+mod tls;
 mod token;
 mod unread;
 mod up;

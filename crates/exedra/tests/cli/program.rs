@@ -40,7 +40,10 @@ pub fn exedra_at(program: &Path, args: &[&str]) -> Command {
     for name in [
         "EXEDRA_SERVER",
         "EXEDRA_TOKEN",
+        "EXEDRA_CA_FILE",
         "EXEDRA_LOG",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
         "CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN",
         "XDG_DATA_HOME",
         "XDG_CONFIG_HOME",

@@ -1,17 +1,32 @@
-//! TLS for whoever dials out: rustls on ring, with the certificates that the platform trusts.
+//! TLS for whoever dials out: rustls on ring, with the certificates that the platform trusts, or those of a file.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-/// TLS settings with the platform's certificates; made once per process.
+/// Made once per process.
+static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+
+/// TLS settings with the certificates of [`trust_only`], or without such a call the platform's.
 ///
 /// # Errors
 /// The TLS library's text.
 pub fn client_tls() -> Result<Arc<ClientConfig>, String> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     CONFIG.get_or_init(build).clone()
+}
+
+/// From now on this process trusts the certificates in the PEM file `authorities`, and no others. To be called before
+/// anything is dialled.
+///
+/// # Errors
+/// The file cannot be read, or what is in it cannot be trusted; the text names the file.
+pub fn trust_only(authorities: &Path) -> Result<(), String> {
+    let config = trusting(authorities).map_err(|text| format!("{}: {text}", authorities.display()))?;
+    CONFIG.set(Ok(config)).map_err(|_| "it was decided before whom to trust".to_owned())
 }
 
 fn build() -> Result<Arc<ClientConfig>, String> {
@@ -21,5 +36,20 @@ fn build() -> Result<Arc<ClientConfig>, String> {
         .and_then(|builder| builder.with_platform_verifier())
         .map_err(|error| error.to_string())?
         .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn trusting(authorities: &Path) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authorities).map_err(|error| error.to_string())? {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() {
+        return Err("there is no certificate in it".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
     Ok(Arc::new(config))
 }

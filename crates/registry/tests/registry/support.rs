@@ -88,7 +88,7 @@ impl Site {
         config.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         let registry = Registry::open(config).await?;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = PublicUrl::of_listener(listener.local_addr().unwrap())?;
+        let url = PublicUrl::of_listener(listener.local_addr().unwrap(), false)?;
         registry.set_public_url(url.clone());
         let listener = listener.tap_io(|socket| socket.set_nodelay(true).unwrap());
         let router = registry.router();
