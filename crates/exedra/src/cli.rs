@@ -8,13 +8,13 @@ pub mod duration;
 pub mod listen;
 pub mod policy;
 pub mod sessions;
+pub mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use exedra_registry::token::parse_lifetime;
+use clap::{Args, Parser, Subcommand};
 
 use crate::exit::Exit;
 
@@ -53,9 +53,9 @@ pub enum Command {
     Up(UpArgs),
     /// Serve the registry and the rendezvous
     Serve(ServeArgs),
-    /// Make, list and revoke the tokens of a server on this machine
+    /// Make, list, renew and revoke the tokens of a server on this machine
     #[command(subcommand)]
-    Token(TokenCommand),
+    Token(token::TokenCommand),
     /// Let others run commands on this machine, through a server or on a listener
     ExecServer(Box<ExecServerArgs>),
     /// Run a command on an executor; ends with the command's exit code
@@ -124,69 +124,6 @@ pub struct ServeArgs {
     /// Print the URL as one line of JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Commands of `token`. They work on the data directory, whether or not the server runs.
-#[derive(Debug, Subcommand)]
-pub enum TokenCommand {
-    /// Make a token and print it, alone, this one time
-    Create(TokenCreateArgs),
-    /// List all tokens, without their secret part
-    List(TokenListArgs),
-    /// Make a token worthless from now on
-    Revoke(TokenRevokeArgs),
-}
-
-/// Flags of `token create`.
-#[derive(Debug, Args)]
-pub struct TokenCreateArgs {
-    /// What its holder is
-    #[arg(long, value_enum)]
-    pub role: Role,
-    /// Executor ids that it reaches: an id, or a pattern with `*`
-    #[arg(long, value_name = "PATTERN", default_value = "*")]
-    pub executor: String,
-    /// How long it is good, as in 30d [default: until it is revoked]
-    #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
-    pub expires: Option<Duration>,
-    /// What it is for, for people
-    #[arg(long, value_name = "TEXT")]
-    pub name: Option<String>,
-    /// Where the records are kept [default: as for serve]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-}
-
-/// Flags of `token list`.
-#[derive(Debug, Args)]
-pub struct TokenListArgs {
-    /// Print one JSON array
-    #[arg(long)]
-    pub json: bool,
-    /// Where the records are kept [default: as for serve]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-}
-
-/// Flags of `token revoke`.
-#[derive(Debug, Args)]
-pub struct TokenRevokeArgs {
-    /// The token's id, as `token list` shows it
-    pub id: String,
-    /// Where the records are kept [default: as for serve]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-}
-
-/// What the holder of a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// May register as an executor.
-    Executor,
-    /// May run commands on executors.
-    Client,
-    /// May do both, and what concerns the server itself.
-    Admin,
 }
 
 /// Flags of `exec-server`.

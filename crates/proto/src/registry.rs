@@ -254,6 +254,8 @@ pub mod code {
     pub const UNAUTHENTICATED: &str = "unauthenticated";
     /// The token is good and does not reach that far.
     pub const FORBIDDEN: &str = "forbidden";
+    /// The token allows less than all on an executor, and nobody could hold its bearer to that there.
+    pub const RIGHTS_NOT_ENFORCEABLE: &str = "rights_not_enforceable";
     /// The id in the path is no executor id, or differs from the one in the body.
     pub const EXECUTOR_ID_INVALID: &str = "executor_id_invalid";
     /// The body is no JSON of the expected shape.

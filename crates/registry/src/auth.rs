@@ -3,20 +3,23 @@
 //! A bearer token, a role and an executor's id flow in, a [`Permit`] flows out, which is the proof that the service asks
 //! for; or the first reason against it. It must not know HTTP, nor what is done with a permit.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use exedra_proto::ids::{ExecutorId, InvalidExecutorId, TokenId};
 use exedra_proto::secret::Secret;
 
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, TokenRecord};
-use crate::token::{self, Pattern, Role, TokenHash};
+use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 
 /// Checks tokens.
 #[derive(Clone)]
 pub struct Auth {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    /// Tokens that were shown since that was last saved, and when.
+    used: Arc<Mutex<HashMap<TokenId, u64>>>,
 }
 
 /// The holder of this token may do this, with this executor.
@@ -28,6 +31,10 @@ pub struct Permit {
     pub executor: ExecutorId,
     /// The token's executors.
     pub pattern: Pattern,
+    /// The token's labels.
+    pub labels: Labels,
+    /// The token's rights.
+    pub rights: Rights,
     /// When the token ends, and with it what it allows.
     pub expires_at: Option<u64>,
     hash: TokenHash,
@@ -59,6 +66,14 @@ pub enum Denied {
     /// It is good, and for other executors.
     #[error("the token is for executors `{0}`, and not for this one")]
     Pattern(Pattern),
+    /// It is good, and for executors with other labels.
+    #[error("the token is for executors with other labels than this one has")]
+    Labels,
+    /// It allows less than all, and nobody could hold its bearer to that.
+    #[error(
+        "the token's rights are {0} alone; no transport of today lets an executor be held to that, so it is refused"
+    )]
+    NotEnforceable(Rights),
     /// There can be no such executor.
     #[error(transparent)]
     ExecutorId(#[from] InvalidExecutorId),
@@ -67,10 +82,26 @@ pub enum Denied {
     Store(#[from] StoreError),
 }
 
+impl Permit {
+    /// Whether it reaches an executor that has these labels and does what its bearer is allowed, no more.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn reaches(&self, labels: &Labels) -> Result<(), Denied> {
+        if !labels.have(&self.labels) {
+            return Err(Denied::Labels);
+        }
+        if !self.rights.is_all() {
+            return Err(Denied::NotEnforceable(self.rights));
+        }
+        Ok(())
+    }
+}
+
 impl Auth {
     /// Checks against these tokens, by this clock.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+        Self { store, clock, used: Arc::default() }
     }
 
     /// Permits the bearer to do what `needed` may, with `executor`.
@@ -91,8 +122,21 @@ impl Auth {
         if !token.executors.covers(&executor) {
             return Err(Denied::Pattern(token.executors));
         }
-        let (pattern, expires_at) = (token.executors, token.expires_at);
-        Ok(Permit { token: token.id, executor, pattern, expires_at, hash })
+        let TokenRecord { id, executors: pattern, labels, rights, expires_at, .. } = token;
+        Ok(Permit { token: id, executor, pattern, labels, rights, expires_at, hash })
+    }
+
+    /// Which tokens were shown since this was last asked, and when.
+    pub fn take_used(&self) -> Vec<(TokenId, u64)> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+    }
+
+    /// These could not be saved.
+    pub fn put_used_back(&self, used: Vec<(TokenId, u64)>) {
+        let mut waiting = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        for (token, at) in used {
+            waiting.entry(token).or_insert(at);
+        }
     }
 
     /// Looks again, after a wait in which the token may have ended.
@@ -105,16 +149,18 @@ impl Auth {
 
     /// The good token of that hash.
     async fn token(&self, hash: &TokenHash) -> Result<TokenRecord, Denied> {
-        let (token, kept) = self.store.token(hash).await?.ok_or(Denied::Unknown)?;
+        let now = self.clock.now();
+        let (token, kept) = self.store.token(hash, now).await?.ok_or(Denied::Unknown)?;
         if !kept.matches(hash) {
             return Err(Denied::Unknown);
         }
         if token.revoked_at.is_some() {
             return Err(Denied::Revoked);
         }
-        if token.expires_at.is_some_and(|at| at <= self.clock.now()) {
+        if token.expires_at.is_some_and(|at| at <= now) {
             return Err(Denied::Expired);
         }
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id.clone(), now);
         Ok(token)
     }
 }

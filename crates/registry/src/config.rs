@@ -50,7 +50,7 @@ impl RegistryConfig {
             reservation: Duration::from_secs(2),
             write_patience: Duration::from_secs(5),
             housekeeping: Duration::from_secs(60),
-            token_watch: Duration::from_secs(2),
+            token_watch: Duration::from_secs(1),
         }
     }
 }

@@ -83,6 +83,12 @@ pub enum RegistryError {
         /// The id asked for.
         id: TokenId,
     },
+    /// It was revoked, or its time is over.
+    #[error("the token `{id}` has ended")]
+    EndedToken {
+        /// Which.
+        id: TokenId,
+    },
     /// The system has no randomness.
     #[error("the system gives no random numbers")]
     Randomness,
@@ -112,6 +118,7 @@ impl RegistryError {
             ),
             Self::Store { source, .. } => source.hint(),
             Self::UnknownToken { .. } => Some("`exedra token list` shows the ids"),
+            Self::EndedToken { .. } => Some("make another with `exedra token create`"),
             Self::Config(_) | Self::Io { .. } | Self::Randomness => None,
         }
     }

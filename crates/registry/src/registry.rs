@@ -228,6 +228,7 @@ fn ticks(every: Duration) -> Interval {
 }
 
 async fn save_seen(service: &Service) {
+    service.save_used().await;
     let seen = service.presence.take_seen();
     if let Err(error) = service.store.mark_seen(&seen).await {
         tracing::warn!(%error, "when executors were last seen could not be saved; it is tried again");

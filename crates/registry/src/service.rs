@@ -94,6 +94,15 @@ impl Service {
         Ok(self.auth.permit(bearer, Role::Client, executor).await?)
     }
 
+    /// Saves when tokens were last shown.
+    pub async fn save_used(&self) {
+        let used = self.auth.take_used();
+        if let Err(error) = self.store.mark_used(&used).await {
+            tracing::warn!(%error, "when tokens were last used could not be saved; it is tried again");
+            self.auth.put_used_back(used);
+        }
+    }
+
     /// A ticket of `life` seconds, or as long as its token is good.
     fn ticket(&self, slot: &Slot, role: TicketRole, permit: &Permit, life: u64) -> Result<Ticket, Refusal> {
         let now = self.clock.now();

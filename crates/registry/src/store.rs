@@ -19,7 +19,7 @@ use exedra_proto::registry::Transport;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::token::{Pattern, Role, TokenHash};
+use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
 pub use sqlite::{Check, SqliteStore};
 
@@ -44,12 +44,42 @@ pub struct TokenRecord {
     pub role: Role,
     /// Which executors it reaches.
     pub executors: Pattern,
+    /// What an executor that registers with it gets, and what one must have to be reached with it.
+    pub labels: Labels,
+    /// What it allows on executors.
+    pub rights: Rights,
     /// Seconds since 1970.
     pub created_at: u64,
     /// From that second on it is no longer good.
     pub expires_at: Option<u64>,
     /// From that second on it is no longer good.
     pub revoked_at: Option<u64>,
+    /// When it was last shown, as far as that was saved.
+    pub last_used: Option<u64>,
+    /// Of a join token: how often it can still be traded.
+    pub uses_left: Option<u32>,
+    /// The join token that it was traded for.
+    pub joined_with: Option<TokenId>,
+}
+
+impl TokenRecord {
+    /// A token of this role for all executors, without name, labels and end.
+    pub fn new(id: TokenId, role: Role, created_at: u64) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            role,
+            executors: Pattern::any(),
+            labels: Labels::default(),
+            rights: Rights::ALL,
+            created_at,
+            expires_at: None,
+            revoked_at: None,
+            last_used: None,
+            uses_left: None,
+            joined_with: None,
+        }
+    }
 }
 
 /// One registration of one instance of an executor.
@@ -82,8 +112,23 @@ pub struct ExecutorRecord {
     pub labels: BTreeMap<String, String>,
     /// As the newest registration said.
     pub metadata: Value,
+    /// The token by which that registration came.
+    pub token: TokenId,
+    /// The labels of that token.
+    pub granted: Labels,
+    /// Labels that an administrator gave.
+    pub assigned: Labels,
+    /// Since when no new client is let in, if so, seconds since 1970.
+    pub draining_since: Option<u64>,
     /// When it was last connected, as far as that was saved, seconds since 1970.
     pub last_seen: Option<u64>,
+}
+
+impl ExecutorRecord {
+    /// The labels that decide who may: what an administrator says counts over what the token says.
+    pub fn trusted(&self) -> Labels {
+        self.granted.overlaid(&self.assigned)
+    }
 }
 
 /// What [`Store::register`] is given.
@@ -136,8 +181,22 @@ pub trait Store: Send + Sync + 'static {
     /// Adds a token.
     fn add_token<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, ()>;
 
-    /// The token of that hash, whatever its state, with the hash that is kept.
-    fn token<'a>(&'a self, hash: &'a TokenHash) -> Pending<'a, Option<(TokenRecord, TokenHash)>>;
+    /// The token of that hash, whatever its state, with the hash that is kept: the one of its secret, or of the one
+    /// before if that is still good at `now`.
+    fn token<'a>(&'a self, hash: &'a TokenHash, now: u64) -> Pending<'a, Option<(TokenRecord, TokenHash)>>;
+
+    /// Gives a token another secret; the one until now stays good until `old_until`. Its record, or none if there is no
+    /// such token or it ended.
+    fn rotate_token<'a>(
+        &'a self,
+        id: &'a TokenId,
+        hash: &'a TokenHash,
+        old_until: u64,
+        now: u64,
+    ) -> Pending<'a, Option<TokenRecord>>;
+
+    /// Notes when tokens were last shown; an earlier time than the one noted changes nothing.
+    fn mark_used<'a>(&'a self, used: &'a [(TokenId, u64)]) -> Pending<'a, ()>;
 
     /// All tokens, oldest first.
     fn tokens(&self) -> Pending<'_, Vec<TokenRecord>>;

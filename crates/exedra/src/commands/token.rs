@@ -1,4 +1,4 @@
-//! `exedra token`: makes, lists and revokes tokens in a data directory, beside a running server or without one.
+//! `exedra token`: makes, lists, renews and revokes tokens in a data directory, beside a running server or without one.
 //!
 //! In flow the flags, out flows a new token alone on stdout, or the list without any secret.
 
@@ -6,13 +6,24 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exedra_registry::store::TokenRecord;
-use exedra_registry::token::{self, Pattern};
-use exedra_registry::{NewToken, RegistryError, Tokens, open_tokens};
+use exedra_registry::token::{self, Labels, Pattern, Rights};
+use exedra_registry::{CreatedToken, NewToken, RegistryError, Tokens, open_tokens};
+use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{Role, TokenCommand, TokenCreateArgs, TokenListArgs, TokenRevokeArgs};
+use crate::cli::token::{
+    Role, TokenCommand, TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenRotateArgs, TokenShowArgs,
+};
 use crate::exit::{Exit, Failure};
 use crate::{log, output, runtime, settings};
+
+/// What `--json` prints of a token that was made.
+#[derive(Serialize)]
+struct Made<'a> {
+    token: &'a str,
+    #[serde(flatten)]
+    record: &'a TokenRecord,
+}
 
 /// Does what the command says.
 ///
@@ -24,6 +35,8 @@ pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
         match command {
             TokenCommand::Create(args) => create(args).await,
             TokenCommand::List(args) => list(args).await,
+            TokenCommand::Show(args) => show(args).await,
+            TokenCommand::Rotate(args) => rotate(args).await,
             TokenCommand::Revoke(args) => revoke(args).await,
         }?;
         Ok(Exit::Success)
@@ -33,8 +46,12 @@ pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
 async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
     let executors = Pattern::parse(&args.executor)
         .map_err(|error| Failure::usage(error.to_string(), "write an id, or a pattern such as gpu-* or *"))?;
+    let labels = Labels::new(args.label)
+        .map_err(|error| Failure::usage(error.to_string(), "write each as --label NAME=VALUE, once"))?;
     let new = NewToken {
         executors,
+        labels,
+        rights: args.rights.unwrap_or(Rights::ALL),
         name: args.name.unwrap_or_default(),
         lifetime: args.expires,
         ..NewToken::of(role(args.role))
@@ -42,7 +59,49 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
     let tokens = open(args.data_dir).await?;
     let created = tokens.create(new).await.map_err(usage);
     tokens.close().await;
-    Ok(output::line(created?.secret.expose())?)
+    let created = created?;
+    if !created.record.rights.is_all() {
+        output::note(
+            "note: no executor can be held to fewer rights than all yet, so connecting with this token is refused",
+        );
+    }
+    print(&created, args.json)
+}
+
+async fn rotate(args: TokenRotateArgs) -> Result<(), Failure> {
+    let tokens = open_existing(args.data_dir).await?;
+    let rotated = tokens.rotate(&args.id, args.grace).await.map_err(usage);
+    tokens.close().await;
+    print(&rotated?, args.json)
+}
+
+fn print(made: &CreatedToken, json: bool) -> Result<(), Failure> {
+    let token = made.secret.expose();
+    Ok(if json { output::json(&Made { token, record: &made.record })? } else { output::line(token)? })
+}
+
+async fn show(args: TokenShowArgs) -> Result<(), Failure> {
+    let tokens = open_existing(args.data_dir).await?;
+    let found = tokens.show(&args.id).await.map_err(usage);
+    tokens.close().await;
+    let found = found?;
+    if args.json {
+        return Ok(output::json(&found)?);
+    }
+    let [id, role, executors, state, made, used, name] = row(&found, now());
+    let labels: Vec<_> = found.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let rows = [
+        ["id", &id],
+        ["role", &role],
+        ["executors", &executors],
+        ["labels", &labels.join(" ")],
+        ["rights", &found.rights.to_string()],
+        ["state", &state],
+        ["made", &made],
+        ["last used", &used],
+        ["name", &name],
+    ];
+    Ok(output::table(rows.map(|row| row.map(str::to_owned)))?)
 }
 
 async fn list(args: TokenListArgs) -> Result<(), Failure> {
@@ -54,9 +113,9 @@ async fn list(args: TokenListArgs) -> Result<(), Failure> {
         output::json(&records)?;
         return Ok(());
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = now();
     let rows = records.iter().map(|record| row(record, now));
-    let header = ["ID", "ROLE", "EXECUTORS", "STATE", "MADE", "NAME"].map(str::to_owned);
+    let header = ["ID", "ROLE", "EXECUTORS", "STATE", "MADE", "USED", "NAME"].map(str::to_owned);
     Ok(output::table(std::iter::once(header).chain(rows))?)
 }
 
@@ -64,7 +123,11 @@ async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
     let tokens = open_existing(args.data_dir).await?;
     let revoked = tokens.revoke(&args.id).await.map_err(usage);
     tokens.close().await;
-    revoked.map(drop)
+    let revoked = revoked?;
+    if args.json {
+        output::json(&revoked)?;
+    }
+    Ok(())
 }
 
 async fn open(data_dir: Option<PathBuf>) -> Result<Tokens, Failure> {
@@ -96,7 +159,11 @@ fn role(role: Role) -> token::Role {
     }
 }
 
-fn row(record: &TokenRecord, now: u64) -> [String; 6] {
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn row(record: &TokenRecord, now: u64) -> [String; 7] {
     let state = match (record.revoked_at, record.expires_at) {
         (Some(at), _) => format!("revoked {} ago", span(now.saturating_sub(at))),
         (None, Some(at)) if at <= now => format!("expired {} ago", span(now - at)),
@@ -109,6 +176,7 @@ fn row(record: &TokenRecord, now: u64) -> [String; 6] {
         record.executors.as_str().to_owned(),
         state,
         format!("{} ago", span(now.saturating_sub(record.created_at))),
+        record.last_used.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(now.saturating_sub(at)))),
         record.name.clone(),
     ]
 }
@@ -133,13 +201,9 @@ mod tests {
     #[test]
     fn a_row_says_what_a_token_is_worth() {
         let record = |expires_at, revoked_at| TokenRecord {
-            id: TokenId::new("tok-1"),
-            name: "laptop".into(),
-            role: token::Role::Client,
-            executors: Pattern::any(),
-            created_at: 1_000,
             expires_at,
             revoked_at,
+            ..TokenRecord::new(TokenId::new("tok-1"), token::Role::Client, 1_000)
         };
         let state = |expires_at, revoked_at| row(&record(expires_at, revoked_at), 2_000)[3].clone();
         assert_eq!(state(None, None), "good");

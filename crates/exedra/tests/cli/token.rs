@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::plane::Server;
-use crate::program::{exedra, run};
+use crate::program::{Running, exedra, run};
 
 #[test]
 fn a_token_is_printed_alone_and_once() {
@@ -84,4 +84,57 @@ fn a_mistyped_directory_is_told_and_not_made() {
         assert!(done.stderr.contains("there is no data directory"), "{}", done.stderr);
     }
     assert!(!std::path::Path::new(missing).exists());
+}
+
+#[test]
+fn a_token_is_shown_and_renewed() {
+    let server = Server::start();
+    let _executor = server.executor("box");
+    let data_dir = server.data_dir();
+    let data_dir = data_dir.to_str().unwrap();
+    let token = |args: &[&str]| run(exedra(&["token"]).args(args).args(["--data-dir", data_dir]));
+    let made = token(&["create", "--role", "client", "--executor", "b*", "--label", "team=a", "--json"]);
+    let made: Value = serde_json::from_str(made.out()).unwrap();
+    let id = made["id"].as_str().unwrap();
+    assert_eq!((&made["labels"]["team"], &made["rights"][3]), (&"a".into(), &"pty".into()), "{made}");
+    let exec = |token: &Value| run(server.exec(&["box", "--", "true"]).env("EXEDRA_TOKEN", token.as_str().unwrap()));
+    let refused = exec(&made["token"]);
+    assert!(refused.code == 255 && refused.stderr.contains("other labels"), "{}", refused.stderr);
+    let renewed = token(&["rotate", id, "--json"]);
+    let renewed: Value = serde_json::from_str(renewed.out()).unwrap();
+    assert_eq!(renewed["id"], made["id"]);
+    assert!(exec(&made["token"]).stderr.contains("refused the token"), "the old secret is worth nothing");
+    assert!(exec(&renewed["token"]).stderr.contains("other labels"));
+    let shown = token(&["show", id]);
+    assert!(shown.out().contains("team=a") && shown.out().contains("exec,files,http,pty"), "{}", shown.out());
+    assert!(!shown.out().contains("exedra_c_"));
+    let shown: Value = serde_json::from_str(token(&["show", id, "--json"]).out()).unwrap();
+    assert_eq!(shown["executors"], "b*");
+    assert_eq!(token(&["show", "tok-0123456789abcdef"]).code, 255);
+    let revoked: Value = serde_json::from_str(token(&["revoke", id, "--json"]).out()).unwrap();
+    assert!(revoked["revoked_at"].is_u64());
+    assert_eq!(token(&["rotate", id]).code, 255, "it has ended");
+    let fewer = token(&["create", "--role", "client", "--rights", "exec"]);
+    assert!(fewer.stderr.contains("refused"), "{}", fewer.stderr);
+    let refused = run(server.exec(&["box", "--", "true"]).env("EXEDRA_TOKEN", fewer.out().trim_end()));
+    assert!(refused.code == 255 && refused.stderr.contains("rights are exec alone"), "{}", refused.stderr);
+}
+
+#[test]
+fn what_is_open_with_a_token_ends_when_another_process_revokes_it() {
+    let server = Server::start();
+    let _executor = server.executor("box");
+    let data_dir = server.data_dir();
+    let data_dir = data_dir.to_str().unwrap();
+    let made = run(&mut exedra(&["token", "create", "--role", "client", "--json", "--data-dir", data_dir]));
+    let made: Value = serde_json::from_str(made.out()).unwrap();
+    let token = made["token"].as_str().unwrap();
+    let argv = ["--reconnect", "0s", "box", "--", "sh", "-c", "echo begun; sleep 600"];
+    let exec = Running::start(server.exec(&argv).env("EXEDRA_TOKEN", token));
+    assert_eq!(exec.line(), "begun");
+    let revoked = run(&mut exedra(&["token", "revoke", made["id"].as_str().unwrap(), "--data-dir", data_dir]));
+    assert_eq!(revoked.code, 0, "{}", revoked.stderr);
+    let ended = exec.finish();
+    assert_eq!(ended.code, 255);
+    assert!(ended.stderr.contains("no longer valid"), "{}", ended.stderr);
 }

@@ -52,7 +52,10 @@ impl Problem {
                 let problem = Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message);
                 Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..problem }
             }
-            Denied::Role { .. } | Denied::Pattern(_) => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message),
+            Denied::Role { .. } | Denied::Pattern(_) | Denied::Labels => {
+                Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
+            }
+            Denied::NotEnforceable(_) => Self::new(StatusCode::FORBIDDEN, code::RIGHTS_NOT_ENFORCEABLE, message),
             Denied::ExecutorId(_) => Self::new(StatusCode::BAD_REQUEST, code::EXECUTOR_ID_INVALID, message),
             Denied::Store(_) => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
         }

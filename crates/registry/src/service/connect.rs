@@ -25,6 +25,7 @@ impl Service {
         let Some(known) = self.store.executor(&permit.executor).await? else {
             return Err(self.unknown(permit).await?);
         };
+        permit.reaches(&known.trusted())?;
         let offers = |transport: Transport| {
             request.transports.is_empty() || request.transports.iter().any(|offered| offered == transport.name())
         };
@@ -82,7 +83,8 @@ impl Service {
 
     async fn unknown(&self, permit: &Permit) -> Result<Refusal, Refusal> {
         let mut known = self.store.executor_ids(COMPARED).await?;
-        known.retain(|executor| permit.pattern.covers(executor));
+        // Whether one has the labels is not looked up: a token with labels is offered no names.
+        known.retain(|executor| permit.labels.is_empty() && permit.pattern.covers(executor));
         Ok(Refusal::Unknown { near: near(&permit.executor, known) })
     }
 }

@@ -110,6 +110,11 @@ impl Service {
     ) -> Result<(Registration, bool), Refusal> {
         let passes = StoreError::is_retryable;
         let known = patiently(self.write_patience, passes, || self.store.executor(&permit.executor)).await?;
+        if let Some(known) = &known
+            && !known.trusted().have(&permit.labels)
+        {
+            return Err(Denied::Labels.into());
+        }
         let (take_over, newest) = match known {
             Some(known) if known.current.idempotency_id == request.idempotency_id => {
                 return Ok((known.current, false));

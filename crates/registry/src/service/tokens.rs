@@ -13,7 +13,7 @@ use exedra_proto::secret::Secret;
 use crate::clock::Clock;
 use crate::error::RegistryError;
 use crate::store::{Store, StoreError, TokenRecord};
-use crate::token::{self, Pattern, Role, TokenHash};
+use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 
 /// Longest name of a token, in bytes.
 const MAX_NAME: usize = 128;
@@ -33,6 +33,10 @@ pub struct NewToken {
     pub role: Role,
     /// Which executors it reaches.
     pub executors: Pattern,
+    /// What an executor that registers with it gets, and what one must have to be reached with it.
+    pub labels: Labels,
+    /// What it allows on executors.
+    pub rights: Rights,
     /// What it is for, for people; may be empty.
     pub name: String,
     /// How long it is good; without end, if not set.
@@ -42,7 +46,8 @@ pub struct NewToken {
 impl NewToken {
     /// A token of this role for all executors, without name and end.
     pub fn of(role: Role) -> Self {
-        Self { role, executors: Pattern::any(), name: String::new(), lifetime: None }
+        let (executors, labels, rights) = (Pattern::any(), Labels::default(), Rights::ALL);
+        Self { role, executors, labels, rights, name: String::new(), lifetime: None }
     }
 }
 
@@ -70,16 +75,19 @@ impl Tokens {
             let text = format!("a token's name has at most {MAX_NAME} bytes and no control characters");
             return Err(RegistryError::Config(text));
         }
+        if !new.rights.is_all() && matches!(new.role, Role::Executor | Role::Join) {
+            let text = "rights are for the tokens of clients; an executor's owner decides by a policy".to_owned();
+            return Err(RegistryError::Config(text));
+        }
         let secret = token::generate(new.role)?;
         let now = self.clock.now();
         let record = TokenRecord {
-            id: token::new_id()?,
             name: new.name,
-            role: new.role,
             executors: new.executors,
-            created_at: now,
+            labels: new.labels,
+            rights: new.rights,
             expires_at: new.lifetime.map(|lifetime| now.saturating_add(lifetime.as_secs().max(1))),
-            revoked_at: None,
+            ..TokenRecord::new(token::new_id()?, new.role, now)
         };
         let added = self.store.add_token(&record, &TokenHash::of(&secret)).await;
         added.map_err(|error| self.error(error))?;
@@ -94,19 +102,41 @@ impl Tokens {
         self.store.tokens().await.map_err(|error| self.error(error))
     }
 
+    /// The token of that id.
+    ///
+    /// # Errors
+    /// There is no such token, or the text is no id.
+    pub async fn show(&self, id: &str) -> Result<TokenRecord, RegistryError> {
+        let id = token_id(id)?;
+        let found = self.list().await?.into_iter().find(|record| record.id == id);
+        found.ok_or(RegistryError::UnknownToken { id })
+    }
+
     /// Makes a token worthless; once more changes nothing.
     ///
     /// # Errors
     /// There is no such token, or it cannot be saved. A text that is no id is not repeated: it may be the token itself.
     pub async fn revoke(&self, id: &str) -> Result<TokenRecord, RegistryError> {
-        let digits = id.strip_prefix("tok-").unwrap_or_default();
-        if digits.len() != 16 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let text = "that is no token's id, as `exedra token list` shows them: `tok-` and 16 hex digits".to_owned();
-            return Err(RegistryError::Config(text));
-        }
-        let id = TokenId::new(id);
+        let id = token_id(id)?;
         let revoked = self.store.revoke_token(&id, self.clock.now()).await.map_err(|error| self.error(error))?;
         revoked.ok_or(RegistryError::UnknownToken { id })
+    }
+
+    /// Gives a token another secret. The one until now is good for `grace` longer; what is open with it stays open.
+    ///
+    /// # Errors
+    /// There is no such token, it ended, or it cannot be saved.
+    pub async fn rotate(&self, id: &str, grace: Duration) -> Result<CreatedToken, RegistryError> {
+        let id = token_id(id)?;
+        let before = self.show(id.as_str()).await?;
+        let secret = token::generate(before.role)?;
+        let now = self.clock.now();
+        let until = now.saturating_add(grace.as_secs());
+        let rotated = self.store.rotate_token(&id, &TokenHash::of(&secret), until, now).await;
+        match rotated.map_err(|error| self.error(error))? {
+            Some(record) => Ok(CreatedToken { secret, record }),
+            None => Err(RegistryError::EndedToken { id }),
+        }
     }
 
     /// Ends the use of the database; not for those of a running [`crate::Registry`], which ends it itself.
@@ -117,4 +147,14 @@ impl Tokens {
     fn error(&self, error: StoreError) -> RegistryError {
         RegistryError::store(&self.database, error)
     }
+}
+
+/// An id as it should be. The text is not repeated: it may be the token itself.
+fn token_id(text: &str) -> Result<TokenId, RegistryError> {
+    let digits = text.strip_prefix("tok-").unwrap_or_default();
+    if digits.len() != 16 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let text = "that is no token's id, as `exedra token list` shows them: `tok-` and 16 hex digits".to_owned();
+        return Err(RegistryError::Config(text));
+    }
+    Ok(TokenId::new(text))
 }

@@ -10,7 +10,7 @@ use exedra_proto::secret::Secret;
 use serde_json::json;
 
 use super::{Event, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord};
-use crate::token::{Pattern, Role, TokenHash};
+use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
 /// All tests, each on an empty store.
 pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
@@ -18,6 +18,8 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     a_token_is_revoked_once(&make().await).await;
     tokens_that_ended_are_found_by_when_they_did(&make().await).await;
     a_token_cannot_be_added_twice(&make().await).await;
+    a_token_gets_another_secret(&make().await).await;
+    a_token_is_noted_as_used(&make().await).await;
     an_instance_keeps_its_registration(&make().await).await;
     another_instance_gets_the_next_epoch(&make().await).await;
     a_superseded_instance_keeps_its_own_or_takes_over(&make().await).await;
@@ -37,13 +39,12 @@ fn hash(text: &str) -> TokenHash {
 
 fn token(id: &str, created_at: u64) -> TokenRecord {
     TokenRecord {
-        id: TokenId::new(id),
         name: format!("{id}'s name: ü'\";--"),
-        role: Role::Client,
         executors: Pattern::parse("gpu-*").unwrap(),
-        created_at,
+        labels: Labels::new([("team".to_owned(), "a".to_owned())]).unwrap(),
+        rights: Rights::parse("exec,pty").unwrap(),
         expires_at: Some(created_at + 5),
-        revoked_at: None,
+        ..TokenRecord::new(TokenId::new(id), Role::Client, created_at)
     }
 }
 
@@ -81,11 +82,11 @@ async fn tokens_are_found_by_their_hash_alone(store: &impl Store) {
     (admin.role, admin.expires_at, admin.revoked_at) = (Role::Admin, None, Some(21));
     store.add_token(&admin, &hash("a")).await.unwrap();
     store.add_token(&token("tok-b", 10), &hash("b")).await.unwrap();
-    let (found, kept) = store.token(&hash("a")).await.unwrap().unwrap();
+    let (found, kept) = store.token(&hash("a"), 12).await.unwrap().unwrap();
     assert_eq!(found, admin);
     assert!(kept.matches(&hash("a")));
-    assert_eq!(store.token(&hash("b")).await.unwrap().unwrap().0, token("tok-b", 10));
-    assert!(store.token(&hash("c")).await.unwrap().is_none());
+    assert_eq!(store.token(&hash("b"), 12).await.unwrap().unwrap().0, token("tok-b", 10));
+    assert!(store.token(&hash("c"), 12).await.unwrap().is_none());
     assert_eq!(store.tokens().await.unwrap(), [token("tok-b", 10), admin], "oldest first");
 }
 
@@ -96,7 +97,7 @@ async fn a_token_is_revoked_once(store: &impl Store) {
     assert_eq!(store.revoke_token(&id, 30).await.unwrap(), Some(revoked.clone()));
     assert_eq!(store.revoke_token(&id, 40).await.unwrap(), Some(revoked.clone()), "the first time stays");
     assert_eq!(store.revoke_token(&TokenId::new("tok-2"), 30).await.unwrap(), None);
-    assert_eq!(store.token(&hash("1")).await.unwrap().unwrap().0, revoked);
+    assert_eq!(store.token(&hash("1"), 12).await.unwrap().unwrap().0, revoked);
 }
 
 async fn tokens_that_ended_are_found_by_when_they_did(store: &impl Store) {
@@ -129,6 +130,36 @@ async fn a_token_cannot_be_added_twice(store: &impl Store) {
     store.add_token(&token("tok-2", 11), &hash("2")).await.unwrap();
 }
 
+async fn a_token_gets_another_secret(store: &impl Store) {
+    let store = with_token(store).await;
+    let id = TokenId::new("tok-1");
+    let known = async |text, now| store.token(&hash(text), now).await.unwrap().map(|(token, _)| token.id);
+    let rotate = async |text, until, now| store.rotate_token(&id, &hash(text), until, now).await.unwrap();
+    assert_eq!(rotate("2", 13, 11).await, Some(token("tok-1", 10)));
+    assert_eq!((known("1", 12).await, known("2", 12).await), (Some(id.clone()), Some(id.clone())));
+    assert_eq!((known("1", 13).await, known("2", 13).await), (None, Some(id.clone())), "the grace is over");
+    assert!(store.token(&hash("1"), 12).await.unwrap().unwrap().1.matches(&hash("1")));
+    rotate("3", 12, 12).await.unwrap();
+    assert_eq!((known("1", 12).await, known("2", 12).await), (None, None), "no grace, and one old secret at most");
+    assert!(rotate("4", 15, 15).await.is_none(), "it has expired");
+    store.add_token(&token("tok-2", 10), &hash("b")).await.unwrap();
+    assert!(store.rotate_token(&id, &hash("b"), 0, 11).await.is_err(), "a secret is one token's");
+    store.revoke_token(&id, 11).await.unwrap();
+    assert!(rotate("5", 0, 11).await.is_none(), "it was revoked");
+    assert!(store.rotate_token(&TokenId::new("tok-9"), &hash("9"), 0, 11).await.unwrap().is_none());
+}
+
+async fn a_token_is_noted_as_used(store: &impl Store) {
+    let store = with_token(store).await;
+    let used = async || store.token(&hash("1"), 11).await.unwrap().unwrap().0.last_used;
+    assert_eq!(used().await, None);
+    for (at, noted) in [(20, 20), (15, 20), (21, 21)] {
+        store.mark_used(&[(TokenId::new("tok-1"), at), (TokenId::new("nobody"), at)]).await.unwrap();
+        assert_eq!(used().await, Some(noted));
+    }
+    store.mark_used(&[]).await.unwrap();
+}
+
 async fn an_instance_keeps_its_registration(store: &impl Store) {
     let store = with_token(store).await;
     assert_eq!(store.executor(&executor("box")).await.unwrap(), None);
@@ -142,8 +173,10 @@ async fn an_instance_keeps_its_registration(store: &impl Store) {
     assert_eq!(record.current, first);
     assert_eq!(record.name.as_deref(), Some("a box"));
     let sent = new("box", "i1", "reg-1");
+    assert_eq!((record.token.as_str(), record.trusted()), ("tok-1", token("tok-1", 10).labels));
     assert_eq!((record.labels, record.metadata), (sent.labels, sent.metadata));
     assert_eq!(record.last_seen, None);
+    assert_eq!((record.assigned.is_empty(), record.draining_since), (true, None));
 }
 
 async fn another_instance_gets_the_next_epoch(store: &impl Store) {

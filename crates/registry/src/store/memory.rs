@@ -22,6 +22,8 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Records {
     tokens: Vec<(TokenRecord, TokenHash)>,
+    /// Secrets before the last rotation, and until when they are good.
+    old: Vec<(TokenId, TokenHash, u64)>,
     executors: BTreeMap<ExecutorId, (ExecutorRecord, Vec<Registration>)>,
     events: VecDeque<Event>,
     last_event: u64,
@@ -71,8 +73,48 @@ impl Store for MemoryStore {
         })
     }
 
-    fn token<'a>(&'a self, hash: &'a TokenHash) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
-        self.read(|records| records.tokens.iter().find(|(_, kept)| kept.matches(hash)).cloned())
+    fn token<'a>(&'a self, hash: &'a TokenHash, now: u64) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
+        self.read(move |records| {
+            let current = records.tokens.iter().find(|(_, kept)| kept.matches(hash)).cloned();
+            current.or_else(|| {
+                let (id, kept, _) = records.old.iter().find(|(_, kept, until)| kept.matches(hash) && *until > now)?;
+                let (token, _) = records.tokens.iter().find(|(token, _)| token.id == *id)?;
+                Some((token.clone(), kept.clone()))
+            })
+        })
+    }
+
+    fn rotate_token<'a>(
+        &'a self,
+        id: &'a TokenId,
+        hash: &'a TokenHash,
+        old_until: u64,
+        now: u64,
+    ) -> Pending<'a, Option<TokenRecord>> {
+        self.write(move |records| {
+            if records.tokens.iter().any(|(_, kept)| kept.matches(hash)) {
+                return Err(StoreError::Failed("there is such a token".to_owned()));
+            }
+            let is_good = |token: &TokenRecord| {
+                token.id == *id && token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)
+            };
+            let Some((token, kept)) = records.tokens.iter_mut().find(|(token, _)| is_good(token)) else {
+                return Ok(None);
+            };
+            records.old.retain(|(old, ..)| old != id);
+            records.old.push((id.clone(), std::mem::replace(kept, hash.clone()), old_until));
+            Ok(Some(token.clone()))
+        })
+    }
+
+    fn mark_used<'a>(&'a self, used: &'a [(TokenId, u64)]) -> Pending<'a, ()> {
+        self.write(move |records| {
+            for (token, _) in &mut records.tokens {
+                let at = used.iter().find(|(id, _)| *id == token.id).map(|(_, at)| *at);
+                token.last_used = token.last_used.max(at);
+            }
+            Ok(())
+        })
     }
 
     fn tokens(&self) -> Pending<'_, Vec<TokenRecord>> {
@@ -102,9 +144,8 @@ impl Store for MemoryStore {
 
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
         self.write(move |records| {
-            if !records.tokens.iter().any(|(token, _)| token.id == new.token) {
-                return Err(StoreError::Failed("there is no such token".to_owned()));
-            }
+            let token = records.tokens.iter().map(|(token, _)| token).find(|token| token.id == new.token);
+            let granted = token.ok_or_else(|| StoreError::Failed("there is no such token".to_owned()))?.labels.clone();
             let kept = records.executors.get(&new.registration.executor);
             let epoch = kept.map_or(0, |(executor, _)| executor.current.epoch);
             let own = kept.into_iter().flat_map(|(_, all)| all);
@@ -117,15 +158,21 @@ impl Store for MemoryStore {
                 return Err(StoreError::Failed("there is such a registration".to_owned()));
             }
             let current = Registration { epoch: epoch + 1, ..new.registration.clone() };
-            let (last_seen, mut all) = match kept {
-                Some((executor, all)) => (executor.last_seen, all.clone()),
-                None => (None, Vec::new()),
-            };
+            let (before, mut all) = kept.cloned().map_or((None, Vec::new()), |(before, all)| (Some(before), all));
             all.push(current.clone());
             all.retain(|one| one.epoch + REGISTRATIONS_KEPT > current.epoch);
             let (labels, metadata) = (new.labels.clone(), new.metadata.clone());
-            let record =
-                ExecutorRecord { current: current.clone(), name: new.name.clone(), labels, metadata, last_seen };
+            let record = ExecutorRecord {
+                current: current.clone(),
+                name: new.name.clone(),
+                labels,
+                metadata,
+                token: new.token.clone(),
+                granted,
+                assigned: before.as_ref().map(|before| before.assigned.clone()).unwrap_or_default(),
+                draining_since: before.as_ref().and_then(|before| before.draining_since),
+                last_seen: before.as_ref().and_then(|before| before.last_seen),
+            };
             records.executors.insert(current.executor.clone(), (record, all));
             Ok(current)
         })

@@ -7,6 +7,7 @@
 mod events;
 mod rows;
 mod schema;
+mod tokens;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -51,73 +52,56 @@ impl Store for SqliteStore {
     fn add_token<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, ()> {
         Box::pin(async move {
             let mut tx = self.begin().await?;
-            sqlx::query(
-                "INSERT INTO tokens (id, hash, name, role, executors, created_at, expires_at, revoked_at) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(token.id.as_str())
-            .bind(hash.as_bytes())
-            .bind(&token.name)
-            .bind(token.role.as_str())
-            .bind(token.executors.as_str())
-            .bind(from_time(token.created_at))
-            .bind(token.expires_at.map(from_time))
-            .bind(token.revoked_at.map(from_time))
-            .execute(&mut *tx)
-            .await
-            .map_err(failure)?;
+            tokens::insert(&mut tx, token, hash).await?;
             tx.commit().await.map_err(failure)
         })
     }
 
-    fn token<'a>(&'a self, hash: &'a TokenHash) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
+    fn token<'a>(&'a self, hash: &'a TokenHash, now: u64) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
+        Box::pin(tokens::by_hash(&self.readers, hash, now))
+    }
+
+    fn rotate_token<'a>(
+        &'a self,
+        id: &'a TokenId,
+        hash: &'a TokenHash,
+        old_until: u64,
+        now: u64,
+    ) -> Pending<'a, Option<TokenRecord>> {
         Box::pin(async move {
-            let row = sqlx::query("SELECT * FROM tokens WHERE hash = ?")
-                .bind(hash.as_bytes())
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(failure)?;
-            row.map(|row| Ok((rows::token(&row)?, rows::token_hash(&row)?))).transpose()
+            let mut tx = self.begin().await?;
+            let rotated = tokens::rotate(&mut tx, id, hash, old_until, now).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(rotated)
+        })
+    }
+
+    fn mark_used<'a>(&'a self, used: &'a [(TokenId, u64)]) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if used.is_empty() {
+                return Ok(());
+            }
+            let mut tx = self.begin().await?;
+            tokens::mark_used(&mut tx, used).await?;
+            tx.commit().await.map_err(failure)
         })
     }
 
     fn tokens(&self) -> Pending<'_, Vec<TokenRecord>> {
-        Box::pin(async move {
-            let rows = sqlx::query("SELECT * FROM tokens ORDER BY created_at, rowid")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(failure)?;
-            rows.iter().map(rows::token).collect()
-        })
+        Box::pin(tokens::all(&self.readers))
     }
 
     fn revoke_token<'a>(&'a self, id: &'a TokenId, now: u64) -> Pending<'a, Option<TokenRecord>> {
         Box::pin(async move {
             let mut tx = self.begin().await?;
-            let row = sqlx::query("UPDATE tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? RETURNING *")
-                .bind(from_time(now))
-                .bind(id.as_str())
-                .fetch_optional(&mut *tx)
-                .await
-                .map_err(failure)?;
+            let revoked = tokens::revoke(&mut tx, id, now).await?;
             tx.commit().await.map_err(failure)?;
-            row.as_ref().map(rows::token).transpose()
+            Ok(revoked)
         })
     }
 
     fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>> {
-        Box::pin(async move {
-            let rows = sqlx::query(
-                "SELECT id FROM tokens WHERE revoked_at >= ? OR (expires_at >= ? AND expires_at <= ?) ORDER BY rowid",
-            )
-            .bind(from_time(since))
-            .bind(from_time(since))
-            .bind(from_time(now))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failure)?;
-            rows.iter().map(rows::token_id).collect()
-        })
+        Box::pin(tokens::ended(&self.readers, since, now))
     }
 
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
@@ -135,8 +119,10 @@ impl Store for SqliteStore {
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {
         Box::pin(async move {
             let row = sqlx::query(
-                "SELECT r.*, e.name, e.labels, e.metadata, e.last_seen FROM executors e \
-                 JOIN registrations r ON r.executor_id = e.id AND r.epoch = e.epoch WHERE e.id = ?",
+                "SELECT r.*, e.name, e.labels, e.metadata, e.last_seen, e.assigned_labels, e.draining_since, \
+                 t.labels AS granted_labels FROM executors e \
+                 JOIN registrations r ON r.executor_id = e.id AND r.epoch = e.epoch \
+                 JOIN tokens t ON t.id = r.token_id WHERE e.id = ?",
             )
             .bind(id.as_str())
             .fetch_optional(&self.readers)

@@ -76,7 +76,7 @@ pub fn new_id() -> Result<TokenId, getrandom::Error> {
 
 /// Whether `text` has a token's form and its sum is right.
 pub fn is_well_formed(text: &str) -> bool {
-    let body = text.strip_prefix("exedra_").and_then(|rest| rest.strip_prefix(['x', 'c', 'a'])?.strip_prefix('_'));
+    let body = text.strip_prefix("exedra_").and_then(|rest| rest.strip_prefix(['x', 'c', 'a', 'j'])?.strip_prefix('_'));
     let Some(body) = body else { return false };
     body.len() == SECRET_DIGITS + SUM_DIGITS
         && body.bytes().all(|digit| digit.is_ascii_alphanumeric())
@@ -88,6 +88,7 @@ fn letter(role: Role) -> char {
         Role::Executor => 'x',
         Role::Client => 'c',
         Role::Admin => 'a',
+        Role::Join => 'j',
     }
 }
 

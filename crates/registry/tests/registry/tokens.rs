@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use exedra_registry::token::{Pattern, Role, is_well_formed};
+use exedra_registry::token::{Labels, Pattern, Rights, Role, is_well_formed};
 use exedra_registry::{NewToken, RegistryError, open_tokens};
 use futures_util::future::join_all;
 
-use crate::support::site;
+use crate::support::{START, refusal, register_body, site};
 
 #[tokio::test]
 async fn a_directory_is_made_for_the_first_token_and_a_server_knows_it_later() {
@@ -14,10 +14,10 @@ async fn a_directory_is_made_for_the_first_token_and_a_server_knows_it_later() {
     let path = dir.path().join("data");
     let tokens = open_tokens(&path).await.unwrap();
     let new = NewToken {
-        role: Role::Executor,
         executors: Pattern::parse("gpu-*").unwrap(),
         name: "the lab".to_owned(),
         lifetime: Some(Duration::from_secs(3600)),
+        ..NewToken::of(Role::Executor)
     };
     let created = tokens.create(new).await.unwrap();
     assert!(is_well_formed(created.secret.expose()));
@@ -51,7 +51,23 @@ async fn what_is_listed_has_no_secret() {
     let created = tokens.create(NewToken::of(Role::Admin)).await.unwrap();
     let listed = serde_json::to_value(tokens.list().await.unwrap()).unwrap();
     let members: Vec<_> = listed[0].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(members, ["created_at", "executors", "expires_at", "id", "name", "revoked_at", "role"]);
+    assert_eq!(
+        members,
+        [
+            "created_at",
+            "executors",
+            "expires_at",
+            "id",
+            "joined_with",
+            "labels",
+            "last_used",
+            "name",
+            "revoked_at",
+            "rights",
+            "role",
+            "uses_left"
+        ]
+    );
     assert_eq!(listed[0]["role"], "admin");
     let shown = format!("{created:?} {listed}");
     assert!(!shown.contains(created.secret.expose()) && shown.contains("<redacted>"));
@@ -98,4 +114,74 @@ async fn many_may_make_tokens_at_once_in_a_new_directory() {
     let tokens = open_tokens(&path).await.unwrap();
     assert_eq!(tokens.list().await.unwrap().len(), 12);
     tokens.close().await;
+}
+
+#[tokio::test]
+async fn a_token_gets_another_secret_and_the_old_one_a_grace() {
+    let (site, _dir) = site().await;
+    let created = site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap();
+    let id = created.record.id.as_str();
+    let status = async |token: &str| site.post("/v1/executors/box/connect", token, "{}").await.status().as_u16();
+    let rotated = site.registry.tokens().rotate(id, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(rotated.record.id.as_str(), id);
+    assert_ne!(rotated.secret.expose(), created.secret.expose());
+    assert_eq!((status(created.secret.expose()).await, status(rotated.secret.expose()).await), (404, 404));
+    site.clock.advance(60);
+    assert_eq!((status(created.secret.expose()).await, status(rotated.secret.expose()).await), (401, 404));
+    let at_once = site.registry.tokens().rotate(id, Duration::ZERO).await.unwrap();
+    assert_eq!((status(rotated.secret.expose()).await, status(at_once.secret.expose()).await), (401, 404));
+    site.registry.tokens().revoke(id).await.unwrap();
+    let error = site.registry.tokens().rotate(id, Duration::ZERO).await.unwrap_err();
+    assert!(matches!(error, RegistryError::EndedToken { .. }), "{error:?}");
+    assert_eq!(status(at_once.secret.expose()).await, 401);
+}
+
+#[tokio::test]
+async fn when_a_token_was_last_used_is_saved_later() {
+    let (site, dir) = site().await;
+    let created = site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap();
+    let id = created.record.id.as_str().to_owned();
+    site.clock.advance(7);
+    site.post("/v1/executors/box/connect", created.secret.expose(), "{}").await;
+    assert_eq!(site.registry.tokens().show(&id).await.unwrap().last_used, None, "not in the request's way");
+    site.stop().await;
+    let tokens = open_tokens(dir.path()).await.unwrap();
+    assert_eq!(tokens.show(&id).await.unwrap().last_used, Some(START + 7));
+    tokens.close().await;
+}
+
+#[tokio::test]
+async fn labels_of_a_token_decide_and_those_of_a_registration_do_not() {
+    let (site, _dir) = site().await;
+    let team = |name: &str| Labels::new([("team".to_owned(), name.to_owned())]).unwrap();
+    let token = async |role, labels| {
+        let new = NewToken { labels, ..NewToken::of(role) };
+        site.registry.tokens().create(new).await.unwrap().secret.expose().to_owned()
+    };
+    let (a, b) = (token(Role::Executor, team("a")).await, token(Role::Executor, team("b")).await);
+    let path = "/cloud/executor/box/register";
+    let lie = register_body("box", "i").replace(r#""labels":{}"#, r#""labels":{"team":"b"}"#);
+    assert!(lie.contains(r#""team":"b""#));
+    assert_eq!(site.post(path, &a, lie).await.status(), 200);
+    refusal(site.post(path, &b, register_body("box", "j")).await, 403, "forbidden").await;
+    let connect = async |token: &str| site.post("/v1/executors/box/connect", token, "{}").await;
+    let theirs = token(Role::Client, team("a")).await;
+    refusal(connect(&theirs).await, 409, "environment_offline").await;
+    for labels in [team("b"), Labels::new([("os".to_owned(), "linux".to_owned())]).unwrap()] {
+        refusal(connect(&token(Role::Client, labels).await).await, 403, "forbidden").await;
+    }
+    refusal(connect(&token(Role::Client, Labels::default()).await).await, 409, "environment_offline").await;
+}
+
+#[tokio::test]
+async fn fewer_rights_than_all_are_refused_where_nobody_enforces_them() {
+    let (site, _dir) = site().await;
+    site.executor("box").await;
+    let new = NewToken { rights: Rights::parse("exec,pty").unwrap(), ..NewToken::of(Role::Client) };
+    let token = site.registry.tokens().create(new.clone()).await.unwrap();
+    let response = site.post("/v1/executors/box/connect", token.secret.expose(), "{}").await;
+    let detail = refusal(response, 403, "rights_not_enforceable").await;
+    assert!(detail.message.unwrap().contains("exec,pty"));
+    let error = site.registry.tokens().create(NewToken { role: Role::Executor, ..new }).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Config(_)), "{error:?}");
 }

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::store::{ExecutorRecord, Registration, StoreError, TokenRecord};
-use crate::token::{Pattern, Role, TokenHash};
+use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
 /// A time for SQLite, whose integers have a sign.
 pub fn from_time(time: u64) -> i64 {
@@ -22,15 +22,22 @@ pub fn to_time(number: i64) -> Result<u64, StoreError> {
 
 /// A token's record.
 pub fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
-    let optional = |column| row.try_get::<Option<i64>, _>(column).map_err(failure)?.map(to_time).transpose();
+    let optional = |column| optional_time(row, column);
+    let uses_left = optional("uses_left")?.map(u32::try_from).transpose().map_err(|_| damaged("a number of uses"))?;
+    let joined_with: Option<&str> = row.try_get("joined_with").map_err(failure)?;
     Ok(TokenRecord {
         id: token_id(row)?,
         name: text(row, "name")?.to_owned(),
         role: Role::parse(text(row, "role")?).ok_or_else(|| damaged("a role"))?,
         executors: Pattern::parse(text(row, "executors")?).map_err(|_| damaged("a pattern"))?,
+        labels: labels(row, "labels")?,
+        rights: Rights::parse(text(row, "rights")?).map_err(|_| damaged("rights"))?,
         created_at: time(row, "created_at")?,
         expires_at: optional("expires_at")?,
         revoked_at: optional("revoked_at")?,
+        last_used: optional("last_used")?,
+        uses_left,
+        joined_with: joined_with.map(TokenId::new),
     })
 }
 
@@ -39,9 +46,9 @@ pub fn token_id(row: &SqliteRow) -> Result<TokenId, StoreError> {
     Ok(TokenId::new(text(row, "id")?))
 }
 
-/// The hash that is kept of a token.
-pub fn token_hash(row: &SqliteRow) -> Result<TokenHash, StoreError> {
-    let bytes: &[u8] = row.try_get("hash").map_err(failure)?;
+/// The hash of the column `column`.
+pub fn token_hash(row: &SqliteRow, column: &str) -> Result<TokenHash, StoreError> {
+    let bytes: &[u8] = row.try_get(column).map_err(failure)?;
     TokenHash::from_bytes(bytes).ok_or_else(|| damaged("a hash"))
 }
 
@@ -62,13 +69,16 @@ pub fn registration(row: &SqliteRow) -> Result<Registration, StoreError> {
 /// An executor with its current registration.
 pub fn executor(row: &SqliteRow) -> Result<ExecutorRecord, StoreError> {
     let name: Option<&str> = row.try_get("name").map_err(failure)?;
-    let last_seen: Option<i64> = row.try_get("last_seen").map_err(failure)?;
     Ok(ExecutorRecord {
         current: registration(row)?,
         name: name.map(str::to_owned),
         labels: serde_json::from_str(text(row, "labels")?).map_err(|_| damaged("labels"))?,
         metadata: serde_json::from_str(text(row, "metadata")?).map_err(|_| damaged("metadata"))?,
-        last_seen: last_seen.map(to_time).transpose()?,
+        token: TokenId::new(text(row, "token_id")?),
+        granted: labels(row, "granted_labels")?,
+        assigned: labels(row, "assigned_labels")?,
+        draining_since: optional_time(row, "draining_since")?,
+        last_seen: optional_time(row, "last_seen")?,
     })
 }
 
@@ -83,6 +93,14 @@ fn text<'r>(row: &'r SqliteRow, column: &str) -> Result<&'r str, StoreError> {
 
 fn time(row: &SqliteRow, column: &str) -> Result<u64, StoreError> {
     to_time(row.try_get(column).map_err(failure)?)
+}
+
+fn optional_time(row: &SqliteRow, column: &str) -> Result<Option<u64>, StoreError> {
+    row.try_get::<Option<i64>, _>(column).map_err(failure)?.map(to_time).transpose()
+}
+
+fn labels(row: &SqliteRow, column: &str) -> Result<Labels, StoreError> {
+    serde_json::from_str(text(row, column)?).map_err(|_| damaged("labels"))
 }
 
 fn damaged(what: &str) -> StoreError {

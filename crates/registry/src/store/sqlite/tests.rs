@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::conformance;
-use crate::token::{Pattern, Role};
+use crate::token::Role;
 use exedra_proto::secret::Secret;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -10,15 +10,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 fn token(n: usize) -> (TokenRecord, TokenHash) {
-    let record = TokenRecord {
-        id: TokenId::new(format!("tok-{n}")),
-        name: String::new(),
-        role: Role::Admin,
-        executors: Pattern::any(),
-        created_at: 1,
-        expires_at: None,
-        revoked_at: None,
-    };
+    let record = TokenRecord::new(TokenId::new(format!("tok-{n}")), Role::Admin, 1);
     (record, TokenHash::of(&Secret::new(n.to_string())))
 }
 
@@ -83,7 +75,7 @@ async fn two_may_work_on_one_file() {
     tokio::join!(write(&first, 0), write(&second, 100));
     assert_eq!(first.tokens().await.unwrap().len(), 40);
     second.revoke_token(&token(3).0.id, 9).await.unwrap();
-    let (seen, _) = first.token(&token(3).1).await.unwrap().unwrap();
+    let (seen, _) = first.token(&token(3).1, 1).await.unwrap().unwrap();
     assert_eq!(seen.revoked_at, Some(9), "the other sees it at once");
 }
 
@@ -143,7 +135,7 @@ async fn a_value_that_makes_no_sense_is_damage() {
     store.add_token(&record, &hash).await.unwrap();
     for change in ["UPDATE tokens SET executors = 'a b'", "UPDATE tokens SET executors = '*', created_at = -1"] {
         sql(&path, change).await;
-        let error = store.token(&hash).await.unwrap_err();
+        let error = store.token(&hash, 1).await.unwrap_err();
         assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
     }
 }
@@ -164,7 +156,7 @@ async fn a_caller_that_goes_away_leaves_no_transaction_behind() {
     }
     let (record, hash) = token(1000);
     store.add_token(&record, &hash).await.unwrap();
-    assert_eq!(store.token(&hash).await.unwrap().unwrap().0, record);
+    assert_eq!(store.token(&hash, 1).await.unwrap().unwrap().0, record);
 }
 
 #[tokio::test]
@@ -181,4 +173,54 @@ async fn a_file_of_the_first_version_is_brought_forward() {
     let registrations = store.registrations().await.unwrap();
     assert_eq!(registrations.len(), 1);
     assert_eq!(registrations[0].transport, exedra_proto::registry::Transport::Direct);
+}
+
+#[tokio::test]
+async fn what_an_older_version_wrote_is_all_there_after_the_step_to_rights() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    sql(&path, include_str!("../migrations/0001_tokens_and_executors.sql")).await;
+    sql(&path, include_str!("../migrations/0002_transports.sql")).await;
+    sql(
+        &path,
+        "PRAGMA application_id = 1165517938; PRAGMA user_version = 2; PRAGMA foreign_keys = ON;
+         INSERT INTO tokens VALUES ('tok-1', x'0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20', 'n',
+             'executor', 'b*', 5, 900, NULL);
+         INSERT INTO executors VALUES ('box', 'a box', '{\"k\":\"v\"}', '{}', 1, 77);
+         INSERT INTO registrations VALUES ('box', 1, 'reg-1', 'i', 'tok-1', 6, 'relay');",
+    )
+    .await;
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    let token = store.tokens().await.unwrap().remove(0);
+    assert_eq!((token.role, token.executors.as_str(), token.expires_at), (Role::Executor, "b*", Some(900)));
+    assert!(token.rights.is_all() && token.labels.is_empty());
+    let id = ExecutorId::parse("box").unwrap();
+    let executor = store.executor(&id).await.unwrap().unwrap();
+    assert_eq!(
+        (executor.current.id.as_str(), executor.last_seen, executor.token.as_str()),
+        ("reg-1", Some(77), "tok-1")
+    );
+    for gone in ["DELETE FROM tokens", "UPDATE registrations SET token_id = 'nobody'"] {
+        assert!(sqlx::query(gone).execute(&store.writer).await.is_err(), "{gone}: foreign keys still hold");
+    }
+}
+
+#[tokio::test]
+async fn the_access_log_only_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    let run = async |sql: &'static str| sqlx::query(sql).execute(&store.writer).await;
+    let insert = "INSERT INTO access_log (at, request_id, action, outcome) VALUES (1, 'r', 'connect', 'ok')";
+    run(insert).await.unwrap();
+    for sql in [
+        "UPDATE access_log SET outcome = 'no'",
+        "DELETE FROM access_log",
+        "REPLACE INTO access_log (id, at, request_id, action, outcome) VALUES (1, 2, 'r', 'x', 'ok')",
+        "INSERT INTO access_log (id, at, request_id, action, outcome) VALUES (1, 2, 'r', 'x', 'ok') \
+         ON CONFLICT (id) DO UPDATE SET action = 'x'",
+    ] {
+        assert!(run(sql).await.unwrap_err().to_string().contains("append-only"), "{sql}");
+    }
+    run(insert).await.unwrap();
 }

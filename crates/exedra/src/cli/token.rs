@@ -1,0 +1,119 @@
+//! Flags of `token`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use exedra_registry::token::{Rights, parse_lifetime};
+
+use super::{duration, variable};
+
+/// Commands of `token`. They work on the data directory, whether or not the server runs.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, alone, this one time
+    Create(TokenCreateArgs),
+    /// List all tokens, without their secret part
+    List(TokenListArgs),
+    /// Show one token, without its secret part
+    Show(TokenShowArgs),
+    /// Give a token another secret and print it; what is open with the old one stays open
+    Rotate(TokenRotateArgs),
+    /// Make a token worthless from now on; what is open with it is closed within 2 s
+    Revoke(TokenRevokeArgs),
+}
+
+/// Flags of `token create`.
+#[derive(Debug, Args)]
+pub struct TokenCreateArgs {
+    /// What its holder is
+    #[arg(long, value_enum)]
+    pub role: Role,
+    /// Executor ids that it reaches: an id, or a pattern with `*`
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub executor: String,
+    /// A label that an executor gets with it, or must have to be reached with it, as in team=a; may be repeated
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    pub label: Vec<(String, String)>,
+    /// What it allows on executors: exec, files, http, pty, with commas between [default: all]
+    ///
+    /// A token with fewer than all is refused wherever an executor cannot be held to it, which today is everywhere.
+    #[arg(long, value_name = "RIGHTS", value_parser = Rights::parse)]
+    pub rights: Option<Rights>,
+    /// How long it is good, as in 30d [default: until it is revoked]
+    #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
+    pub expires: Option<Duration>,
+    /// What it is for, for people
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// Print one line of JSON: the token, and what is kept of it
+    #[arg(long)]
+    pub json: bool,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `token list`.
+#[derive(Debug, Args)]
+pub struct TokenListArgs {
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `token show`.
+#[derive(Debug, Args)]
+pub struct TokenShowArgs {
+    /// The token's id, as `token list` shows it
+    pub id: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `token rotate`.
+#[derive(Debug, Args)]
+pub struct TokenRotateArgs {
+    /// The token's id, as `token list` shows it
+    pub id: String,
+    /// How long the old secret stays good
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
+    pub grace: Duration,
+    /// Print one line of JSON: the token, and what is kept of it
+    #[arg(long)]
+    pub json: bool,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `token revoke`.
+#[derive(Debug, Args)]
+pub struct TokenRevokeArgs {
+    /// The token's id, as `token list` shows it
+    pub id: String,
+    /// Print what is kept of it as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What the holder of a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// May register as an executor.
+    Executor,
+    /// May run commands on executors.
+    Client,
+    /// May do both, and what concerns the server itself.
+    Admin,
+}

@@ -1,0 +1,123 @@
+//! Tokens in SQLite: the statements, each on the connection that it is given.
+
+use exedra_proto::ids::TokenId;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::rows::{self, failure, from_time};
+use crate::store::{StoreError, TokenRecord};
+use crate::token::TokenHash;
+
+/// Adds a token.
+pub async fn insert(tx: &mut SqliteConnection, token: &TokenRecord, hash: &TokenHash) -> Result<(), StoreError> {
+    let labels = serde_json::to_string(&token.labels).map_err(|error| StoreError::Failed(error.to_string()))?;
+    sqlx::query(
+        "INSERT INTO tokens (id, hash, name, role, executors, labels, rights, created_at, expires_at, revoked_at, \
+         last_used, uses_left, joined_with) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(token.id.as_str())
+    .bind(hash.as_bytes())
+    .bind(&token.name)
+    .bind(token.role.as_str())
+    .bind(token.executors.as_str())
+    .bind(labels)
+    .bind(token.rights.to_string())
+    .bind(from_time(token.created_at))
+    .bind(token.expires_at.map(from_time))
+    .bind(token.revoked_at.map(from_time))
+    .bind(token.last_used.map(from_time))
+    .bind(token.uses_left)
+    .bind(token.joined_with.as_ref().map(TokenId::as_str))
+    .execute(tx)
+    .await
+    .map_err(failure)?;
+    Ok(())
+}
+
+/// The token of that hash.
+pub async fn by_hash(
+    readers: &SqlitePool,
+    hash: &TokenHash,
+    now: u64,
+) -> Result<Option<(TokenRecord, TokenHash)>, StoreError> {
+    let row = sqlx::query(
+        "SELECT *, hash = ?1 AS is_current FROM tokens WHERE hash = ?1 OR (old_hash = ?1 AND old_until > ?2) LIMIT 1",
+    )
+    .bind(hash.as_bytes())
+    .bind(from_time(now))
+    .fetch_optional(readers)
+    .await
+    .map_err(failure)?;
+    row.map(|row| {
+        let is_current: bool = row.try_get("is_current").map_err(failure)?;
+        let column = if is_current { "hash" } else { "old_hash" };
+        Ok((rows::token(&row)?, rows::token_hash(&row, column)?))
+    })
+    .transpose()
+}
+
+/// All tokens, oldest first.
+pub async fn all(readers: &SqlitePool) -> Result<Vec<TokenRecord>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM tokens ORDER BY created_at, rowid").fetch_all(readers).await;
+    rows.map_err(failure)?.iter().map(rows::token).collect()
+}
+
+/// Gives a good token another secret.
+pub async fn rotate(
+    tx: &mut SqliteConnection,
+    id: &TokenId,
+    hash: &TokenHash,
+    old_until: u64,
+    now: u64,
+) -> Result<Option<TokenRecord>, StoreError> {
+    let row = sqlx::query(
+        "UPDATE tokens SET old_hash = CASE WHEN ?3 > ?4 THEN hash END, old_until = CASE WHEN ?3 > ?4 THEN ?3 END, \
+         hash = ?2 WHERE id = ?1 AND revoked_at IS NULL AND coalesce(expires_at > ?4, 1) RETURNING *",
+    )
+    .bind(id.as_str())
+    .bind(hash.as_bytes())
+    .bind(from_time(old_until))
+    .bind(from_time(now))
+    .fetch_optional(tx)
+    .await
+    .map_err(failure)?;
+    row.as_ref().map(rows::token).transpose()
+}
+
+/// Notes when tokens were last shown.
+pub async fn mark_used(tx: &mut SqliteConnection, used: &[(TokenId, u64)]) -> Result<(), StoreError> {
+    for (token, at) in used {
+        sqlx::query("UPDATE tokens SET last_used = max(coalesce(last_used, 0), ?) WHERE id = ?")
+            .bind(from_time(*at))
+            .bind(token.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(failure)?;
+    }
+    Ok(())
+}
+
+/// Revokes a token.
+pub async fn revoke(tx: &mut SqliteConnection, id: &TokenId, now: u64) -> Result<Option<TokenRecord>, StoreError> {
+    let row = sqlx::query("UPDATE tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? RETURNING *")
+        .bind(from_time(now))
+        .bind(id.as_str())
+        .fetch_optional(tx)
+        .await
+        .map_err(failure)?;
+    row.as_ref().map(rows::token).transpose()
+}
+
+/// Ids of the tokens that ended at `since` or later.
+pub async fn ended(readers: &SqlitePool, since: u64, now: u64) -> Result<Vec<TokenId>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id FROM tokens WHERE revoked_at >= ? OR (expires_at >= ? AND expires_at <= ?) ORDER BY rowid",
+    )
+    .bind(from_time(since))
+    .bind(from_time(since))
+    .bind(from_time(now))
+    .fetch_all(readers)
+    .await
+    .map_err(failure)?;
+    rows.iter().map(rows::token_id).collect()
+}
