@@ -77,7 +77,8 @@ async fn rotate(args: TokenRotateArgs) -> Result<(), Failure> {
 
 fn print(made: &CreatedToken, json: bool) -> Result<(), Failure> {
     let token = made.secret.expose();
-    Ok(if json { output::json(&Made { token, record: &made.record })? } else { output::line(token)? })
+    let printed = if json { output::json(&Made { token, record: &made.record }) } else { output::line(token) };
+    Ok(printed?)
 }
 
 async fn show(args: TokenShowArgs) -> Result<(), Failure> {
