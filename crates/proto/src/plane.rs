@@ -2,6 +2,7 @@
 
 use crate::close::CloseReason;
 use crate::ids::{RegistrationId, TokenId};
+use crate::ticket::Role;
 
 /// What the rendezvous reports. Calls must not block.
 pub trait Presence: Send + Sync {
@@ -15,6 +16,21 @@ pub trait Presence: Send + Sync {
     fn offline(&self, registration: &RegistrationId, bytes: u64);
 }
 
+/// One websocket at the rendezvous.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Of which registration.
+    pub registration: RegistrationId,
+    /// Whose side.
+    pub role: Role,
+    /// The token behind its ticket.
+    pub token: TokenId,
+    /// Since when, seconds since 1970.
+    pub since: u64,
+    /// Payload that went through it, both ways.
+    pub bytes: u64,
+}
+
 /// What the registry orders: connections that must go now. Calls must not block.
 pub trait Cutoff: Send + Sync {
     /// Close the connections of this registration and refuse its tickets from now on.
@@ -26,4 +42,9 @@ pub trait Cutoff: Send + Sync {
     /// The executor of this registration is wanted here, or is here: another server that this one took the place of, and
     /// that may still hold its connection, lets go of it. There is none, unless somebody says so.
     fn wanted(&self, _registration: &RegistrationId) {}
+
+    /// Who is connected at the moment.
+    fn connections(&self) -> Vec<Connection> {
+        Vec::new()
+    }
 }

@@ -131,6 +131,40 @@ impl ExecutorRecord {
     }
 }
 
+/// A line of the access log: who asked for what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// Its place, higher than that of any line before; 0 before it is written.
+    pub id: u64,
+    /// When, seconds since 1970.
+    pub at: u64,
+    /// The request's id.
+    pub request_id: String,
+    /// Where it came from.
+    pub address: Option<String>,
+    /// The token that was shown, if it is one of ours.
+    pub token: Option<TokenId>,
+    /// That token's role.
+    pub role: Option<Role>,
+    /// Method and path, with the names of its parts in place of what stood there.
+    pub action: String,
+    /// The executor that it is about.
+    pub executor: Option<ExecutorId>,
+    /// The status of the answer.
+    pub outcome: String,
+    /// How many requests this line stands for: more than one only for those without a token of ours.
+    pub count: u64,
+}
+
+/// What an administrator changes of an executor; what is not set stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecutorChange {
+    /// The labels that decide who may.
+    pub assigned: Option<Labels>,
+    /// Since when no new client is let in; `Some(None)`: they are again.
+    pub draining_since: Option<Option<u64>>,
+}
+
 /// What [`Store::register`] is given.
 #[derive(Clone, Debug)]
 pub struct NewRegistration {
@@ -213,6 +247,25 @@ pub trait Store: Send + Sync + 'static {
 
     /// The executor of that id.
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>>;
+
+    /// Executors with ids above `after`, in their order; at most `limit`.
+    fn executors<'a>(&'a self, after: Option<&'a ExecutorId>, limit: u32) -> Pending<'a, Vec<ExecutorRecord>>;
+
+    /// Changes what an administrator says of an executor: its record then, or none if there is no such executor.
+    fn change_executor<'a>(
+        &'a self,
+        id: &'a ExecutorId,
+        change: &'a ExecutorChange,
+    ) -> Pending<'a, Option<ExecutorRecord>>;
+
+    /// Forgets an executor and its registrations; whether there was one.
+    fn forget_executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool>;
+
+    /// Appends to the access log. Nothing takes away from it or changes it.
+    fn append_access<'a>(&'a self, lines: &'a [Access]) -> Pending<'a, ()>;
+
+    /// Lines of the access log with ids above `id`, oldest first; at most `limit`.
+    fn access_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Access>>;
 
     /// The ids of executors, in their order; at most `limit`.
     fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>>;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::plane::Presence;
+use exedra_proto::plane::{Connection, Presence};
 use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -127,6 +127,15 @@ struct State {
 struct Wire {
     letters: mpsc::Sender<Letter>,
     bytes: Arc<AtomicU64>,
+    claims: Held,
+}
+
+/// What a connection's ticket says of it, for those who ask who is there.
+struct Held {
+    registration: RegistrationId,
+    role: Role,
+    token: TokenId,
+    since: u64,
 }
 
 impl Hub {
@@ -145,7 +154,13 @@ impl Hub {
         let id = state.router.admit(claims, now)?;
         let (letters, receiver) = mpsc::channel(MAILBOX);
         let bytes = Arc::<AtomicU64>::default();
-        state.wires.insert(id, Wire { letters, bytes: Arc::clone(&bytes) });
+        let claims_held = Held {
+            registration: claims.registration.clone(),
+            role: claims.role,
+            token: claims.token.clone(),
+            since: now,
+        };
+        state.wires.insert(id, Wire { letters, bytes: Arc::clone(&bytes), claims: claims_held });
         let (registration, role, shape) = (claims.registration.clone(), claims.role, claims.shape);
         let seat = Seat { hub: Arc::clone(self), id, registration, role, shape, since: Instant::now(), bytes };
         Ok((seat, Mailbox { letters: receiver, later: None }))
@@ -223,6 +238,19 @@ impl Hub {
     /// The token has to go; see [`Cutoff`](exedra_proto::plane::Cutoff).
     pub fn cut_token(&self, token: &TokenId, reason: CloseReason, now: u64) {
         self.act(|state| state.router.cut_token(token, reason, now));
+    }
+
+    /// Who is connected.
+    pub fn present(&self) -> Vec<Connection> {
+        let state = self.lock();
+        let present = state.wires.values().map(|Wire { bytes, claims, .. }| Connection {
+            registration: claims.registration.clone(),
+            role: claims.role,
+            token: claims.token.clone(),
+            since: claims.since,
+            bytes: bytes.load(Ordering::Relaxed),
+        });
+        present.collect()
     }
 
     /// How many connections there are.

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::plane::Cutoff;
+use exedra_proto::plane::{Connection, Cutoff};
 
 pub use config::{RendezvousConfig, Times};
 pub use error::RendezvousError;
@@ -127,6 +127,10 @@ impl Cutoff for Rendezvous {
     /// Does something only after [`Rendezvous::retire`].
     fn wanted(&self, registration: &RegistrationId) {
         self.shared.hub.give_up(registration);
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        self.shared.hub.present()
     }
 }
 

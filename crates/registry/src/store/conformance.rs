@@ -9,7 +9,10 @@ use exedra_proto::registry::Transport;
 use exedra_proto::secret::Secret;
 use serde_json::json;
 
-use super::{Event, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord};
+use super::{
+    Access, Event, ExecutorChange, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError,
+    TokenRecord,
+};
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
 /// All tests, each on an empty store.
@@ -28,6 +31,9 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     old_registrations_give_way(&make().await).await;
     last_seen_only_rises(&make().await).await;
     ids_come_in_order_up_to_the_limit(&make().await).await;
+    executors_come_in_pages(&make().await).await;
+    what_an_administrator_says_stays_until_an_executor_is_forgotten(&make().await).await;
+    the_access_log_keeps_its_order(&make().await).await;
     instances_at_once_get_epochs_of_their_own(&make().await).await;
     events_come_in_order_from_an_id_on(&make().await).await;
     a_closed_store_says_so(&make().await).await;
@@ -271,6 +277,68 @@ async fn ids_come_in_order_up_to_the_limit(store: &impl Store) {
     }
     assert_eq!(store.executor_ids(10).await.unwrap(), ["B", "a", "b", "c"].map(executor));
     assert_eq!(store.executor_ids(2).await.unwrap(), ["B", "a"].map(executor));
+}
+
+async fn executors_come_in_pages(store: &impl Store) {
+    let store = with_token(store).await;
+    for id in ["b", "a", "c"] {
+        store.register(&new(id, "i", &format!("reg-{id}"))).await.unwrap();
+        store.register(&new(id, "j", &format!("next-{id}"))).await.unwrap();
+    }
+    let page = async |after: Option<&str>, limit| {
+        let after = after.map(executor);
+        let page = store.executors(after.as_ref(), limit).await.unwrap();
+        page.into_iter().map(|record| record.current.id.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2).await, ["next-a", "next-b"]);
+    assert_eq!(page(Some("b"), 2).await, ["next-c"]);
+    assert!(page(Some("c"), 2).await.is_empty());
+}
+
+async fn what_an_administrator_says_stays_until_an_executor_is_forgotten(store: &impl Store) {
+    let store = with_token(store).await;
+    store.register(&new("box", "i1", "reg-1")).await.unwrap();
+    let labels = Labels::new([("team".to_owned(), "b".to_owned()), ("gpu".to_owned(), "1".to_owned())]).unwrap();
+    let change = ExecutorChange { assigned: Some(labels.clone()), draining_since: Some(Some(5)) };
+    let changed = store.change_executor(&executor("box"), &change).await.unwrap().unwrap();
+    assert_eq!((&changed.assigned, changed.draining_since, changed.trusted()), (&labels, Some(5), labels.clone()));
+    store.register(&new("box", "i2", "reg-2")).await.unwrap();
+    let kept = store.executor(&executor("box")).await.unwrap().unwrap();
+    assert_eq!((&kept.assigned, kept.draining_since), (&labels, Some(5)), "over registrations");
+    let change = ExecutorChange { assigned: None, draining_since: Some(None) };
+    let changed = store.change_executor(&executor("box"), &change).await.unwrap().unwrap();
+    assert_eq!((&changed.assigned, changed.draining_since), (&labels, None), "what is not named stays");
+    assert_eq!(store.change_executor(&executor("lab"), &change).await.unwrap(), None);
+    assert!(store.forget_executor(&executor("box")).await.unwrap());
+    assert!(!store.forget_executor(&executor("box")).await.unwrap());
+    assert_eq!(store.executor(&executor("box")).await.unwrap(), None);
+    assert!(store.registrations().await.unwrap().is_empty());
+    let back = store.register(&new("box", "i1", "reg-3")).await.unwrap();
+    assert_eq!((back.id.as_str(), back.epoch), ("reg-3", 1));
+    assert!(store.executor(&executor("box")).await.unwrap().unwrap().assigned.is_empty());
+}
+
+async fn the_access_log_keeps_its_order(store: &impl Store) {
+    let line = |action: &str| Access { action: action.to_owned(), count: 1, ..Access::default() };
+    let whole = Access {
+        at: 7,
+        request_id: "r".to_owned(),
+        address: Some("::1".to_owned()),
+        token: Some(TokenId::new("tok-gone")),
+        role: Some(Role::Join),
+        executor: Some(executor("box")),
+        outcome: "200".to_owned(),
+        ..line("POST /x")
+    };
+    store.append_access(&[line("a"), whole.clone()]).await.unwrap();
+    store.append_access(&[]).await.unwrap();
+    store.append_access(&[line("c")]).await.unwrap();
+    let all = store.access_after(0, 10).await.unwrap();
+    assert_eq!(
+        all.iter().map(|line| (line.id, line.action.as_str())).collect::<Vec<_>>(),
+        [(1, "a"), (2, "POST /x"), (3, "c")]
+    );
+    assert_eq!(store.access_after(1, 1).await.unwrap(), [Access { id: 2, ..whole }]);
 }
 
 async fn instances_at_once_get_epochs_of_their_own(store: &impl Store) {

@@ -9,8 +9,8 @@ use std::sync::Mutex;
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 
 use super::{
-    EVENTS_KEPT, Event, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store,
-    StoreError, TokenRecord,
+    Access, EVENTS_KEPT, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT,
+    Registration, Store, StoreError, TokenRecord,
 };
 use crate::token::TokenHash;
 
@@ -27,6 +27,7 @@ struct Records {
     executors: BTreeMap<ExecutorId, (ExecutorRecord, Vec<Registration>)>,
     events: VecDeque<Event>,
     last_event: u64,
+    access: Vec<Access>,
     failure: Option<StoreError>,
     closed: bool,
 }
@@ -180,6 +181,45 @@ impl Store for MemoryStore {
 
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {
         self.read(|records| records.executors.get(id).map(|(executor, _)| executor.clone()))
+    }
+
+    fn executors<'a>(&'a self, after: Option<&'a ExecutorId>, limit: u32) -> Pending<'a, Vec<ExecutorRecord>> {
+        self.read(move |records| {
+            let above = records.executors.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
+            above.take(limit as usize).map(|(_, (executor, _))| executor.clone()).collect()
+        })
+    }
+
+    fn change_executor<'a>(
+        &'a self,
+        id: &'a ExecutorId,
+        change: &'a ExecutorChange,
+    ) -> Pending<'a, Option<ExecutorRecord>> {
+        self.write(move |records| {
+            Ok(records.executors.get_mut(id).map(|(executor, _)| {
+                executor.assigned = change.assigned.clone().unwrap_or_else(|| executor.assigned.clone());
+                executor.draining_since = change.draining_since.unwrap_or(executor.draining_since);
+                executor.clone()
+            }))
+        })
+    }
+
+    fn forget_executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool> {
+        self.write(move |records| Ok(records.executors.remove(id).is_some()))
+    }
+
+    fn append_access<'a>(&'a self, lines: &'a [Access]) -> Pending<'a, ()> {
+        self.write(move |records| {
+            let first = records.access.len() as u64 + 1;
+            records.access.extend((first..).zip(lines).map(|(id, line)| Access { id, ..line.clone() }));
+            Ok(())
+        })
+    }
+
+    fn access_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Access>> {
+        self.read(move |records| {
+            records.access.iter().filter(|line| line.id > id).take(limit as usize).cloned().collect()
+        })
     }
 
     fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>> {

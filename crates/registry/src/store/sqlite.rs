@@ -4,7 +4,9 @@
 //! future is done; other processes may work on the same file at the same time. A connection on which a transaction went
 //! wrong is thrown away, since SQLite ends some of them by itself, which the pool does not notice.
 
+mod access;
 mod events;
+mod executors;
 mod rows;
 mod schema;
 mod tokens;
@@ -17,8 +19,8 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, Row as _, Sqlite, Transaction};
 
 use super::{
-    Event, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT, Registration, Store, StoreError,
-    TokenRecord,
+    Access, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT,
+    Registration, Store, StoreError, TokenRecord,
 };
 use crate::token::TokenHash;
 use rows::{failure, from_time, to_time};
@@ -118,18 +120,51 @@ impl Store for SqliteStore {
 
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {
         Box::pin(async move {
-            let row = sqlx::query(
-                "SELECT r.*, e.name, e.labels, e.metadata, e.last_seen, e.assigned_labels, e.draining_since, \
-                 t.labels AS granted_labels FROM executors e \
-                 JOIN registrations r ON r.executor_id = e.id AND r.epoch = e.epoch \
-                 JOIN tokens t ON t.id = r.token_id WHERE e.id = ?",
-            )
-            .bind(id.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(failure)?;
-            row.as_ref().map(rows::executor).transpose()
+            let mut reader = self.readers.acquire().await.map_err(failure)?;
+            executors::one(&mut reader, id).await
         })
+    }
+
+    fn executors<'a>(&'a self, after: Option<&'a ExecutorId>, limit: u32) -> Pending<'a, Vec<ExecutorRecord>> {
+        Box::pin(executors::after(&self.readers, after, limit))
+    }
+
+    fn change_executor<'a>(
+        &'a self,
+        id: &'a ExecutorId,
+        change: &'a ExecutorChange,
+    ) -> Pending<'a, Option<ExecutorRecord>> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            executors::change(&mut tx, id, change).await?;
+            let changed = executors::one(&mut tx, id).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(changed)
+        })
+    }
+
+    fn forget_executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let forgotten = executors::forget(&mut tx, id).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(forgotten)
+        })
+    }
+
+    fn append_access<'a>(&'a self, lines: &'a [Access]) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if lines.is_empty() {
+                return Ok(());
+            }
+            let mut tx = self.begin().await?;
+            access::append(&mut tx, lines).await?;
+            tx.commit().await.map_err(failure)
+        })
+    }
+
+    fn access_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Access>> {
+        Box::pin(access::after(&self.readers, id, limit))
     }
 
     fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>> {

@@ -7,7 +7,7 @@ use exedra_proto::registry::Transport;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use crate::store::{ExecutorRecord, Registration, StoreError, TokenRecord};
+use crate::store::{Access, ExecutorRecord, Registration, StoreError, TokenRecord};
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
 /// A time for SQLite, whose integers have a sign.
@@ -79,6 +79,24 @@ pub fn executor(row: &SqliteRow) -> Result<ExecutorRecord, StoreError> {
         assigned: labels(row, "assigned_labels")?,
         draining_since: optional_time(row, "draining_since")?,
         last_seen: optional_time(row, "last_seen")?,
+    })
+}
+
+/// A line of the access log.
+pub fn access(row: &SqliteRow) -> Result<Access, StoreError> {
+    let optional = |column| row.try_get::<Option<&str>, _>(column).map_err(failure);
+    let executor = optional("executor_id")?.map(ExecutorId::parse).transpose();
+    Ok(Access {
+        id: time(row, "id")?,
+        at: time(row, "at")?,
+        request_id: text(row, "request_id")?.to_owned(),
+        address: optional("address")?.map(str::to_owned),
+        token: optional("token_id")?.map(TokenId::new),
+        role: optional("role")?.map(|role| Role::parse(role).ok_or_else(|| damaged("a role"))).transpose()?,
+        action: text(row, "action")?.to_owned(),
+        executor: executor.map_err(|_| damaged("an executor id"))?,
+        outcome: text(row, "outcome")?.to_owned(),
+        count: time(row, "count")?,
     })
 }
 
