@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio::task::JoinSet;
 
 use crate::error::Disconnect;
@@ -43,7 +43,7 @@ pub struct Sender {
     queue: queue::Tx<Outgoing>,
     marks: Option<Marks>,
     sent: Arc<AtomicU64>,
-    close: Arc<watch::Sender<Option<CloseReason>>>,
+    close: Closing,
     asker: probe::Asker,
     outcome: Outcome,
 }
@@ -99,40 +99,40 @@ pub(crate) struct Ends {
 
 /// The reason why a connection ended, as its driver tells it. The first one counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Told(Arc<watch::Sender<Option<Disconnect>>>);
+pub(crate) struct Told(Arc<SetOnce<Disconnect>>);
 
 impl Told {
     pub(crate) fn tell(&self, reason: Disconnect) {
-        self.0.send_if_modified(|told| {
-            let first = told.is_none();
-            if first {
-                *told = Some(reason);
-            }
-            first
-        });
+        let _ = self.0.set(reason);
+    }
+}
+
+/// Tells that the connection was dropped, when its driver is gone and has told nothing.
+struct Last(Told);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.tell(Disconnect::Dropped);
     }
 }
 
 /// The wish to close, as the driver sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Closing(watch::Receiver<Option<CloseReason>>);
+pub(crate) struct Closing(Arc<SetOnce<CloseReason>>);
 
 impl Closing {
     /// Waits until somebody wants the connection closed; for ever if nobody can any more.
-    pub(crate) async fn wanted(&mut self) -> CloseReason {
-        match self.0.wait_for(Option::is_some).await.map(|reason| *reason) {
-            Ok(Some(reason)) => reason,
-            _ => std::future::pending().await,
-        }
+    pub(crate) async fn wanted(&self) -> CloseReason {
+        *self.0.wait().await
     }
 
     /// The wish, if there is one by now.
     pub(crate) fn asked(&self) -> Option<CloseReason> {
-        *self.0.borrow()
+        self.0.get().copied()
     }
 
     /// Waits until a close that was wanted has taken longer than [`CLOSE_DEADLINE`].
-    pub(crate) async fn overdue(&mut self) -> CloseReason {
+    pub(crate) async fn overdue(&self) -> CloseReason {
         let reason = self.wanted().await;
         tokio::time::sleep(CLOSE_DEADLINE).await;
         reason
@@ -141,18 +141,16 @@ impl Closing {
 
 /// Why the connection ended, once it has.
 #[derive(Clone, Debug)]
-struct Outcome(watch::Receiver<Option<Disconnect>>);
+struct Outcome(Arc<SetOnce<Disconnect>>);
 
 impl Outcome {
     fn now(&self) -> Option<Disconnect> {
-        self.0.borrow().clone()
+        self.0.get().cloned()
     }
 
-    /// Waits for it; a driver that was aborted tells none.
+    /// Waits for it.
     async fn told(&self) -> Disconnect {
-        let mut told = self.0.clone();
-        let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or(Disconnect::Dropped)
+        self.0.wait().await.clone()
     }
 }
 
@@ -183,21 +181,20 @@ impl Connection {
     {
         let (out_tx, out_rx) = queue::channel(OUTGOING_BYTES);
         let (in_tx, in_rx) = queue::channel(INCOMING_BYTES);
-        let (close_tx, close_rx) = watch::channel(None);
-        let (outcome_tx, outcome_rx) = watch::channel(None);
-        let told = Told(Arc::new(outcome_tx));
+        let close = Closing(Arc::new(SetOnce::new()));
+        let outcome = Outcome(Arc::new(SetOnce::new()));
+        let last = Last(Told(Arc::clone(&outcome.0)));
         let (asker, probes) = probe::channel();
-        let ends = Ends { outgoing: out_rx, incoming: in_tx, close: Closing(close_rx), told: told.clone(), probes };
+        let ends = Ends { outgoing: out_rx, incoming: in_tx, close: close.clone(), told: last.0.clone(), probes };
         let driver = driver(ends);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let reason = driver.await;
             tracing::debug!(%reason, "connection ended");
-            told.tell(reason);
+            last.0.tell(reason);
         });
-        let outcome = Outcome(outcome_rx);
         let sent = Arc::new(AtomicU64::new(0));
-        let sender = Sender { queue: out_tx, marks, sent, close: Arc::new(close_tx), asker, outcome: outcome.clone() };
+        let sender = Sender { queue: out_tx, marks, sent, close, asker, outcome: outcome.clone() };
         Self { sender, receiver: Receiver { queue: in_rx, outcome, tasks } }
     }
 
@@ -252,8 +249,7 @@ impl Sender {
     }
 
     async fn put(&self, outgoing: Outgoing, bytes: usize) -> Result<(), Disconnect> {
-        let closing = *self.close.borrow();
-        if let Some(reason) = closing {
+        if let Some(reason) = self.close.asked() {
             return Err(self.outcome.now().unwrap_or(Disconnect::LocalClose(reason)));
         }
         match self.queue.send(outgoing, bytes).await {
@@ -266,7 +262,7 @@ impl Sender {
     pub fn try_send(&self, message: impl Into<Message>) -> bool {
         let message = message.into();
         let bytes = message.len();
-        let sent = self.close.borrow().is_none() && self.queue.try_send(Outgoing::Message(message), bytes);
+        let sent = self.close.asked().is_none() && self.queue.try_send(Outgoing::Message(message), bytes);
         if sent {
             self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         }
@@ -282,11 +278,7 @@ impl Sender {
     ///
     /// It takes at most [`CLOSE_DEADLINE`]; [`Receiver::finished`] waits for it.
     pub fn close(&self, reason: CloseReason) {
-        self.close.send_if_modified(|wanted| {
-            let first = wanted.is_none();
-            *wanted = wanted.or(Some(reason));
-            first
-        });
+        let _ = self.close.0.set(reason);
     }
 
     /// Asks the peer for a sign of life, and waits at most `limit` for one.

@@ -55,16 +55,16 @@ async fn read(mut wire: queue::Rx<Parcel>, incoming: queue::Tx<Message>) -> Disc
     }
 }
 
-async fn write(outgoing: queue::Rx<Outgoing>, mut close: Closing, wire: queue::Tx<Parcel>) -> Disconnect {
-    let mut overdue = close.clone();
+async fn write(outgoing: queue::Rx<Outgoing>, close: Closing, wire: queue::Tx<Parcel>) -> Disconnect {
+    let overdue = close.clone();
     tokio::select! {
         biased;
-        reason = pump(outgoing, &mut close, wire) => Disconnect::LocalClose(reason),
+        reason = pump(outgoing, &close, wire) => Disconnect::LocalClose(reason),
         reason = overdue.overdue() => Disconnect::LocalClose(reason),
     }
 }
 
-async fn pump(mut outgoing: queue::Rx<Outgoing>, close: &mut Closing, wire: queue::Tx<Parcel>) -> CloseReason {
+async fn pump(mut outgoing: queue::Rx<Outgoing>, close: &Closing, wire: queue::Tx<Parcel>) -> CloseReason {
     loop {
         let message = tokio::select! {
             biased;

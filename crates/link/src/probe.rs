@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+use crate::queue;
 
 /// Beyond its own time, an answer comes at once or not at all.
 const SLACK: Duration = Duration::from_secs(1);
@@ -25,11 +27,11 @@ pub enum Life {
 
 /// Where questions go in.
 #[derive(Clone, Debug)]
-pub(crate) struct Asker(mpsc::Sender<Probe>);
+pub(crate) struct Asker(queue::Tx<Probe>);
 
 /// Where a driver takes them from.
 #[derive(Debug)]
-pub(crate) struct Probes(mpsc::Receiver<Probe>);
+pub(crate) struct Probes(queue::Rx<Probe>);
 
 /// One question.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub(crate) struct Probe {
 
 /// Both ends. One question waits at a time; whoever asks beside it waits for its turn.
 pub(crate) fn channel() -> (Asker, Probes) {
-    let (asker, probes) = mpsc::channel(1);
+    let (asker, probes) = queue::channel(1);
     (Asker(asker), Probes(probes))
 }
 
@@ -50,7 +52,7 @@ impl Asker {
     pub(crate) async fn ask(&self, limit: Duration) -> Option<Life> {
         let (answer, answered) = oneshot::channel();
         let ask = async {
-            self.0.send(Probe { limit, answer }).await.ok()?;
+            self.0.send(Probe { limit, answer }, 1).await.ok()?;
             answered.await.ok()
         };
         timeout(limit + SLACK, ask).await.ok().flatten()

@@ -42,7 +42,7 @@ where
         let Ends { outgoing, incoming, close, told, probes, .. } = ends;
         // Whoever asks learns at once that this peer cannot be asked.
         drop(probes);
-        let mut overdue = close.clone();
+        let overdue = close.clone();
         let read = async {
             told.tell(read(Lines::new(reader, max_line), incoming).await);
             std::future::pending().await
@@ -71,11 +71,7 @@ async fn read<R: AsyncRead + Unpin>(mut lines: Lines<R>, incoming: queue::Tx<Mes
 }
 
 /// Ends when the connection is closed, when nobody can send any more, or when the output fails.
-async fn write<W: AsyncWrite + Unpin>(
-    mut writer: W,
-    mut outgoing: queue::Rx<Outgoing>,
-    mut close: Closing,
-) -> Disconnect {
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut outgoing: queue::Rx<Outgoing>, close: Closing) -> Disconnect {
     let mut buffer = Vec::new();
     loop {
         let message = tokio::select! {

@@ -105,7 +105,7 @@ impl Line {
         let mut line = None;
         let connection = Connection::spawn(|Ends { outgoing, incoming, close, .. }| {
             let (end, ended) = oneshot::channel();
-            let mut overdue = close.clone();
+            let overdue = close.clone();
             let (made, here) = Self::new(outgoing, incoming, close, end);
             line = Some(made);
             async move {

@@ -18,7 +18,7 @@ pub(super) fn open(websocket: Connection, id: StreamId) -> Connection {
         let Ends { outgoing, incoming, close, probes, .. } = ends;
         // Whoever asks learns at once that this peer cannot be asked.
         drop(probes);
-        let mut overdue = close.clone();
+        let overdue = close.clone();
         let (end, ended) = oneshot::channel();
         let (line, _here) = Line::new(outgoing, incoming, close, end);
         let run = async {

@@ -26,8 +26,9 @@ use super::writer::{Inputs, Writer};
 use crate::connection::{CLOSE_DEADLINE, Connection, Ends};
 use crate::error::Disconnect;
 
-/// Read buffer of a connection, allocated while it lives.
-const READ_BUFFER: usize = 32 * 1024;
+/// What the library's own buffer takes while a connection lives, in bytes. It fills it from memory: the socket is read in
+/// larger pieces beneath it (see `duplex`).
+const READ_BUFFER: usize = 2 * 1024;
 /// Answers to pings that wait for the writer, in bytes; when full, the library keeps the newest and forgets the others.
 const REPLIES: usize = 1024;
 /// How long a goodbye to a peer that seems gone may take.
@@ -81,7 +82,7 @@ where
             }
         };
         let asked = close.clone();
-        let mut overdue = close;
+        let overdue = close;
         let first = tokio::select! {
             biased;
             part = tasks.join_next() => First::Part(part.and_then(Result::ok)),

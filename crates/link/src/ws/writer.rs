@@ -23,6 +23,9 @@ use crate::queue;
 
 /// The writer hands bytes to the socket when it has gathered this many, or when the queue is empty.
 const BATCH: usize = 64 * 1024;
+/// A buffer up to this size, in bytes, is freed as soon as it is written: it is had again for less than a write costs. A
+/// larger one is kept until there is a ping, which goes to those who are silent.
+const CHEAP: usize = 8 * 1024;
 /// Payloads from this size on go out from where they are, if they need no mask.
 const PLAIN: usize = 16 * 1024;
 
@@ -68,7 +71,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes until it is told to finish, or until the socket fails.
     pub(super) async fn run(mut self, mut inputs: Inputs) -> io::Result<()> {
         loop {
-            match next(&self.pulse, &mut inputs).await {
+            let next = next(&self.pulse, &mut inputs).await;
+            let is_quiet = matches!(next, Next::Ping | Next::Reply(_)) && inputs.outgoing.is_empty();
+            match next {
                 Next::Reply(frames) => self.buffer.extend_from_slice(&frames),
                 Next::Ping => {
                     let mask = self.mask()?;
@@ -95,6 +100,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 }
             }
             self.flush().await?;
+            if is_quiet || self.buffer.capacity() <= CHEAP {
+                self.buffer = Vec::new();
+            }
         }
         // Nothing may follow a goodbye; the socket stays open for the peer's answer.
         let _ = inputs.finish.await;
