@@ -3,6 +3,7 @@
 //! In flow the release binary and the pinned stock program, out flows a table. Peers take turns in short blocks, so
 //! that a busy moment of the machine hits both.
 
+mod between;
 mod cold;
 mod confined;
 mod crowd;
@@ -32,6 +33,25 @@ pub struct Arena {
     pub dir: PathBuf,
     /// Fewer rounds, for a look.
     pub quick: bool,
+    /// Only these figures.
+    pub only: Option<Part>,
+}
+
+/// Figures that are measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Size and memory.
+    Footprint,
+    /// Of one connection.
+    Wire,
+    /// Of a sandbox.
+    Confined,
+    /// Of many connections.
+    Crowd,
+    /// Of what stands between two ends.
+    Between,
+    /// Of a cold exec.
+    Cold,
 }
 
 /// How a run ended.
@@ -51,20 +71,19 @@ pub enum Outcome {
 /// The run itself could not go on.
 pub async fn run(arena: &Arena) -> Result<Outcome> {
     let mut table = Table::new(&arena.stock.version)?;
-    if let Err(why) = footprint::run(arena, &mut table).await {
-        table.lacks("size and memory", &why)?;
-    }
-    if let Err(why) = wire::run(arena, &mut table).await {
-        table.lacks("figures of one connection", &why)?;
-    }
-    if let Err(why) = confined::run(arena, &mut table).await {
-        table.lacks("figures of a sandbox", &why)?;
-    }
-    if let Err(why) = crowd::run(arena, &mut table).await {
-        table.lacks("figures of many", &why)?;
-    }
-    if let Err(why) = cold::run(arena, &mut table).await {
-        table.lacks("figures of a cold exec", &why)?;
+    let all = [Part::Footprint, Part::Wire, Part::Confined, Part::Crowd, Part::Between, Part::Cold];
+    for part in all.into_iter().filter(|part| arena.only.is_none_or(|only| only == *part)) {
+        let (what, done) = match part {
+            Part::Footprint => ("size and memory", footprint::run(arena, &mut table).await),
+            Part::Wire => ("figures of one connection", wire::run(arena, &mut table).await),
+            Part::Confined => ("figures of a sandbox", confined::run(arena, &mut table).await),
+            Part::Crowd => ("figures of many", crowd::run(arena, &mut table).await),
+            Part::Between => ("figures of what stands between", between::run(arena, &mut table).await),
+            Part::Cold => ("figures of a cold exec", cold::run(arena, &mut table).await),
+        };
+        if let Err(why) = done {
+            table.lacks(what, &why)?;
+        }
     }
     Ok(table.outcome())
 }

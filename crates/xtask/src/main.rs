@@ -48,6 +48,9 @@ enum Command {
         /// Fewer rounds, for a look
         #[arg(long)]
         quick: bool,
+        /// Only these figures
+        #[arg(long, value_enum)]
+        only: Option<Figures>,
         /// This binary in place of a release build that is made now
         #[arg(long, value_name = "FILE")]
         exedra: Option<PathBuf>,
@@ -66,6 +69,36 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         cases: u64,
     },
+}
+
+/// Figures that are measured together.
+#[derive(Clone, Copy, ValueEnum)]
+enum Figures {
+    /// Size and memory
+    Footprint,
+    /// Of one connection
+    Wire,
+    /// Of a sandbox
+    Confined,
+    /// Of many connections
+    Crowd,
+    /// Of what stands between two ends, with nginx and haproxy beside it
+    Between,
+    /// Of a cold exec
+    Cold,
+}
+
+impl Figures {
+    fn part(self) -> bench::Part {
+        match self {
+            Self::Footprint => bench::Part::Footprint,
+            Self::Wire => bench::Part::Wire,
+            Self::Confined => bench::Part::Confined,
+            Self::Crowd => bench::Part::Crowd,
+            Self::Between => bench::Part::Between,
+            Self::Cold => bench::Part::Cold,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -120,7 +153,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Tidy { root: other } => tidy(&other.unwrap_or_else(root)),
         Command::Interop { exedra, all } => interop(exedra, all),
-        Command::Bench { check, quick, exedra } => bench(check, quick, exedra),
+        Command::Bench { check, quick, only, exedra } => bench(check, quick, only, exedra),
         Command::Load(args) => load(args),
         Command::Soak { part: None, cases, .. } => Ok(exit(soak::run(&root(), cases)?)),
         Command::Soak { part: Some(part), exedra, .. } => soak_part(part, exedra),
@@ -160,7 +193,7 @@ fn interop(exedra: Option<PathBuf>, all: bool) -> anyhow::Result<ExitCode> {
     Ok(exit(passed))
 }
 
-fn bench(check: bool, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+fn bench(check: bool, quick: bool, only: Option<Figures>, exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     if cfg!(debug_assertions) {
         // The measuring client must not be what is measured.
         return Ok(exit(build::xtask_optimised(&root(), std::env::args_os().skip(1))?));
@@ -168,7 +201,7 @@ fn bench(check: bool, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result<Ex
     let stock = Stock::oldest()?;
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?;
     let dir = tempfile::Builder::new().prefix("exedra-bench-").tempdir()?;
-    let arena = Arena { exedra, stock, dir: dir.path().to_owned(), quick };
+    let arena = Arena { exedra, stock, dir: dir.path().to_owned(), quick, only: only.map(Figures::part) };
     Ok(exit(match runtime()?.block_on(bench::run(&arena))? {
         Outcome::Met => true,
         Outcome::Missed => !check,

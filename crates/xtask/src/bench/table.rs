@@ -18,6 +18,8 @@ pub(super) enum Goal {
     RatioAtLeast(f64),
     /// Ours is at most this.
     AtMost(f64),
+    /// Ours is at least this.
+    AtLeast(f64),
 }
 
 /// One figure.
@@ -47,6 +49,7 @@ impl Row {
             Goal::RatioAtMost(most) => ratio <= most,
             Goal::RatioAtLeast(least) => ratio >= least,
             Goal::AtMost(most) => self.ours <= most,
+            Goal::AtLeast(least) => self.ours >= least,
         }
     }
 
@@ -56,6 +59,7 @@ impl Row {
             Goal::RatioAtMost(most) => format!("<= {most}"),
             Goal::RatioAtLeast(least) => format!(">= {least}"),
             Goal::AtMost(most) => format!("<= {}", (self.unit)(most)),
+            Goal::AtLeast(least) => format!(">= {}", (self.unit)(least)),
         }
     }
 }
