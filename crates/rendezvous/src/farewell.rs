@@ -26,7 +26,7 @@ pub enum Parting {
 }
 
 /// Parts from the peer of `link`; `tail` is what was left to be written to it.
-pub async fn farewell(mut link: Link, tail: Vec<u8>, parting: Parting, deadline: Duration) {
+pub async fn farewell(mut link: Box<Link>, tail: Vec<u8>, parting: Parting, deadline: Duration) {
     let mut tail = Tail { bytes: tail, at: 0 };
     let mut payload = match parting {
         Parting::Lost => return,

@@ -42,7 +42,7 @@ const RESETS: usize = 16 * 1024;
 
 /// One peer, and what is on its way from and to it.
 struct Member {
-    link: Link,
+    link: Box<Link>,
     inbox: Inbox,
     out: Outbox,
     /// It cannot be written to; what it sent before is still read.
@@ -82,14 +82,15 @@ struct Hall {
 }
 
 /// Serves an executor that has just opened, and its clients, until it has ended.
-pub async fn run(link: Link, times: Times) {
-    let mut hall = Hall::new(link, times);
+pub async fn run(link: Box<Link>, times: Times) {
+    // Boxed, like the end, so that an idle executor's task holds no room for what comes once.
+    let mut hall = Box::new(Hall::new(link, times));
     let leave = poll_fn(|cx| hall.poll(cx)).await;
-    hall.end(&leave).await;
+    Box::pin(hall.end(&leave)).await;
 }
 
 impl Member {
-    fn new(mut link: Link) -> Self {
+    fn new(mut link: Box<Link>) -> Self {
         link.socket.count_into(Arc::clone(&link.seat.bytes));
         Self { link, inbox: Inbox::default(), out: Outbox::default(), deaf: false, end: None }
     }
@@ -152,7 +153,7 @@ impl Member {
 }
 
 impl Hall {
-    fn new(link: Link, times: Times) -> Self {
+    fn new(link: Box<Link>, times: Times) -> Self {
         let switch = Switch::new(link.seat.id, times.stall);
         Self {
             executor: Member::new(link),
@@ -173,7 +174,7 @@ impl Hall {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Leave> {
         while let Poll::Ready(command) = self.executor.link.mailbox.poll(cx) {
             match command {
-                Command::Join(client) => self.join(*client),
+                Command::Join(client) => self.join(client),
                 Command::Close(reason) => return Poll::Ready(Leave::Ordered(reason)),
             }
         }

@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::config::Times;
 use crate::gate::Gate;
-use crate::hub::{Hub, Link};
+use crate::hub::{Hub, Link, Mailbox, Seat};
 use crate::meeting;
 use crate::socket::Socket;
 use crate::socket::io::Io;
@@ -82,18 +82,27 @@ fn admit(shared: &Shared, registration: &str, query: &str, upgrade: OnUpgrade) -
         shared.gate.unclaim(&claims);
     })?;
     let (hub, times) = (Arc::clone(&shared.hub), shared.times);
+    // Boxed, so that the task of an open connection holds no room for it.
+    let opening = Box::pin(open(seat, mailbox, upgrade, times));
     let taken = shared.tasks.spawn(async move {
-        match tokio::time::timeout(times.upgrade_deadline, upgrade).await {
-            Ok(Ok(upgraded)) => {
-                let (io, prefix) = io(upgraded);
-                let link = Link { seat, socket: Socket::new(io, prefix, times), mailbox };
-                meeting::run(link, &hub, times).await;
-            }
-            Ok(Err(error)) => tracing::info!(connection = %seat.id, %error, "not upgraded"),
-            Err(_) => tracing::info!(connection = %seat.id, "not upgraded in time"),
+        if let Some(link) = opening.await {
+            meeting::run(link, &hub, times).await;
         }
     });
     if taken { Ok(()) } else { Err(Rejection::Draining) }
+}
+
+/// Waits for the upgrade.
+async fn open(seat: Seat, mailbox: Mailbox, upgrade: OnUpgrade, times: Times) -> Option<Box<Link>> {
+    match tokio::time::timeout(times.upgrade_deadline, upgrade).await {
+        Ok(Ok(upgraded)) => {
+            let (io, prefix) = io(upgraded);
+            return Some(Box::new(Link { seat, socket: Socket::new(io, prefix, times), mailbox }));
+        }
+        Ok(Err(error)) => tracing::info!(connection = %seat.id, %error, "not upgraded"),
+        Err(_) => tracing::info!(connection = %seat.id, "not upgraded in time"),
+    }
+    None
 }
 
 /// The stream under the upgrade, and what was read of it already.

@@ -6,11 +6,8 @@
 //! waits or does I/O.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
@@ -18,58 +15,17 @@ use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::{Connection, Presence};
 use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-use crate::limits::MAILBOX;
+use crate::mailbox::{self, Letter, Slot};
 use crate::presence::{Call, Reports};
 use crate::router::{ConnectionId, Effect, End, Fences, Report, Router};
 use crate::socket::Socket;
 
 /// What a connection's task is told.
-pub enum Command {
-    /// This client is yours.
-    Join(Box<Link>),
-    /// Close, and tell the peer this.
-    Close(CloseReason),
-}
-
-/// A command on its way.
-enum Letter {
-    Join(Box<Link>),
-    Close(CloseReason, Instant),
-}
-
-/// Where a connection's task gets its commands, each when it is due.
-pub struct Mailbox {
-    letters: mpsc::Receiver<Letter>,
-    later: Option<(CloseReason, Pin<Box<Sleep>>)>,
-}
-
-impl Mailbox {
-    /// The next command. Pending for ever when none can come any more.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
-        while let Poll::Ready(Some(letter)) = self.letters.poll_recv(cx) {
-            match letter {
-                Letter::Join(client) => return Poll::Ready(Command::Join(client)),
-                Letter::Close(reason, at) if at <= Instant::now() => return Poll::Ready(Command::Close(reason)),
-                Letter::Close(reason, at) => self.later = Some((reason, Box::pin(sleep_until(at)))),
-            }
-        }
-        if let Some((reason, timer)) = &mut self.later {
-            ready!(timer.as_mut().poll(cx));
-            let reason = *reason;
-            self.later = None;
-            return Poll::Ready(Command::Close(reason));
-        }
-        Poll::Pending
-    }
-
-    /// The next command.
-    pub async fn next(&mut self) -> Command {
-        poll_fn(|cx| self.poll(cx)).await
-    }
-}
+pub type Command = mailbox::Command<Box<Link>>;
+/// Where it is told.
+pub type Mailbox = mailbox::Mailbox<Box<Link>>;
 
 /// A connection that is open.
 pub struct Link {
@@ -125,7 +81,7 @@ struct State {
 
 /// The way to a connection's task.
 struct Wire {
-    letters: mpsc::Sender<Letter>,
+    slot: Slot<Box<Link>>,
     bytes: Arc<AtomicU64>,
     claims: Held,
 }
@@ -152,7 +108,7 @@ impl Hub {
     pub fn admit(self: &Arc<Self>, claims: &Claims, now: u64) -> Result<(Seat, Mailbox), Rejection> {
         let mut state = self.lock();
         let id = state.router.admit(claims, now)?;
-        let (letters, receiver) = mpsc::channel(MAILBOX);
+        let (slot, mailbox) = mailbox::mailbox();
         let bytes = Arc::<AtomicU64>::default();
         let claims_held = Held {
             registration: claims.registration.clone(),
@@ -160,31 +116,29 @@ impl Hub {
             token: claims.token.clone(),
             since: now,
         };
-        state.wires.insert(id, Wire { letters, bytes: Arc::clone(&bytes), claims: claims_held });
+        state.wires.insert(id, Wire { slot, bytes: Arc::clone(&bytes), claims: claims_held });
         let (registration, role, shape) = (claims.registration.clone(), claims.role, claims.shape);
         let seat = Seat { hub: Arc::clone(self), id, registration, role, shape, since: Instant::now(), bytes };
-        Ok((seat, Mailbox { letters: receiver, later: None }))
+        Ok((seat, mailbox))
     }
 
     /// The connection is open. A client that meets its executor is passed on to it; otherwise the link comes back, to be
     /// served or to be told the order in its mailbox.
-    pub fn opened(&self, link: Link) -> Option<Link> {
+    pub fn opened(&self, link: Box<Link>) -> Option<Box<Link>> {
         let id = link.seat.id;
-        let mut link = Some(Box::new(link));
+        let mut link = Some(link);
         self.act(|state| {
             let effects = state.router.opened(id);
             if let Some(Effect::Join { executor, .. }) = effects.first()
                 && let Some(wire) = state.wires.get(executor)
                 && let Some(client) = link.take()
-                && let Err(TrySendError::Full(letter) | TrySendError::Closed(letter)) =
-                    wire.letters.try_send(Letter::Join(client))
-                && let Letter::Join(client) = letter
+                && let Err(Letter::Join(client)) = wire.slot.put(Letter::Join(client))
             {
                 link = Some(client);
             }
             effects
         });
-        link.map(|link| *link)
+        link
     }
 
     fn ended(&self, id: ConnectionId, end: End) {
@@ -275,7 +229,7 @@ impl Hub {
             Effect::Close { connection, reason, after } => {
                 if let Some(wire) = state.wires.get(&connection) {
                     // A task that is gone needs no order, and the mailbox has room for all the orders there can be.
-                    wire.letters.try_send(Letter::Close(reason, Instant::now() + after)).ok();
+                    wire.slot.put(Letter::Close(reason, Instant::now() + after)).ok();
                 }
                 return;
             }

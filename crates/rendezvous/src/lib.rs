@@ -21,6 +21,7 @@ mod hub;
 mod leave;
 mod legacy;
 pub mod limits;
+mod mailbox;
 mod meeting;
 mod presence;
 mod pump;

@@ -13,7 +13,8 @@ pub const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
 /// Most payload read at once, and so the most that goes into one outgoing frame, in bytes. One such buffer for each
 /// direction is all that a pair holds: while it is full the source is not read.
 pub const MAX_PIECE: usize = 64 * 1024;
-/// Size of the buffer of a connection that has not filled it yet, in bytes.
+/// Size of the buffer of a connection that has not filled it yet, in bytes. One whose peer has sent no message for one
+/// ping interval, or two, has none.
 pub const FIRST_BUFFER: usize = 4 * 1024;
 /// A data frame up to this size is passed on whole, in one frame and one write, even if it arrives in bits.
 pub const SMALL_FRAME: u64 = 16 * 1024;

@@ -24,26 +24,26 @@ use crate::socket::{Socket, SocketEnd};
 const ROUNDS: usize = 4;
 
 /// Serves a connection that has just opened, until it has ended. A client's is passed on to its executor's task.
-pub async fn run(link: Link, hub: &Hub, times: Times) {
+pub async fn run(link: Box<Link>, hub: &Hub, times: Times) {
     let close_deadline = times.close_deadline;
     tracing::info!(connection = %link.seat.id, registration = ?link.seat.registration, role = ?link.seat.role, "opened");
     let Some(mut link) = hub.opened(link) else { return };
     if link.seat.role == Role::Executor && link.seat.shape == Shape::Streams {
-        return hall::run(link, times).await;
+        return Box::pin(hall::run(link, times)).await;
     }
     let client = match link.seat.role {
         Role::Executor => match poll_fn(|cx| poll_alone(cx, &mut link)).await {
             Ok(client) => client,
-            Err(leave) => return leave_alone(link, leave, close_deadline).await,
+            Err(leave) => return Box::pin(leave_alone(link, leave, close_deadline)).await,
         },
         Role::Harness => {
             // It came too late: what it is told lies in its mailbox, or comes as soon as its executor has ended.
             let leave = poll_fn(|cx| poll_alone(cx, &mut link)).await.err();
-            return leave_alone(link, leave.unwrap_or(Leave::Ordered(CloseReason::InternalError)), close_deadline)
-                .await;
+            let leave = leave.unwrap_or(Leave::Ordered(CloseReason::InternalError));
+            return Box::pin(leave_alone(link, leave, close_deadline)).await;
         }
     };
-    together(link, *client, close_deadline).await;
+    Box::pin(together(link, client, close_deadline)).await;
 }
 
 /// What happens to a connection that is not joined: a client, or an end. What its peer sends is kept, up to a buffer.
@@ -79,7 +79,7 @@ fn poll_alone(cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<Box<Link>, L
     }
 }
 
-async fn leave_alone(link: Link, leave: Leave, close_deadline: Duration) {
+async fn leave_alone(link: Box<Link>, leave: Leave, close_deadline: Duration) {
     leave.log(&link);
     link.seat.ended(leave.end());
     farewell(link, Vec::new(), leave.parting(), close_deadline).await;
@@ -87,13 +87,13 @@ async fn leave_alone(link: Link, leave: Leave, close_deadline: Duration) {
 
 /// Two sides that are joined.
 struct Joined {
-    executor: Link,
-    client: Link,
+    executor: Box<Link>,
+    client: Box<Link>,
     /// A side that could not be written to; what it sent before is still read.
     deaf: [bool; 2],
 }
 
-async fn together(mut executor: Link, mut client: Link, close_deadline: Duration) {
+async fn together(mut executor: Box<Link>, mut client: Box<Link>, close_deadline: Duration) {
     let (bytes, seat) = (Arc::clone(&executor.seat.bytes), &executor.seat);
     tracing::info!(executor = %seat.id, client = %client.seat.id, registration = ?seat.registration, "joined");
     executor.socket.join();

@@ -31,6 +31,7 @@ use crate::config::Times;
 use crate::frames::Violation;
 use crate::frames::header::{self, Opcode};
 use crate::frames::reframe::{self, ControlPayload, Reframer};
+use crate::limits::FIRST_BUFFER;
 use io::Io;
 use marks::Marks;
 
@@ -80,6 +81,8 @@ pub struct Socket {
     liveness: Liveness,
     times: Times,
     excused: bool,
+    /// The peer has sent messages since the last ping was due.
+    busy: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -110,6 +113,7 @@ impl Socket {
             liveness: Liveness::with_times(now.into_std(), times.ping_interval, times.silence_limit),
             times,
             excused: false,
+            busy: false,
             timer: Box::pin(sleep_until(now + times.ping_interval)),
         }
     }
@@ -178,6 +182,7 @@ impl Socket {
     fn work_through(&mut self, read: usize) {
         let turn = self.reframer.filled(read);
         self.received.fetch_add(turn.payload, Ordering::Relaxed);
+        self.busy |= turn.payload > 0;
         let (mark, ping) = match turn.mark {
             Some(number) if !self.joined => (None, Some(ControlPayload::new(&mark::encode(number)))),
             mark => (mark, turn.ping),
@@ -193,19 +198,34 @@ impl Socket {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<usize, Option<Error>>> {
-        let room = self.reframer.room();
-        let read = if self.prefix.is_empty() {
-            match ready!(self.io.poll_read(cx, room)) {
-                Ok(0) => return Poll::Ready(Err(None)),
-                Ok(read) => read,
-                Err(error) => return Poll::Ready(Err(Some(error))),
-            }
-        } else {
+        let read = if !self.prefix.is_empty() {
+            let room = self.reframer.room();
             let prefix = self.prefix.split_to(room.len().min(self.prefix.len()));
             room[..prefix.len()].copy_from_slice(&prefix);
-            prefix.len()
+            return Poll::Ready(Ok(prefix.len()));
+        } else if self.reframer.is_bare() {
+            // An idle connection has no buffer. What ends its idleness comes by way of the stack.
+            let mut first = [0; FIRST_BUFFER];
+            let read = ready!(self.io.poll_read(cx, &mut first));
+            if let Ok(read @ 1..) = read {
+                self.reframer.room()[..read].copy_from_slice(&first[..read]);
+            }
+            Poll::Ready(read)
+        } else {
+            self.io.poll_read(cx, self.reframer.room())
         };
-        Poll::Ready(Ok(read))
+        match read {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(None)),
+            Poll::Ready(Ok(read)) => Poll::Ready(Ok(read)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Some(error))),
+            Poll::Pending => {
+                // Pings and pongs alone are no reason to keep one.
+                if !self.busy {
+                    self.reframer.release();
+                }
+                Poll::Pending
+            }
+        }
     }
 
     /// Writes once from a batch of whole frames, after the control frames that wait.
@@ -256,8 +276,7 @@ impl Socket {
     fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
             if self.control.1 == self.control.0.len() {
-                self.control.0.clear();
-                self.control.1 = 0;
+                self.control = (Vec::new(), 0);
                 if let Some(payload) = self.pong.take() {
                     self.append(Opcode::Pong, payload.as_slice());
                 }
@@ -295,7 +314,12 @@ impl Socket {
             }
             match self.liveness.poll(now) {
                 Verdict::WaitUntil(time) => self.timer.as_mut().reset(time.into()),
-                Verdict::Ping => self.ping = true,
+                Verdict::Ping => {
+                    self.ping = true;
+                    if !std::mem::take(&mut self.busy) {
+                        self.reframer.release();
+                    }
+                }
                 Verdict::Gone => return Poll::Ready(()),
             }
         }
@@ -346,6 +370,7 @@ fn socket_end(end: reframe::End) -> SocketEnd {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -373,5 +398,26 @@ mod tests {
         let mut got = [0; 8];
         theirs.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"\x82\x03\x01\x02\x03\x8a\x01!");
+    }
+
+    #[tokio::test]
+    async fn a_buffer_is_there_as_long_as_messages_come() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 17);
+        let times = Times { ping_interval: Duration::from_millis(20), ..Times::default() };
+        let mut socket = Socket::new(Io::Other(Box::new(ours)), Bytes::new(), times);
+        let fill = async |socket: &mut Socket| poll_fn(|cx| Poll::Ready(socket.poll_fill(cx).is_ready())).await;
+        theirs.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.unwrap();
+        assert!(fill(&mut socket).await);
+        assert!(!fill(&mut socket).await && socket.reframer.is_bare(), "after a ping");
+        theirs.write_all(&[0x82, 0x81, 0, 0, 0, 0, b'!']).await.unwrap();
+        assert!(fill(&mut socket).await);
+        socket.taken(3);
+        assert!(!fill(&mut socket).await && !socket.reframer.is_bare(), "after a message");
+        // Until it is time for the second ping.
+        poll_fn(|cx| {
+            assert!(socket.poll_gone(cx).is_pending());
+            if socket.reframer.is_bare() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }

@@ -93,11 +93,11 @@ impl Default for Reframer {
 }
 
 impl Reframer {
-    /// Starts with a small buffer; messages are limited to `max_message` bytes.
+    /// Starts without a buffer; messages are limited to `max_message` bytes.
     pub fn new(max_message: u64) -> Self {
         Self {
-            buffer: vec![0; HEADROOM + FIRST_BUFFER],
-            unread: HEADROOM..HEADROOM,
+            buffer: Vec::new(),
+            unread: 0..0,
             ready: 0..0,
             frame: None,
             in_message: false,
@@ -110,7 +110,10 @@ impl Reframer {
     /// Where to read to: never empty. What is ready must have been written.
     pub fn room(&mut self) -> &mut [u8] {
         debug_assert!(self.ready.is_empty());
-        if self.unread.start != HEADROOM {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; HEADROOM + FIRST_BUFFER];
+            self.unread = HEADROOM..HEADROOM;
+        } else if self.unread.start != HEADROOM {
             let len = self.unread.len();
             self.buffer.copy_within(self.unread.clone(), HEADROOM);
             self.unread = HEADROOM..HEADROOM + len;
@@ -120,6 +123,20 @@ impl Reframer {
             self.grow = false;
         }
         &mut self.buffer[self.unread.end..]
+    }
+
+    /// Whether there is no buffer, so that [`Reframer::room`] would have to make one.
+    pub fn is_bare(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Gives the buffer up, if nothing is in it.
+    pub fn release(&mut self) {
+        if self.unread.is_empty() && self.ready.is_empty() {
+            self.buffer = Vec::new();
+            self.unread = 0..0;
+            self.grow = false;
+        }
     }
 
     /// Works through what is unread after `read` more bytes came into the room.
@@ -328,6 +345,27 @@ mod tests {
             }
         }
         fed
+    }
+
+    #[test]
+    fn a_buffer_is_given_up_only_when_nothing_is_in_it_and_comes_back() {
+        let mut reframer = Reframer::default();
+        assert!(reframer.is_bare());
+        assert_eq!(reframer.filled(0), Turn::default(), "nothing, of no buffer");
+        let message = frame(0x82, b"hello", [1, 2, 3, 4]);
+        for half in [&message[..3], &message[3..]] {
+            reframer.room()[..half.len()].copy_from_slice(half);
+            reframer.filled(half.len());
+            reframer.release();
+            assert!(!reframer.is_bare());
+        }
+        assert_eq!(reframer.ready(), b"\x82\x05hello");
+        reframer.written(7);
+        reframer.release();
+        assert!(reframer.is_bare() && reframer.ready().is_empty());
+        reframer.room()[..message.len()].copy_from_slice(&message);
+        reframer.filled(message.len());
+        assert_eq!(reframer.ready(), b"\x82\x05hello");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::limits::{ASKED_QUEUE, COLLECTED, COLLECTED_IN_ALL};
 use crate::router::ConnectionId;
 
 impl Hall {
-    pub(super) fn join(&mut self, mut client: Link) {
+    pub(super) fn join(&mut self, mut client: Box<Link>) {
         let seat = &self.executor.link.seat;
         let id = client.seat.id;
         tracing::info!(executor = %seat.id, client = %id, registration = ?seat.registration, "joined");

@@ -62,7 +62,7 @@ async fn pair() -> Stage {
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
         let hub = Arc::clone(&hub);
-        tasks.spawn(async move { run(Link { seat, socket, mailbox }, &hub, Times::default()).await });
+        tasks.spawn(async move { run(Box::new(Link { seat, socket, mailbox }), &hub, Times::default()).await });
         theirs
     };
     let executor = connect(Role::Executor);
