@@ -148,6 +148,29 @@ impl TryFrom<AnyRegisterReply> for RegisterReply {
     }
 }
 
+/// Body of `POST {base}/cloud/environment/{id}/direct/register`, dialect E.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectRegisterRequest {
+    /// [`DIRECT_TRANSPORT`].
+    pub transport: String,
+}
+
+/// Reply to [`DirectRegisterRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DirectRegisterReply {
+    /// The executor's id.
+    pub environment_id: String,
+    /// [`DIRECT_TRANSPORT`].
+    pub transport: String,
+    /// The registration's id.
+    pub registration_id: String,
+    /// Where to connect: a signed ticket.
+    pub url: Secret,
+}
+
+/// Dialect E's word for JSON-RPC messages on a websocket of the executor's own.
+pub const DIRECT_TRANSPORT: &str = "direct_jsonrpc_v1";
+
 /// How the two ends of a rendezvous talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -256,6 +279,14 @@ pub mod code {
     pub const FORBIDDEN: &str = "forbidden";
     /// The token allows less than all on an executor, and nobody could hold its bearer to that there.
     pub const RIGHTS_NOT_ENFORCEABLE: &str = "rights_not_enforceable";
+    /// A signed request cannot be read, or what has to be signed is not.
+    pub const SIGNATURE_INVALID: &str = "signature_invalid";
+    /// A request is signed for another region or service.
+    pub const SIGNATURE_SCOPE: &str = "signature_scope";
+    /// A request was signed too long ago, or by a clock that is off.
+    pub const SIGNATURE_SKEWED: &str = "signature_skewed";
+    /// A signed request came before.
+    pub const SIGNATURE_REPLAYED: &str = "signature_replayed";
     /// The id in the path is no executor id, or differs from the one in the body.
     pub const EXECUTOR_ID_INVALID: &str = "executor_id_invalid";
     /// The body is no JSON of the expected shape.

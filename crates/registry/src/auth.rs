@@ -113,7 +113,19 @@ impl Auth {
         if !token::is_well_formed(bearer.expose()) {
             return Err(Denied::Unknown);
         }
-        let hash = TokenHash::of(bearer);
+        self.permit_hash(TokenHash::of(bearer), needed, executor).await
+    }
+
+    /// Permits the holder of the token of that id, who has shown to be that.
+    ///
+    /// # Errors
+    /// As [`Auth::permit`].
+    pub async fn permit_id(&self, token: &TokenId, needed: Role, executor: &str) -> Result<Permit, Denied> {
+        let (_, hash) = self.store.token_of_id(token).await?.ok_or(Denied::Unknown)?;
+        self.permit_hash(hash, needed, executor).await
+    }
+
+    async fn permit_hash(&self, hash: TokenHash, needed: Role, executor: &str) -> Result<Permit, Denied> {
         let token = self.token(&hash).await?;
         if !token.role.covers(needed) {
             return Err(Denied::Role { held: token.role, needed });

@@ -91,6 +91,11 @@ impl DataDir {
         self.path.join("signing-keys.json")
     }
 
+    /// The server's own key.
+    pub fn server_key(&self) -> PathBuf {
+        self.path.join("server-key")
+    }
+
     /// Holds the directory for a server, and leaves word in it who does.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod connect;
 mod credentials;
+mod direct;
 mod environment;
 mod health;
 mod journal;
@@ -26,6 +27,7 @@ pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/cloud/executor/{id}/register", post(register::register))
         .route("/cloud/environment/{id}/register", post(register::register_environment))
+        .route("/cloud/environment/{id}/direct/register", post(direct::register))
         .route("/cloud/environment/{id}/connect", post(environment::connect))
         .route("/cloud/environment/{id}/validate", post(environment::validate))
         .route("/v1/executors/{id}/connect", post(connect::connect))

@@ -14,11 +14,13 @@ mod http;
 mod keys;
 mod presence;
 mod registry;
+mod serverkey;
 mod service;
+mod sigv4;
 pub mod store;
 pub mod token;
 
 pub use config::{PublicUrl, RegistryConfig};
 pub use error::RegistryError;
 pub use registry::{Registry, open_tokens};
-pub use service::tokens::{CreatedToken, NewToken, Tokens};
+pub use service::tokens::{AwsPair, CreatedToken, NewToken, Tokens};

@@ -22,8 +22,9 @@ use crate::error::RegistryError;
 use crate::http;
 use crate::keys::SigningKeys;
 use crate::presence::{Slot, Tracker};
-use crate::service::Service;
+use crate::serverkey::ServerKey;
 use crate::service::tokens::Tokens;
+use crate::service::{Direct, Service};
 use crate::store::{Check, SqliteStore, Store};
 
 /// A registry that holds its data directory. Dropped, it stops its tasks; [`Registry::shutdown`] also saves what is not
@@ -55,7 +56,8 @@ impl Registry {
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
         learn(&presence, store.as_ref(), &dir).await?;
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database());
-        let service = Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience);
+        let direct = Direct::new(ServerKey::open(&dir.server_key())?, config.aws_region);
+        let service = Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience, direct);
         let service = Arc::new(service);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

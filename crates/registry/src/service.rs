@@ -5,6 +5,7 @@
 
 mod connect;
 mod contention;
+mod direct;
 mod ended;
 pub mod events;
 mod near;
@@ -31,6 +32,7 @@ use crate::store::Store;
 use crate::token::Role;
 
 use contention::Contention;
+pub use direct::Direct;
 use ended::Ended;
 use ready::Writes;
 
@@ -44,6 +46,7 @@ pub struct Service {
     pub(crate) keys: Arc<SigningKeys>,
     ended: Ended,
     contention: Contention,
+    direct: Direct,
     writes: Writes,
     auth: Auth,
     clock: Arc<dyn Clock>,
@@ -66,6 +69,7 @@ impl Service {
         keys: Arc<SigningKeys>,
         clock: Arc<dyn Clock>,
         write_patience: Duration,
+        direct: Direct,
     ) -> Self {
         let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
         let started_at = clock.now();
@@ -75,6 +79,7 @@ impl Service {
             keys,
             ended: Ended::default(),
             contention: Contention::default(),
+            direct,
             writes: Writes::default(),
             auth,
             clock,

@@ -232,6 +232,9 @@ pub trait Store: Send + Sync + 'static {
     /// Notes when tokens were last shown; an earlier time than the one noted changes nothing.
     fn mark_used<'a>(&'a self, used: &'a [(TokenId, u64)]) -> Pending<'a, ()>;
 
+    /// The token of that id, whatever its state, with the hash that is kept.
+    fn token_of_id<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<(TokenRecord, TokenHash)>>;
+
     /// All tokens, oldest first.
     fn tokens(&self) -> Pending<'_, Vec<TokenRecord>>;
 

@@ -12,7 +12,7 @@ use exedra_proto::ticket::KeyRing;
 
 use crate::error::RendezvousError;
 use crate::legacy::Legacy;
-use crate::limits::{CLOSE_DEADLINE, DRAIN_WINDOW, MAX_CONNECTIONS, STALL, UPGRADE_DEADLINE};
+use crate::limits::{CHALLENGE, CLOSE_DEADLINE, DRAIN_WINDOW, MAX_CONNECTIONS, STALL, UPGRADE_DEADLINE};
 
 /// How to set up a rendezvous.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub struct Times {
     pub upgrade_deadline: Duration,
     /// Over which the closes of a drain are spread.
     pub drain_window: Duration,
+    /// For a sign of life of the other clients of an executor, when a new one comes.
+    pub challenge: Duration,
     /// For a client of many that keeps the others waiting.
     pub stall: Duration,
 }
@@ -55,6 +57,7 @@ impl Default for Times {
             close_deadline: CLOSE_DEADLINE,
             upgrade_deadline: UPGRADE_DEADLINE,
             drain_window: DRAIN_WINDOW,
+            challenge: CHALLENGE,
             stall: STALL,
         }
     }
@@ -74,7 +77,11 @@ impl RendezvousConfig {
                 "the silence limit must be longer than the ping interval, and that not 0",
             ));
         }
-        if times.close_deadline.is_zero() || times.upgrade_deadline.is_zero() || times.stall.is_zero() {
+        if times.close_deadline.is_zero()
+            || times.upgrade_deadline.is_zero()
+            || times.stall.is_zero()
+            || times.challenge.is_zero()
+        {
             return Err(RendezvousError::Config("a deadline of 0 lets nobody finish"));
         }
         if self.max_connections == 0 {

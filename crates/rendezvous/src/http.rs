@@ -68,8 +68,14 @@ async fn meet(
     };
     match admit(&shared, &registration, request.uri().query().unwrap_or_default(), upgrade) {
         Ok(()) => switch(&accept),
-        Err(rejection) => rejected(rejection),
+        Err(rejection) => rejected(rejection, is_pair_executor(request.uri().query().unwrap_or_default())),
     }
+}
+
+/// Whether the ticket says that it is that of an executor with one client at a time; nobody is let in by that.
+fn is_pair_executor(query: &str) -> bool {
+    let says = |wanted: &str| query.split('&').any(|part| part == wanted);
+    says("role=executor") && says("shape=pair")
 }
 
 /// Checks the ticket, keeps the place, and starts the task that takes the connection over.
@@ -163,7 +169,7 @@ async fn wrong_method() -> Response<Body> {
     response
 }
 
-fn rejected(rejection: Rejection) -> Response<Body> {
+fn rejected(rejection: Rejection, is_pair_executor: bool) -> Response<Body> {
     let (code, message) = match rejection {
         Rejection::ExecutorAway => (code::ENVIRONMENT_OFFLINE, "the executor is not connected at the moment"),
         Rejection::ExecutorBusy => (code::EXECUTOR_BUSY, "another client holds the executor"),
@@ -175,7 +181,11 @@ fn rejected(rejection: Rejection) -> Response<Body> {
         Rejection::InvalidSignature => (rejection.as_str(), "the ticket is not one of ours"),
         _ => (rejection.as_str(), "the ticket in the URL is incomplete or malformed"),
     };
-    let status = StatusCode::from_u16(rejection.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+    let status = match StatusCode::from_u16(rejection.status()).unwrap_or(StatusCode::UNAUTHORIZED) {
+        // A stock executor with a connection of its own registers anew on 409, and ends on any other of these.
+        status if is_pair_executor && status.is_client_error() => StatusCode::CONFLICT,
+        status => status,
+    };
     let mut response = problem(status, code, message);
     response.headers_mut().insert(REJECTION_HEADER, HeaderValue::from_static(rejection.as_str()));
     response

@@ -53,6 +53,9 @@ pub const COLLECTED: usize = 1024 * 1024;
 pub const COLLECTED_IN_ALL: usize = 3 * 1024 * 1024 / 2;
 /// What one client may pass on before it is another's turn, in bytes.
 pub const QUANTUM: usize = 64 * 1024;
+/// How long a client has for a sign of life when another comes to the same executor: it may be the same one, back by
+/// another way, and its session is held by the connection that it lost.
+pub const CHALLENGE: Duration = Duration::from_secs(5);
 /// How long one client of a hall may keep the others waiting without moving [`STALL_BYTES`]; then it is closed, and its
 /// streams are reset.
 pub const STALL: Duration = Duration::from_secs(10);

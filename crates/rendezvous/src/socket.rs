@@ -83,6 +83,8 @@ pub struct Socket {
     excused: bool,
     /// The peer has sent messages since the last ping was due.
     busy: bool,
+    /// It was asked for a sign of life, and has this long to give one.
+    challenge: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -114,6 +116,7 @@ impl Socket {
             times,
             excused: false,
             busy: false,
+            challenge: None,
             timer: Box::pin(sleep_until(now + times.ping_interval)),
         }
     }
@@ -175,6 +178,7 @@ impl Socket {
             Err(error) => return Poll::Ready(Err(SocketEnd::Lost(error))),
         };
         self.liveness.heard(Instant::now().into_std());
+        self.challenge = None;
         self.work_through(read);
         Poll::Ready(self.end.map_or(Ok(()), |end| Err(socket_end(end))))
     }
@@ -297,6 +301,16 @@ impl Socket {
         }
     }
 
+    /// Somebody new may be this very peer, come back another way: it has to give a sign of life soon.
+    pub fn challenge(&mut self) {
+        let due = Instant::now() + self.times.challenge;
+        if self.challenge.is_none() && !self.said_close {
+            self.challenge = Some(due);
+            self.ping = true;
+            self.timer.as_mut().reset(due.min(self.timer.deadline()));
+        }
+    }
+
     /// Pings when it is time. Ready when the peer is gone.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let excused = !self.reading || self.write_waits || self.confirmed < self.sent;
@@ -306,6 +320,13 @@ impl Socket {
         self.excused = excused;
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now().into_std();
+            if self.challenge.take_if(|due| *due <= now.into()).is_some() {
+                // A slow peer cannot answer yet; its system still acknowledges what we send.
+                let is_gone = |view: crate::tcp::View| view.is_gone(self.times.challenge);
+                if !excused || self.io.view().is_some_and(is_gone) {
+                    return Poll::Ready(());
+                }
+            }
             if excused {
                 if self.io.view().is_some_and(|view| view.is_gone(self.times.silence_limit)) {
                     return Poll::Ready(());
@@ -313,7 +334,10 @@ impl Socket {
                 self.liveness.excuse(now);
             }
             match self.liveness.poll(now) {
-                Verdict::WaitUntil(time) => self.timer.as_mut().reset(time.into()),
+                Verdict::WaitUntil(time) => {
+                    let time = Instant::from_std(time);
+                    self.timer.as_mut().reset(self.challenge.map_or(time, |due| due.min(time)));
+                }
                 Verdict::Ping => {
                     self.ping = true;
                     if !std::mem::take(&mut self.busy) {

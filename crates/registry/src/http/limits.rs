@@ -18,16 +18,17 @@ pub async fn json<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<T, Pr
     if bytes.trim_ascii_start().is_empty() {
         return Err(Problem::body_invalid(format!("the body is empty; {wanted}")));
     }
-    parsed(&bytes, wanted).map_err(Problem::body_invalid)
+    object(&bytes, wanted).map_err(Problem::body_invalid)
 }
 
 /// The same, where nothing may be there either.
 pub async fn json_or_nothing<T: DeserializeOwned>(body: Body, wanted: &str) -> Result<Option<T>, Problem> {
     let bytes = bytes(body).await?;
-    if bytes.is_empty() { Ok(None) } else { parsed(&bytes, wanted).map(Some).map_err(Problem::body_invalid) }
+    if bytes.is_empty() { Ok(None) } else { object(&bytes, wanted).map(Some).map_err(Problem::body_invalid) }
 }
 
-async fn bytes(body: Body) -> Result<Bytes, Problem> {
+/// All of `body`, within the limits.
+pub async fn bytes(body: Body) -> Result<Bytes, Problem> {
     let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_BYTES).collect());
     match collected.await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -37,7 +38,8 @@ async fn bytes(body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-fn parsed<T: DeserializeOwned>(bytes: &[u8], wanted: &str) -> Result<T, String> {
+/// The JSON object in `bytes`; the error says what is wrong with it.
+pub fn object<T: DeserializeOwned>(bytes: &[u8], wanted: &str) -> Result<T, String> {
     // An array would be read as the members' values in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(format!("the body is no JSON object; {wanted}"));

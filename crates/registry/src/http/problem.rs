@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
 
 use crate::service::{Denied, Refusal};
+use crate::sigv4::Fault;
 
 /// After how many seconds somebody may come back who met a store that cannot answer.
 const STORE_RETRY: &str = "2";
@@ -61,6 +62,20 @@ impl Problem {
         }
     }
 
+    /// A signature that is not good. Who has none, or one that does not match, is a stranger.
+    fn unsigned(fault: Fault) -> Self {
+        let (status, code) = match fault {
+            Fault::Missing | Fault::Mismatch => (StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED),
+            Fault::Malformed | Fault::Uncovered | Fault::Body => (StatusCode::BAD_REQUEST, code::SIGNATURE_INVALID),
+            Fault::Scope => (StatusCode::FORBIDDEN, code::SIGNATURE_SCOPE),
+            Fault::Skewed => (StatusCode::FORBIDDEN, code::SIGNATURE_SKEWED),
+            Fault::Replayed => (StatusCode::FORBIDDEN, code::SIGNATURE_REPLAYED),
+        };
+        let problem = Self::new(status, code, fault.to_string());
+        let challenge = (status == StatusCode::UNAUTHORIZED).then_some((WWW_AUTHENTICATE, "AWS4-HMAC-SHA256"));
+        Self { header: challenge, ..problem }
+    }
+
     fn unavailable(message: &str, retry_after: &'static str) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message);
         Self { header: Some((RETRY_AFTER, retry_after)), ..problem }
@@ -98,6 +113,7 @@ impl From<Refusal> for Problem {
                 problem.detail.held_since = Some(since);
                 problem
             }
+            Refusal::Signature(fault) => Self::unsigned(fault),
             Refusal::Transport => Self::new(
                 StatusCode::BAD_REQUEST,
                 code::TRANSPORT_UNSUPPORTED,

@@ -4,6 +4,7 @@ use exedra_proto::ids::ExecutorId;
 
 use crate::auth::Denied;
 use crate::presence::{Refused, Wait};
+use crate::sigv4::Fault;
 use crate::store::StoreError;
 
 /// Why not.
@@ -37,6 +38,8 @@ pub enum Refusal {
         /// Since when, seconds since 1970.
         since: u64,
     },
+    /// The request is signed, and not well.
+    Signature(Fault),
     /// None of the transports offered fits.
     Transport,
     /// The store does not answer, or cannot be written.
@@ -49,6 +52,12 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, hint = error.hint(), "the store cannot answer");
         Self::Unavailable
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Signature(fault)
     }
 }
 

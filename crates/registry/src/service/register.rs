@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use exedra_proto::ids::RegistrationId;
+use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::noise::PROFILE;
 use exedra_proto::registry::{EnvironmentRegisterRequest, RegisterReply, RegisterRequest, Transport};
 use exedra_proto::secret::Secret;
@@ -39,6 +39,12 @@ impl Service {
     pub async fn permit_executor(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
         let passes = |denied: &Denied| matches!(denied, Denied::Store(error) if error.is_retryable());
         Ok(patiently(self.write_patience, passes, || self.auth.permit(bearer, Role::Executor, executor)).await?)
+    }
+
+    /// Permits the holder of a token that has shown to be its holder to register as `executor`.
+    pub async fn permit_token(&self, token: &TokenId, executor: &str) -> Result<Permit, Refusal> {
+        let passes = |denied: &Denied| matches!(denied, Denied::Store(error) if error.is_retryable());
+        Ok(patiently(self.write_patience, passes, || self.auth.permit_id(token, Role::Executor, executor)).await?)
     }
 
     /// Registers.

@@ -25,7 +25,8 @@ impl Stage {
         let records = Arc::clone(&store) as Arc<dyn Store>;
         let tokens = Tokens::new(Arc::clone(&records), Arc::clone(&clock), dir.path().to_owned());
         let token = tokens.create(NewToken::of(Role::Admin)).await.unwrap().secret;
-        let service = Service::new(records, presence, Arc::new(keys), clock, patience);
+        let direct = Direct::new(crate::serverkey::ServerKey::open(&dir.path().join("key")).unwrap(), "r".to_owned());
+        let service = Service::new(records, presence, Arc::new(keys), clock, patience, direct);
         service.set_public_url(PublicUrl::parse("http://h").unwrap());
         Self { service, store, token, _dir: dir }
     }

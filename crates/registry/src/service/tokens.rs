@@ -3,7 +3,7 @@
 //! What a person asks for flows in, records flow out, and once the secret itself. What is revoked here is refused by the
 //! server from its next request on, and what is open with it is cut within seconds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use exedra_proto::ids::TokenId;
 use exedra_proto::secret::Secret;
 
 use crate::clock::Clock;
+use crate::datadir::DataDir;
 use crate::error::RegistryError;
+use crate::serverkey::{self, ServerKey};
 use crate::store::{Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 
@@ -49,6 +51,15 @@ impl NewToken {
         let (executors, labels, rights) = (Pattern::any(), Labels::default(), Rights::ALL);
         Self { role, executors, labels, rights, name: String::new(), lifetime: None }
     }
+}
+
+/// What signs for the holder of a token.
+#[derive(Debug)]
+pub struct AwsPair {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key_id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_access_key: Secret,
 }
 
 /// A token that was made.
@@ -110,6 +121,21 @@ impl Tokens {
         let id = token_id(id)?;
         let found = self.list().await?.into_iter().find(|record| record.id == id);
         found.ok_or(RegistryError::UnknownToken { id })
+    }
+
+    /// The pair with which the holder of a token signs registrations of dialect E. It is made from the server's own key,
+    /// and kept nowhere.
+    ///
+    /// # Errors
+    /// There is no such token, or the server's key cannot be used.
+    pub async fn aws(&self, id: &str) -> Result<AwsPair, RegistryError> {
+        let id = token_id(id)?;
+        let known = self.store.token_of_id(&id).await.map_err(|error| self.error(error))?;
+        let access_key = serverkey::access_key(&id).filter(|_| known.is_some());
+        let Some(access_key_id) = access_key else { return Err(RegistryError::UnknownToken { id }) };
+        let dir = self.database.parent().unwrap_or(Path::new("."));
+        let key = ServerKey::open(&DataDir::prepare(dir)?.server_key())?;
+        Ok(AwsPair { access_key_id, secret_access_key: key.secret(&id) })
     }
 
     /// Makes a token worthless; once more changes nothing.

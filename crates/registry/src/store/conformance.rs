@@ -93,6 +93,9 @@ async fn tokens_are_found_by_their_hash_alone(store: &impl Store) {
     assert!(kept.matches(&hash("a")));
     assert_eq!(store.token(&hash("b"), 12).await.unwrap().unwrap().0, token("tok-b", 10));
     assert!(store.token(&hash("c"), 12).await.unwrap().is_none());
+    let (found, kept) = store.token_of_id(&admin.id).await.unwrap().unwrap();
+    assert!(found == admin && kept.matches(&hash("a")));
+    assert!(store.token_of_id(&TokenId::new("tok-c")).await.unwrap().is_none());
     assert_eq!(store.tokens().await.unwrap(), [token("tok-b", 10), admin], "oldest first");
 }
 

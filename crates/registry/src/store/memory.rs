@@ -118,6 +118,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn token_of_id<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
+        self.read(|records| records.tokens.iter().find(|(token, _)| token.id == *id).cloned())
+    }
+
     fn tokens(&self) -> Pending<'_, Vec<TokenRecord>> {
         self.read(|records| records.tokens.iter().map(|(token, _)| token.clone()).collect())
     }

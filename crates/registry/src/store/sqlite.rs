@@ -89,6 +89,17 @@ impl Store for SqliteStore {
         })
     }
 
+    fn token_of_id<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT * FROM tokens WHERE id = ?")
+                .bind(id.as_str())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(failure)?;
+            row.map(|row| Ok((rows::token(&row)?, rows::token_hash(&row)?))).transpose()
+        })
+    }
+
     fn tokens(&self) -> Pending<'_, Vec<TokenRecord>> {
         Box::pin(tokens::all(&self.readers))
     }

@@ -23,6 +23,9 @@ impl Hall {
         let id = client.seat.id;
         tracing::info!(executor = %seat.id, client = %id, registration = ?seat.registration, "joined");
         client.seat.bytes = std::sync::Arc::clone(&seat.bytes);
+        for member in self.members.values_mut() {
+            member.link.socket.challenge();
+        }
         self.switch.join(id);
         self.turns.join(id);
         self.members.insert(id, Member::new(client));

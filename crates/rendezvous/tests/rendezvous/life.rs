@@ -17,6 +17,7 @@ const QUICK: Times = Times {
     close_deadline: Duration::from_millis(200),
     upgrade_deadline: Duration::from_secs(10),
     drain_window: Duration::ZERO,
+    challenge: Duration::from_secs(5),
     stall: Duration::from_secs(10),
 };
 

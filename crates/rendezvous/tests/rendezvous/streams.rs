@@ -334,3 +334,23 @@ async fn a_newer_executor_replaces_the_older_and_its_clients_are_told() {
     peer.send(data("a", 0, "again")).await.unwrap();
     assert_eq!(next(&mut newer).await.stream, id("a"));
 }
+
+#[tokio::test]
+async fn a_new_client_has_the_others_asked_for_a_sign_of_life() {
+    let stage = Stage::with(|config| config.times.challenge = Duration::from_millis(300)).await;
+    let _executor = executor(&stage).await;
+    // Neither silence limit nor ping interval comes into it: they are a minute away.
+    let mut silent = RawPeer::dial(&stage, &many(Role::Harness)).await;
+    let mut alive = client(&stage).await;
+    let answering = async { message(&mut alive).await };
+    let mut told = RawPeer::dial(&stage, &many(Role::Harness)).await;
+    let cut = async {
+        assert_eq!(silent.close_code().await, CloseReason::Silent.code());
+    };
+    tokio::select! {
+        () = cut => {}
+        unexpected = answering => panic!("the living one stays: {unexpected:?}"),
+    }
+    told.send(&masked(0x82, &Frame { stream: id("s"), body: Body::Data { seq: 0, payload: "x".into() } }.encode()))
+        .await;
+}
