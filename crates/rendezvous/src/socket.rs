@@ -307,7 +307,8 @@ impl Socket {
         if self.challenge.is_none() && !self.said_close {
             self.challenge = Some(due);
             self.ping = true;
-            self.timer.as_mut().reset(due.min(self.timer.deadline()));
+            let due = due.min(self.timer.deadline());
+            self.timer.as_mut().reset(due);
         }
     }
 

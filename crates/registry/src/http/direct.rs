@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use exedra_proto::registry::DirectRegisterReply;
 
@@ -19,7 +19,7 @@ use crate::sigv4::Request;
 pub async fn register(
     State(service): State<Arc<Service>>,
     id: Result<Path<String>, PathRejection>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<DirectRegisterReply>, Problem> {

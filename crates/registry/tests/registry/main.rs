@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod direct;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod ended;

@@ -332,7 +332,7 @@ async fn the_registry_may_cut_from_within_a_report() {
     let newer = Claims { registration: RegistrationId::new("newer"), epoch: 2, ..claims(Role::Executor) };
     let _newer = stage.dial(&stage.sign(&newer)).await.unwrap();
     assert_eq!(closed(&mut older).await.0, CloseReason::Replaced.code());
-    assert_eq!(stage.refused(&stage.sign(&claims(Role::Executor))).await.0, 401);
+    assert_eq!(stage.refused(&stage.sign(&claims(Role::Executor))).await.0, 409);
 }
 
 #[derive(Clone, Default)]

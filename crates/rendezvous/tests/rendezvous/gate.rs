@@ -3,7 +3,7 @@
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::Cutoff as _;
-use exedra_proto::ticket::{Claims, KeyRing, Role, SigningKey};
+use exedra_proto::ticket::{Claims, KeyRing, Role, Shape, SigningKey};
 use futures_util::SinkExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -21,22 +21,25 @@ async fn refusal(stage: &Stage, url: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn a_ticket_that_is_not_good_is_refused_with_the_reason() {
+    // An executor with one client at a time gets 409 for any of them: a stock one registers anew on that alone.
     let stage = Stage::start().await;
     let good = stage.sign(&claims(Role::Executor));
     let forged = KeyRing::new(vec![SigningKey::generate(0).unwrap()]);
     let forged = forged.sign(&format!("ws://{}", stage.address), &claims(Role::Executor)).unwrap();
     let expired = Claims { issued_at: now() - 100, expires_at: now(), ..claims(Role::Executor) };
     for (url, status, reason) in [
-        (forged.expose().to_owned(), 403, "invalid_signature"),
+        (forged.expose().to_owned(), 409, "invalid_signature"),
         (good.replace("role=executor", "role=harness"), 403, "invalid_signature"),
-        (good.replace("epoch=1", "epoch=2"), 403, "invalid_signature"),
-        (good.replace("/rendezvous/r?", "/rendezvous/s?"), 403, "invalid_signature"),
-        (stage.sign(&expired), 401, "expired"),
+        (good.replace("epoch=1", "epoch=2"), 409, "invalid_signature"),
+        (good.replace("/rendezvous/r?", "/rendezvous/s?"), 409, "invalid_signature"),
+        (stage.sign(&expired), 409, "expired"),
+        (stage.sign(&Claims { shape: Shape::Streams, ..expired }), 401, "expired"),
+        (good.replace("shape=pair", "shape=streams"), 403, "invalid_signature"),
         (good.replace("role=executor&", ""), 401, "missing_role"),
-        (format!("{good}&more=1"), 401, "extra_query_param"),
-        (format!("{good}&sig=x"), 401, "malformed_query"),
-        (format!("{good}&x={}", "y".repeat(5_000)), 401, "malformed_query"),
-        (good.split_once("&sig=").unwrap().0.to_owned(), 401, "missing_signature"),
+        (format!("{good}&more=1"), 409, "extra_query_param"),
+        (format!("{good}&sig=x"), 409, "malformed_query"),
+        (format!("{good}&x={}", "y".repeat(5_000)), 409, "malformed_query"),
+        (good.split_once("&sig=").unwrap().0.to_owned(), 409, "missing_signature"),
     ] {
         assert_eq!(refusal(&stage, &url).await, (status, reason.to_owned()));
     }
@@ -70,7 +73,7 @@ async fn an_executors_ticket_opens_websockets_until_its_registration_is_fenced()
         stage.presence.told(told + 1).await;
     }
     stage.rendezvous.registration(&RegistrationId::new("r"), CloseReason::Replaced);
-    assert_eq!(refusal(&stage, &url).await, (401, "unexpected_executor_registration_id".into()));
+    assert_eq!(refusal(&stage, &url).await, (409, "unexpected_executor_registration_id".into()));
     let client = stage.sign(&claims(Role::Harness));
     assert_eq!(refusal(&stage, &client).await, (401, "unexpected_executor_registration_id".into()));
 }
@@ -80,9 +83,9 @@ async fn tickets_of_a_cut_token_and_of_a_lower_epoch_are_refused() {
     let stage = Stage::start().await;
     stage.rendezvous.token(&TokenId::new("tok-x"), CloseReason::Revoked);
     let cut = Claims { token: TokenId::new("tok-x"), ..claims(Role::Executor) };
-    assert_eq!(refusal(&stage, &stage.sign(&cut)).await.0, 401);
+    assert_eq!(refusal(&stage, &stage.sign(&cut)).await.0, 409);
     let _newer = stage.dial(&stage.sign(&Claims { epoch: 2, ..claims(Role::Executor) })).await.unwrap();
-    assert_eq!(refusal(&stage, &stage.sign(&claims(Role::Executor))).await.0, 401);
+    assert_eq!(refusal(&stage, &stage.sign(&claims(Role::Executor))).await.0, 409);
 }
 
 #[tokio::test]
@@ -116,7 +119,7 @@ async fn a_full_or_draining_rendezvous_answers_503() {
     let stage = Stage::with(|config| config.max_connections = 1).await;
     let _executor = stage.executor().await;
     stage.presence.told(1).await;
-    assert_eq!(refusal(&stage, &stage.sign(&expired)).await, (401, "expired".into()), "never a 5xx for an expired one");
+    assert_eq!(refusal(&stage, &stage.sign(&expired)).await, (409, "expired".into()), "never a 5xx for an expired one");
 }
 
 #[tokio::test]
