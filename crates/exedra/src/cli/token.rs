@@ -21,6 +21,11 @@ pub enum TokenCommand {
     Rotate(TokenRotateArgs),
     /// Make a token worthless from now on; what is open with it is closed within 2 s
     Revoke(TokenRevokeArgs),
+    /// Print the AWS pair with which the holder of a token signs registrations: variables for a shell
+    ///
+    /// For a stock executor with --remote-transport direct --aws-sigv4. The pair is that of the token for as long as
+    /// it lives, also when the token is rotated.
+    Aws(TokenAwsArgs),
 }
 
 /// Flags of `token create`.
@@ -68,6 +73,19 @@ pub struct TokenListArgs {
 /// Flags of `token show`.
 #[derive(Debug, Args)]
 pub struct TokenShowArgs {
+    /// The token's id, as `token list` shows it
+    pub id: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of `token aws`.
+#[derive(Debug, Args)]
+pub struct TokenAwsArgs {
     /// The token's id, as `token list` shows it
     pub id: String,
     /// Print one line of JSON

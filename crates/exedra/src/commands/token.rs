@@ -12,7 +12,7 @@ use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::token::{
-    Role, TokenCommand, TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenRotateArgs, TokenShowArgs,
+    Role, TokenAwsArgs, TokenCommand, TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenRotateArgs, TokenShowArgs,
 };
 use crate::exit::{Exit, Failure};
 use crate::{log, output, runtime, settings};
@@ -38,6 +38,7 @@ pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
             TokenCommand::Show(args) => show(args).await,
             TokenCommand::Rotate(args) => rotate(args).await,
             TokenCommand::Revoke(args) => revoke(args).await,
+            TokenCommand::Aws(args) => aws(args).await,
         }?;
         Ok(Exit::Success)
     })
@@ -129,6 +130,19 @@ async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
         output::json(&revoked)?;
     }
     Ok(())
+}
+
+async fn aws(args: TokenAwsArgs) -> Result<(), Failure> {
+    let tokens = open_existing(args.data_dir).await?;
+    let pair = tokens.aws(&args.id).await.map_err(usage);
+    tokens.close().await;
+    let pair = pair?;
+    let (id, secret) = (&pair.access_key_id, pair.secret_access_key.expose());
+    if args.json {
+        return Ok(output::json(&serde_json::json!({"access_key_id": id, "secret_access_key": secret}))?);
+    }
+    output::line(&format!("AWS_ACCESS_KEY_ID={id}"))?;
+    Ok(output::line(&format!("AWS_SECRET_ACCESS_KEY={secret}"))?)
 }
 
 async fn open(data_dir: Option<PathBuf>) -> Result<Tokens, Failure> {

@@ -138,3 +138,22 @@ fn what_is_open_with_a_token_ends_when_another_process_revokes_it() {
     assert_eq!(ended.code, 255);
     assert!(ended.stderr.contains("no longer valid"), "{}", ended.stderr);
 }
+
+#[test]
+fn the_aws_pair_of_a_token_is_always_the_same() {
+    let server = Server::start();
+    let data_dir = server.data_dir();
+    let data_dir = data_dir.to_str().unwrap();
+    let listed = run(&mut exedra(&["token", "list", "--json", "--data-dir", data_dir]));
+    let list: Vec<Value> = serde_json::from_str(listed.out()).unwrap();
+    let id = list[0]["id"].as_str().unwrap();
+    let shown = run(&mut exedra(&["token", "aws", id, "--data-dir", data_dir]));
+    assert_eq!((shown.code, shown.stderr.as_str()), (0, ""));
+    let again = run(&mut exedra(&["token", "aws", id, "--json", "--data-dir", data_dir]));
+    let pair: Value = serde_json::from_str(again.out()).unwrap();
+    let (key, secret) = (pair["access_key_id"].as_str().unwrap(), pair["secret_access_key"].as_str().unwrap());
+    assert_eq!(shown.out(), format!("AWS_ACCESS_KEY_ID={key}\nAWS_SECRET_ACCESS_KEY={secret}\n"));
+    assert!(key.len() == 20 && secret.len() == 43, "{key} {secret}");
+    let unknown = run(&mut exedra(&["token", "aws", "tok-0000000000000000", "--data-dir", data_dir]));
+    assert_eq!(unknown.code, 255);
+}

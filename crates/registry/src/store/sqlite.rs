@@ -96,7 +96,7 @@ impl Store for SqliteStore {
                 .fetch_optional(&self.readers)
                 .await
                 .map_err(failure)?;
-            row.map(|row| Ok((rows::token(&row)?, rows::token_hash(&row)?))).transpose()
+            row.map(|row| Ok((rows::token(&row)?, rows::token_hash(&row, "hash")?))).transpose()
         })
     }
 
