@@ -78,6 +78,9 @@ pub enum Error {
     /// The executor cannot be told that stdin has ended: it does not speak `exedra/1`.
     #[error("this executor cannot be told that stdin has ended")]
     StdinCannotBeClosed,
+    /// What was to be uploaded cannot be read. The file over there is as it was.
+    #[error("what is to be uploaded cannot be read")]
+    Source(#[source] std::io::Error),
     /// The executor has no such method: it does not speak that part of `exedra/1`.
     #[error("this executor has no {0}")]
     Lacking(&'static str),

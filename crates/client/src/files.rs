@@ -4,6 +4,7 @@
 //! (native or URI). Errors tell with [`Error::is_not_found`] whether a file is missing.
 
 mod blocks;
+mod upload;
 mod watch;
 
 use std::sync::Arc;

@@ -99,6 +99,8 @@ pub enum FsErrorKind {
     NotFound,
     /// The request cannot be served as it is; refused access is one of these.
     Invalid,
+    /// Another connection is at it.
+    Busy,
     /// Any other failure.
     Other,
 }

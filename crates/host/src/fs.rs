@@ -5,7 +5,8 @@
 //!
 //! `fs/writeFile` and `fs/copy` write in place: an existing file keeps its inode, owner, mode and hard links, and a link
 //! is followed, all of which clients of the protocol can see and a renamed temporary file would change. The price is that
-//! a failure half-way, a full disk for instance, leaves the file short; it is reported as that failure.
+//! a failure half-way, a full disk for instance, leaves the file short; it is reported as that failure. An upload replaces
+//! the file as a whole.
 
 mod capability;
 mod copy;
@@ -19,6 +20,7 @@ mod remove;
 mod resolve;
 mod roots;
 mod settings;
+mod upload;
 mod walk;
 mod watch;
 mod write;

@@ -21,6 +21,8 @@ pub const INTERNAL_ERROR: i64 = -32603;
 pub const NOT_FOUND: i64 = -32004;
 /// The session is attached to another connection.
 pub const SESSION_ATTACHED: i64 = -32010;
+/// An upload is being written by another connection (`exedra/1`).
+pub const UPLOAD_BUSY: i64 = -32011;
 
 /// The id of a request: a text or a 64-bit signed integer; replies echo it with the same type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Params and results of `fs/*`.
 
 mod blocks;
+mod upload;
 mod watch;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use blocks::{
     CloseParams, OpenMode, OpenParams, OpenResult, ReadBlockHead, ReadBlockParams, ReadBlockResult, WriteBlockHead,
     WriteBlockParams,
 };
+pub use upload::{UploadDiscardParams, UploadFinishParams, UploadOpenParams, UploadOpenResult};
 pub use watch::{
     MissingChangedParams, WalkEntry, WalkError, WalkKind, WalkOptions, WalkParams, WalkResult, WatchMissingParams,
     WatchMissingResult,

@@ -167,6 +167,12 @@ methods! {
     FsWriteBlock = "fs/writeBlock", Filesystem, fs::WriteBlockParams => fs::Done;
     /// Closes what was opened.
     FsClose = "fs/close", Filesystem, fs::CloseParams => fs::Done;
+    /// Begins an upload, or goes on with one (`exedra/1`, as what follows).
+    FsUploadOpen = "fs/uploadOpen", Filesystem, fs::UploadOpenParams => fs::UploadOpenResult;
+    /// Puts what was uploaded in its place.
+    FsUploadFinish = "fs/uploadFinish", Filesystem, fs::UploadFinishParams => fs::Done;
+    /// Gives an upload up.
+    FsUploadDiscard = "fs/uploadDiscard", Filesystem, fs::UploadDiscardParams => fs::Done;
     /// Lists a tree (0.145).
     FsWalk = "fs/walk", Filesystem, fs::WalkParams => fs::WalkResult;
     /// Waits for paths to appear (0.169).
@@ -278,6 +284,7 @@ pub fn is_agreed(method: &str, agreed: session::ExedraOne) -> bool {
         ProcessCloseStdin::NAME => agreed.close_stdin,
         ProcessResize::NAME => agreed.resize,
         ProcessList::NAME => agreed.list,
+        FsUploadOpen::NAME | FsUploadFinish::NAME | FsUploadDiscard::NAME => agreed.uploads,
         PROCESS_ACK => agreed.ack,
         _ => true,
     }

@@ -63,12 +63,15 @@ pub struct ExedraOne {
     /// Binary messages ([`crate::binary`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub binary: bool,
+    /// The methods `fs/uploadOpen` and what follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uploads: bool,
 }
 
 impl ExedraOne {
     /// All that this build can do.
     pub const SUPPORTED: Self =
-        Self { close_stdin: true, limits: true, resize: true, list: true, ack: true, binary: true };
+        Self { close_stdin: true, limits: true, resize: true, list: true, ack: true, binary: true, uploads: true };
 
     /// What both ends can do.
     pub fn and(self, other: Self) -> Self {
@@ -79,6 +82,7 @@ impl ExedraOne {
             list: self.list && other.list,
             ack: self.ack && other.ack,
             binary: self.binary && other.binary,
+            uploads: self.uploads && other.uploads,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! cannot be forgotten. Pure.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::OpenMode;
@@ -51,12 +51,18 @@ pub fn record(request: &Request, by: By, identity: &Identity) -> Option<Record> 
         | Request::CapabilityRootsDiscover(_) => None,
         Request::FsOpen(params) if params.mode == OpenMode::Read => None,
         Request::FsOpen(params) => file(params.path.as_path(), None, None),
+        Request::FsUploadOpen(params) => file(params.path.as_path(), None, None),
+        // The path stands in the record of the opening.
         Request::FsWriteBlock(params) => {
-            // Its path stands in the record of the opening.
-            let handle = format!("(handle {})", params.handle_id);
-            file(Path::new(&handle), None, Some(params.chunk.decoded_len() as u64))
+            file(&of_handle(&params.handle_id), None, Some(params.chunk.decoded_len() as u64))
         }
+        Request::FsUploadFinish(params) => file(&of_handle(&params.handle_id), None, Some(params.size)),
+        Request::FsUploadDiscard(params) => file(&of_handle(&params.handle_id), None, None),
     }
+}
+
+fn of_handle(handle: &str) -> PathBuf {
+    format!("(handle {handle})").into()
 }
 
 fn start(params: &StartParams, by: By, identity: &Identity) -> Record {

@@ -7,7 +7,7 @@ use exedra_host::fetch::FetchError;
 use exedra_host::fs::{FsError, FsErrorKind};
 use exedra_host::process::{StartError, UnknownProcess, WriteFailed};
 use exedra_proto::envelope::{
-    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, NOT_FOUND, RequestId, RpcError, SESSION_ATTACHED,
+    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, NOT_FOUND, RequestId, RpcError, SESSION_ATTACHED, UPLOAD_BUSY,
 };
 use exedra_proto::ids::SessionId;
 use exedra_proto::method::Group;
@@ -133,6 +133,7 @@ pub fn from_fs(error: FsError) -> RpcError {
     let code = match error.kind {
         FsErrorKind::NotFound => NOT_FOUND,
         FsErrorKind::Invalid => INVALID_REQUEST,
+        FsErrorKind::Busy => UPLOAD_BUSY,
         FsErrorKind::Other => INTERNAL_ERROR,
     };
     RpcError::new(code, error.text)

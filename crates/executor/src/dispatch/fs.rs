@@ -11,7 +11,8 @@ use exedra_proto::capability::{DiscoverParams, DiscoverResult, FileText, Finding
 use exedra_proto::envelope::{RpcError, notification};
 use exedra_proto::fs::{
     MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockHead, ReadBlockParams, ReadBlockResult,
-    ReadDirectoryResult, ReadFileResult, WalkParams, WalkResult, WatchMissingParams, WatchMissingResult,
+    ReadDirectoryResult, ReadFileResult, UploadOpenParams, WalkParams, WalkResult, WatchMissingParams,
+    WatchMissingResult,
 };
 use exedra_proto::method::{FsMissingChanged, Notification as _};
 use exedra_proto::path::AbsolutePath;
@@ -41,6 +42,13 @@ pub fn changes(path: &AbsolutePath) -> Class {
 pub fn opens(params: &OpenParams) -> Class {
     let (handle, path) = (params.handle_id.clone(), params.path.as_path().to_owned());
     Class::Open { handle, path, changes: params.mode == OpenMode::Replace }
+}
+
+/// What `fs/uploadOpen` touches: the handle, and the directory of the path.
+pub fn uploads(params: &UploadOpenParams) -> Class {
+    let path = params.path.as_path();
+    let path = path.parent().unwrap_or(path).to_owned();
+    Class::Open { handle: params.handle_id.clone(), path, changes: true }
 }
 
 /// What `capabilityRoots/discoverV1` looks at: whatever is below what its roots have in common.

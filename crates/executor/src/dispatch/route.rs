@@ -237,6 +237,9 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
             budgeted(id, class, work, |result| result.chunk.decoded_len_estimate() / 3 * 4 + 64)
         }
         Request::FsWriteBlock(params) => simple!(Class::Handle(params.handle_id.clone()), write_block, params),
+        Request::FsUploadOpen(params) => simple!(fs::uploads(&params), upload_open, params),
+        Request::FsUploadFinish(params) => simple!(Class::Handle(params.handle_id.clone()), upload_finish, params),
+        Request::FsUploadDiscard(params) => simple!(Class::Handle(params.handle_id.clone()), upload_discard, params),
         Request::FsClose(params) => simple!(Class::Handle(params.handle_id.clone()), close, params),
         Request::FsWalk(params) => {
             let class = fs::reads(&params.path);

@@ -23,3 +23,4 @@ mod relay;
 mod resume;
 mod script;
 mod takeover;
+mod upload;

@@ -11,8 +11,9 @@ use exedra_proto::capability::{DiscoverParams, DiscoverResult, Root};
 use exedra_proto::environment::{ConfigReadParams, ConfigReadResult, EnvironmentInfo};
 use exedra_proto::fs::{
     CanonicalizeResult, CloseParams, CopyParams, CreateDirectoryParams, Done, Metadata, OpenParams, OpenResult,
-    PathParams, ReadBlockParams, ReadBlockResult, ReadDirectoryResult, ReadFileResult, RemoveParams, WalkParams,
-    WalkResult, WatchMissingParams, WriteBlockParams, WriteFileParams,
+    PathParams, ReadBlockParams, ReadBlockResult, ReadDirectoryResult, ReadFileResult, RemoveParams,
+    UploadDiscardParams, UploadFinishParams, UploadOpenParams, UploadOpenResult, WalkParams, WalkResult,
+    WatchMissingParams, WriteBlockParams, WriteFileParams,
 };
 use exedra_proto::path::AbsolutePath;
 use exedra_proto::sandbox::{Enforcement, SandboxContext};
@@ -22,6 +23,7 @@ use super::handles::Handles;
 use super::resolve::Way;
 use super::roots::{Access, Roots};
 use super::settings::{self, Places};
+use super::upload::Upload;
 use super::watch::{self, Change, Latest};
 use super::{copy, directory, metadata, read, remove, walk, write};
 use crate::error::{FsError, FsErrorKind};
@@ -210,8 +212,52 @@ impl Files {
         let handles = Arc::clone(&self.handles);
         let act = move |_: &Roots| {
             if let Some(file) = handles.close(&params.handle_id) {
-                write::settle(&file)?;
+                write::settle(file.file())?;
             }
+            Ok(Done {})
+        };
+        self.run(None, act).await
+    }
+
+    /// `fs/uploadOpen`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn upload_open(&self, params: UploadOpenParams) -> Result<UploadOpenResult, FsError> {
+        let UploadOpenParams { handle_id, path, upload_id, size, sandbox } = params;
+        let handles = Arc::clone(&self.handles);
+        let act = move |roots: &Roots| {
+            let open = || Upload::open(Way::new(roots), path.as_path(), &upload_id, size);
+            Ok(UploadOpenResult { offset: handles.upload(&handle_id, open)? })
+        };
+        self.run(sandbox, act).await
+    }
+
+    /// `fs/uploadFinish`
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn upload_finish(&self, params: UploadFinishParams) -> Result<Done, FsError> {
+        let handles = Arc::clone(&self.handles);
+        let act = move |roots: &Roots| {
+            let UploadFinishParams { handle_id, size, sha256 } = params;
+            handles.with_upload(&handle_id, |upload| upload.finish(Way::new(roots), size, &sha256))?;
+            Ok(Done {})
+        };
+        self.run(None, act).await
+    }
+
+    /// `fs/uploadDiscard`
+    ///
+    /// # Errors
+    /// There is no such upload.
+    pub async fn upload_discard(&self, params: UploadDiscardParams) -> Result<Done, FsError> {
+        let handles = Arc::clone(&self.handles);
+        let act = move |_: &Roots| {
+            handles.with_upload(&params.handle_id, |upload| {
+                upload.discard();
+                (Ok(()), true)
+            })?;
             Ok(Done {})
         };
         self.run(None, act).await

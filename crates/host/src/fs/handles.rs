@@ -1,4 +1,4 @@
-//! The open files of one connection: `fs/open`, `fs/readBlock`, `fs/writeBlock`, `fs/close`.
+//! The open files of one connection: `fs/open`, `fs/readBlock`, `fs/writeBlock`, `fs/close`, and uploads.
 //!
 //! In flow ids that the client chose, offsets and bytes, out flow bytes. A file stays the one that was opened, whatever
 //! becomes of its name. Two requests for one handle may run at the same time; who wants an order puts them in one.
@@ -14,6 +14,7 @@ use exedra_proto::fs::OpenMode;
 
 use super::regular::{not_a_file, open_to_read, open_to_write};
 use super::resolve::Way;
+use super::upload::Upload;
 use super::write::NEW_FILE;
 use crate::error::{FsError, FsErrorKind};
 
@@ -26,7 +27,26 @@ pub const MAX_BLOCK: u64 = 1_048_576;
 
 /// The open files of one connection. An id without a file is being opened.
 #[derive(Debug, Default)]
-pub struct Handles(Mutex<HashMap<String, Option<Arc<File>>>>);
+pub struct Handles(Mutex<HashMap<String, Option<Arc<Handle>>>>);
+
+/// What a handle stands for.
+#[derive(Debug)]
+pub enum Handle {
+    /// A file.
+    File(File),
+    /// The part file of an upload.
+    Upload(Upload),
+}
+
+impl Handle {
+    /// The file.
+    pub fn file(&self) -> &File {
+        match self {
+            Self::File(file) => file,
+            Self::Upload(upload) => upload.file(),
+        }
+    }
+}
 
 impl Handles {
     /// Opens a regular file under a new id.
@@ -34,11 +54,23 @@ impl Handles {
     /// # Errors
     /// The system's, that it is no file, or that the id will not do.
     pub fn open(&self, id: &str, way: Way<'_>, path: &Path, mode: OpenMode) -> Result<(), FsError> {
+        self.open_with(id, || Ok((Handle::File(open(way, path, mode)?), ())))
+    }
+
+    /// Begins an upload, or goes on with it, under a new id; how many bytes it has.
+    ///
+    /// # Errors
+    /// Those of [`Upload::open`], or that the id will not do.
+    pub fn upload(&self, id: &str, open: impl FnOnce() -> Result<(Upload, u64), FsError>) -> Result<u64, FsError> {
+        self.open_with(id, || open().map(|(upload, offset)| (Handle::Upload(upload), offset)))
+    }
+
+    fn open_with<R>(&self, id: &str, open: impl FnOnce() -> Result<(Handle, R), FsError>) -> Result<R, FsError> {
         self.reserve(id)?;
-        match open(way, path, mode) {
-            Ok(file) => {
-                self.files().insert(id.to_owned(), Some(Arc::new(file)));
-                Ok(())
+        match open() {
+            Ok((handle, result)) => {
+                self.files().insert(id.to_owned(), Some(Arc::new(handle)));
+                Ok(result)
             }
             Err(error) => {
                 self.files().remove(id);
@@ -47,14 +79,34 @@ impl Handles {
         }
     }
 
+    /// Does something to an upload; the handle is closed if that leaves none.
+    ///
+    /// # Errors
+    /// What it says, or that there is no such upload.
+    pub fn with_upload(
+        &self,
+        id: &str,
+        act: impl FnOnce(&Upload) -> (Result<(), FsError>, bool),
+    ) -> Result<(), FsError> {
+        let handle = self.find(id)?;
+        let Handle::Upload(upload) = &*handle else {
+            return Err(FsError::invalid(format!("file handle `{id}` is no upload")));
+        };
+        let (result, is_over) = act(upload);
+        if is_over {
+            self.remove(id, &handle);
+        }
+        result
+    }
+
     /// Up to `len` bytes from `offset` on; fewer at the end of the file.
     ///
     /// # Errors
     /// The system's, which closes the handle; that the length will not do, or that there is no such handle.
     pub fn read(&self, id: &str, offset: u64, len: u64) -> Result<Vec<u8>, FsError> {
         let len = block_length("read", len)?;
-        let file = self.find(id)?;
-        read_up_to(&file, offset, len).map_err(|error| self.fail(id, &file, error))
+        let handle = self.find(id)?;
+        read_up_to(handle.file(), offset, len).map_err(|error| self.fail(id, &handle, error))
     }
 
     /// Writes all of `bytes` at `offset`.
@@ -63,12 +115,16 @@ impl Handles {
     /// As for [`read`](Self::read).
     pub fn write(&self, id: &str, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
         block_length("write", bytes.len() as u64)?;
-        let file = self.find(id)?;
-        file.write_all_at(bytes, offset).map_err(|error| self.fail(id, &file, error))
+        let handle = self.find(id)?;
+        let written = match &*handle {
+            Handle::File(file) => file.write_all_at(bytes, offset).map(Ok),
+            Handle::Upload(upload) => upload.write(offset, bytes),
+        };
+        written.map_err(|error| self.fail(id, &handle, error))?
     }
 
     /// Closes a handle, if there is one.
-    pub fn close(&self, id: &str) -> Option<Arc<File>> {
+    pub fn close(&self, id: &str) -> Option<Arc<Handle>> {
         self.files().remove(id).flatten()
     }
 
@@ -87,21 +143,25 @@ impl Handles {
         Ok(())
     }
 
-    fn find(&self, id: &str) -> Result<Arc<File>, FsError> {
+    fn find(&self, id: &str) -> Result<Arc<Handle>, FsError> {
         let unknown = || FsError { kind: FsErrorKind::NotFound, text: format!("unknown file handle `{id}`") };
         self.files().get(id).cloned().flatten().ok_or_else(unknown)
     }
 
-    fn fail(&self, id: &str, file: &Arc<File>, error: io::Error) -> FsError {
-        let mut files = self.files();
-        // Only the one that failed: its id may be in use again.
-        if files.get(id).is_some_and(|open| open.as_ref().is_some_and(|open| Arc::ptr_eq(open, file))) {
-            files.remove(id);
-        }
+    fn fail(&self, id: &str, handle: &Arc<Handle>, error: io::Error) -> FsError {
+        self.remove(id, handle);
         error.into()
     }
 
-    fn files(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<File>>>> {
+    /// Only that one: its id may be in use again.
+    fn remove(&self, id: &str, handle: &Arc<Handle>) {
+        let mut files = self.files();
+        if files.get(id).is_some_and(|open| open.as_ref().is_some_and(|open| Arc::ptr_eq(open, handle))) {
+            files.remove(id);
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<Handle>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

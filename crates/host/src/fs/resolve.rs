@@ -70,6 +70,11 @@ impl<'a> Way<'a> {
         !self.roots.is_everything()
     }
 
+    /// Where it may go.
+    pub fn roots(&self) -> &'a Roots {
+        self.roots
+    }
+
     /// Whether links are followed.
     pub fn follows(&self) -> bool {
         self.follow
@@ -118,6 +123,14 @@ impl<'a> Way<'a> {
     /// The refusal of `asked` for what it is and not for where.
     pub fn refuse(&self, asked: &Path, why: &str) -> FsError {
         self.roots.refuse(asked, why)
+    }
+
+    /// Refuses what needs more than is allowed at the real place `real`.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check(&self, asked: &Path, real: &Path, needed: Access) -> Result<(), FsError> {
+        self.roots.check(asked, real, needed)
     }
 
     fn open(&self, path: &Path) -> Result<OwnedFd, Errno> {
@@ -175,7 +188,7 @@ fn name_of(descriptor: &OwnedFd) -> PathBuf {
 }
 
 /// Where the thing behind `descriptor` is now.
-fn real_place(descriptor: &OwnedFd) -> Result<PathBuf, FsError> {
+pub fn real_place(descriptor: &OwnedFd) -> Result<PathBuf, FsError> {
     use std::os::unix::ffi::OsStrExt as _;
     let place = std::fs::read_link(name_of(descriptor))?;
     // Out of our sight, or no file at all.

@@ -17,7 +17,10 @@ pub fn changes(request: &Request) -> bool {
         | Request::FsCreateDirectory(_)
         | Request::FsRemove(_)
         | Request::FsCopy(_)
-        | Request::FsWriteBlock(_) => true,
+        | Request::FsWriteBlock(_)
+        | Request::FsUploadOpen(_)
+        | Request::FsUploadFinish(_)
+        | Request::FsUploadDiscard(_) => true,
         Request::FsOpen(params) => params.mode != OpenMode::Read,
         Request::HttpRequest(params) => !ASKING.contains(&params.method.as_str()),
         Request::Initialize(_)
