@@ -24,8 +24,8 @@ bench *ARGS:
     cargo xtask bench {{ARGS}}
 
 # The seeded tests at full count, from a release build
-soak CASES="10000":
-    cargo xtask soak --cases {{CASES}}
+soak *ARGS:
+    cargo xtask soak {{ARGS}}
 
 # Licences, banned crates, sources
 deny:

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn cases() -> u64 {
-        std::env::var("EXEDRA_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500)
+        std::env::var("EXEDRA_CASES").ok().and_then(|n| n.parse::<u64>().ok()).map_or(500, |cases| cases * 100)
     }
 
     fn bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {

@@ -59,15 +59,15 @@ enum Command {
     Load(LoadArgs),
     /// Run the seeded tests at full count, in a release build; or one of the long runs with real processes
     Soak {
-        /// Only this run
-        #[arg(value_enum)]
-        part: Option<Part>,
-        /// This binary in place of a release build that is made now
+        /// Only this part: `durable` with real processes, or one of the seeded tests [default: all of these]
+        #[arg(value_name = "NAME")]
+        part: Option<String>,
+        /// With `durable`: this binary in place of a release build that is made now
         #[arg(long, value_name = "FILE", requires = "part")]
         exedra: Option<PathBuf>,
-        /// How many cases for each
-        #[arg(long, default_value_t = 10_000)]
-        cases: u64,
+        /// So many cases in place of the full count
+        #[arg(long, value_name = "N")]
+        cases: Option<u64>,
     },
 }
 
@@ -126,19 +126,14 @@ struct LoadArgs {
     exedra: Option<PathBuf>,
 }
 
-/// A long run with real processes.
-#[derive(Clone, Copy, ValueEnum)]
-enum Part {
-    /// 50 kills of the server during writes, and the system calls between a write and its answer
-    Durable,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum Rules {
     Ours,
     Stock,
 }
 
+/// The run with real processes: kills of the server during writes, and the system calls between a write and its answer.
+const DURABLE: &str = "durable";
 /// Kills of a durability run.
 const KILLS: usize = 50;
 
@@ -155,8 +150,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Interop { exedra, all } => interop(exedra, all),
         Command::Bench { check, quick, only, exedra } => bench(check, quick, only, exedra),
         Command::Load(args) => load(args),
-        Command::Soak { part: None, cases, .. } => Ok(exit(soak::run(&root(), cases)?)),
-        Command::Soak { part: Some(part), exedra, .. } => soak_part(part, exedra),
+        Command::Soak { part, exedra, .. } if part.as_deref() == Some(DURABLE) => durable(exedra),
+        Command::Soak { part, cases, .. } => Ok(exit(soak::run(&root(), part.as_deref(), cases)?)),
     }
 }
 
@@ -209,12 +204,10 @@ fn bench(check: bool, quick: bool, only: Option<Figures>, exedra: Option<PathBuf
     }))
 }
 
-fn soak_part(part: Part, exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+fn durable(exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?;
     let dir = tempfile::Builder::new().prefix("exedra-soak-").tempdir()?;
-    let passed = match part {
-        Part::Durable => runtime()?.block_on(durable::run(&exedra, dir.path(), KILLS))?,
-    };
+    let passed = runtime()?.block_on(durable::run(&exedra, dir.path(), KILLS))?;
     if !passed {
         writeln!(std::io::stderr(), "the logs of the run are in {}", dir.keep().display())?;
     }

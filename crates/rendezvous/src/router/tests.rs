@@ -320,7 +320,8 @@ impl Model {
 #[test]
 fn random_events_agree_with_the_model() {
     const MAX: usize = 12;
-    for seed in 0..2_000 {
+    let cases = std::env::var("EXEDRA_CASES").map_or(2_000, |n| n.parse::<u64>().unwrap());
+    for seed in 0..cases {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (mut router, mut model) = (Router::new(MAX, Fences::default()), Model::default());
         for _ in 0..120 {
