@@ -14,6 +14,8 @@ pub const EXEDRA_TOKEN: &str = "EXEDRA_TOKEN";
 pub const EXEDRA_CA_FILE: &str = "EXEDRA_CA_FILE";
 /// What is logged to stderr: a level, or `target=level` parts with commas between.
 pub const EXEDRA_LOG: &str = "EXEDRA_LOG";
+/// How it is logged: `text`, or `json`, one object a line.
+pub const EXEDRA_LOG_FORMAT: &str = "EXEDRA_LOG_FORMAT";
 /// The executor's bearer token under its upstream name, after [`EXEDRA_TOKEN`].
 pub const CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN: &str = "CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN";
 /// Base of the default data directory.

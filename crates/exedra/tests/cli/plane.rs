@@ -63,6 +63,11 @@ impl Server {
         self.serve.as_ref().expect("the server runs")
     }
 
+    /// The first line in its log that holds `text`.
+    pub fn log_line(&self, text: &str) -> String {
+        self.serve.as_ref().expect("the server runs").stderr_line(text)
+    }
+
     pub fn stop(&mut self) -> Finished {
         self.serve.take().expect("the server runs").stop()
     }

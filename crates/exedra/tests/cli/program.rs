@@ -42,6 +42,7 @@ pub fn exedra_at(program: &Path, args: &[&str]) -> Command {
         "EXEDRA_TOKEN",
         "EXEDRA_CA_FILE",
         "EXEDRA_LOG",
+        "EXEDRA_LOG_FORMAT",
         "SSL_CERT_DIR",
         "SSL_CERT_FILE",
         "CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN",

@@ -80,3 +80,20 @@ fn an_executor_works_again_after_the_server_was_away() {
     let done = run(&mut server.exec(&["--wait", "60s", "box", "--", "echo", "again"]));
     assert_eq!((done.code, done.out()), (0, "again\n"), "{}", done.stderr);
 }
+
+#[test]
+fn the_log_is_json_where_that_is_asked_for_and_tells_requests_apart() {
+    let server = Server::start_with(&[("EXEDRA_LOG_FORMAT", "json")]);
+    let _executor = server.executor("box");
+    assert_eq!(run(&mut server.exec(&["box", "--", "true"])).code, 0);
+    let line = server.log_line("/v1/executors/box/connect");
+    let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&entry["message"], &entry["status"]), (&"answered".into(), &200.into()), "{entry}");
+    let span = &entry["span"];
+    assert_eq!(span["client"], "127.0.0.1", "{entry}");
+    let length = |member: &str| span[member].as_str().map(str::len);
+    assert_eq!((length("id"), length("trace")), (Some(32), Some(32)), "{entry}");
+    let wrong = run(exedra(&["serve"]).env("EXEDRA_LOG_FORMAT", "xml"));
+    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("text or json"), "{}", wrong.stderr);
+}

@@ -9,6 +9,7 @@ mod base;
 mod connect;
 mod http;
 mod register;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;

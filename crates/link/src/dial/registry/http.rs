@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use ::http::{HeaderMap, HeaderValue};
+use ::http::{HeaderMap, HeaderName, HeaderValue};
 use exedra_proto::registry::MAX_BODY_BYTES;
 use exedra_proto::secret::Secret;
 use reqwest::redirect::{Attempt, Policy};
@@ -19,9 +19,11 @@ use url::Url;
 use super::HttpOptions;
 use super::answer::Answer;
 use super::base::Base;
+use super::trace;
 use crate::retry_after;
 use crate::ws::client_tls;
 
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Redirects that are followed one after the other.
 const MAX_REDIRECTS: usize = 10;
 
@@ -82,6 +84,9 @@ impl Http {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.header.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(parent) = HeaderValue::from_str(&trace::parent()) {
+            headers.insert(TRACE_PARENT, parent);
+        }
         let request = self.client.post(url).headers(headers).body(json).timeout(timeout);
         let mut response = request.send().await.map_err(unanswered)?;
         let mut answer = Answer {
