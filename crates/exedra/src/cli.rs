@@ -10,13 +10,15 @@ pub mod policy;
 pub mod sessions;
 pub mod token;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 
 use crate::exit::Exit;
+use crate::plane::ProxyHeader;
 
 /// Reads the arguments. Help, version and mistakes are printed here.
 ///
@@ -121,6 +123,16 @@ pub struct ServeArgs {
     /// The certificate's key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Believe this proxy, or those of this network, whom they speak for; may be repeated. Without one nobody is believed
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub trusted_proxy: Vec<IpNet>,
+    /// The header in which the trusted proxies tell it; any other is the client's own and counts for nothing
+    #[arg(long, value_enum, default_value = "x-forwarded-for", requires = "trusted_proxy")]
+    pub proxy_header: ProxyHeader,
+    /// Connections of one address, an IPv6 network of 64 bits counting as one; one more gets 429. Loopback has no limit
+    /// [default: half of all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: Option<u32>,
     /// Print the URL as one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -213,6 +225,12 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub argv: Vec<String>,
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from).ok();
+    text.parse().ok().or_else(alone).ok_or_else(|| "expected an address or a network, as in 10.0.0.0/8".to_owned())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exedra_executor::listen::tls::Tls;
 use exedra_proto::plane::Cutoff;
 use exedra_registry::{PublicUrl, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
@@ -24,6 +23,8 @@ use handover::Orders;
 use http::HttpServer;
 
 pub use handover::{Predecessor, Program, Successor};
+pub use http::Front;
+pub use http::proxies::{Proxies, ProxyHeader};
 
 /// Over how long executors that nobody uses are sent away to the process that took our place.
 const RETIRE_WINDOW: Duration = Duration::from_secs(10);
@@ -41,8 +42,8 @@ pub struct PlaneConfig {
     pub purpose: &'static str,
     /// Over how long the connections are closed at the end.
     pub drain_window: Duration,
-    /// The certificate; without one, HTTP is spoken in the clear.
-    pub tls: Option<Arc<Tls>>,
+    /// How it is to be reached.
+    pub front: Front,
 }
 
 /// Where executors and clients come in.
@@ -79,7 +80,7 @@ impl PlaneConfig {
     /// # Errors
     /// Wrong usage.
     pub fn check(&self) -> Result<(), Failure> {
-        if let (Some(url), Some(_)) = (&self.public_url, &self.tls)
+        if let (Some(url), Some(_)) = (&self.public_url, &self.front.tls)
             && !url.http_base().starts_with("https:")
         {
             return Err(Failure::usage(
@@ -133,7 +134,7 @@ impl Plane {
         let (listener, predecessor) = listen.open().await?;
         let url = match config.public_url {
             Some(url) => url,
-            None => PublicUrl::of_listener(listener.local_addr()?, config.tls.is_some())?,
+            None => PublicUrl::of_listener(listener.local_addr()?, config.front.tls.is_some())?,
         };
         registry.set_public_url(url.clone());
         let mut rendezvous_config = RendezvousConfig::new(registry.key_ring(), registry.presence());
@@ -147,13 +148,14 @@ impl Plane {
             rendezvous_config.legacy = legacy;
             orders = Some(to_predecessor);
         }
+        let websockets = rendezvous_config.max_connections;
         let rendezvous = Arc::new(Rendezvous::new(rendezvous_config)?);
         let before = orders.map(|orders| Before { cutoff: orders.beside(Arc::clone(&rendezvous) as _), orders });
         let cutoff = before.as_ref().map_or_else(|| Arc::clone(&rendezvous) as _, |before| Arc::clone(&before.cutoff));
         registry.set_cutoff(cutoff);
         listener.set_nonblocking(true)?;
         let router = registry.router().merge(rendezvous.router());
-        let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, config.tls, router)?;
+        let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, config.front, websockets, router)?;
         tracing::info!(address = %http.address(), url = url.http_base(), "serving");
         Ok(Self { url, registry, rendezvous, http, listener, before })
     }

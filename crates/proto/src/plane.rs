@@ -1,4 +1,10 @@
-//! The two small traits that join registry and rendezvous, which otherwise share only the signing keys.
+//! The two small traits that join registry and rendezvous, which otherwise share only the signing keys; and what the server
+//! in front of both says of a request.
+
+use std::any::Any;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::close::CloseReason;
 use crate::ids::{RegistrationId, TokenId};
@@ -46,5 +52,20 @@ pub trait Cutoff: Send + Sync {
     /// Who is connected at the moment.
     fn connections(&self) -> Vec<Connection> {
         Vec::new()
+    }
+}
+
+/// Where a request comes from, as an extension of the request.
+#[derive(Clone)]
+pub struct Origin {
+    /// The client's address, which a trusted proxy may have told.
+    pub address: IpAddr,
+    /// The client's place among the connections of its address; it is free again when the last one is dropped.
+    pub place: Arc<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Origin").field(&self.address).finish()
     }
 }

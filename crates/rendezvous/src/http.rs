@@ -11,10 +11,11 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::get;
 use bytes::Bytes;
+use exedra_proto::plane::Origin;
 use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
 use exedra_proto::ticket::{REJECTION_HEADER, Rejection};
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
@@ -31,6 +32,9 @@ use crate::meeting;
 use crate::socket::Socket;
 use crate::socket::io::Io;
 use crate::tasks::Tasks;
+
+/// After how many seconds somebody may come back who met a server that is full or about to end.
+const COME_BACK: &str = "3";
 
 /// What all requests share.
 pub struct Shared {
@@ -66,7 +70,8 @@ async fn meet(
     else {
         return upgrade_required();
     };
-    match admit(&shared, &registration, request.uri().query().unwrap_or_default(), upgrade) {
+    let origin = request.extensions_mut().remove::<Origin>();
+    match admit(&shared, &registration, request.uri().query().unwrap_or_default(), origin, upgrade) {
         Ok(()) => switch(&accept),
         Err(rejection) => rejected(rejection, is_pair_executor(request.uri().query().unwrap_or_default())),
     }
@@ -79,14 +84,22 @@ fn is_pair_executor(query: &str) -> bool {
 }
 
 /// Checks the ticket, keeps the place, and starts the task that takes the connection over.
-fn admit(shared: &Shared, registration: &str, query: &str, upgrade: OnUpgrade) -> Result<(), Rejection> {
+fn admit(
+    shared: &Shared,
+    registration: &str,
+    query: &str,
+    origin: Option<Origin>,
+    upgrade: OnUpgrade,
+) -> Result<(), Rejection> {
+    let client = origin.as_ref().map(|origin| origin.address);
     // What a stranger sends is worth no more than a debug line, and none of its text.
     let claimed = shared.gate.claim(registration, query, now());
-    let claims = claimed.inspect_err(|rejection| tracing::debug!(%rejection, "ticket refused"))?;
-    let (seat, mailbox) = shared.hub.admit(&claims, now()).inspect_err(|rejection| {
-        tracing::info!(?registration, role = ?claims.role, %rejection, "refused");
+    let claims = claimed.inspect_err(|rejection| tracing::debug!(?client, %rejection, "ticket refused"))?;
+    let (mut seat, mailbox) = shared.hub.admit(&claims, now()).inspect_err(|rejection| {
+        tracing::info!(?registration, role = ?claims.role, ?client, %rejection, "refused");
         shared.gate.unclaim(&claims);
     })?;
+    seat.origin = origin;
     let (hub, times) = (Arc::clone(&shared.hub), shared.times);
     // Boxed, so that the task of an open connection holds no room for it.
     let opening = Box::pin(open(seat, mailbox, upgrade, times));
@@ -188,6 +201,9 @@ fn rejected(rejection: Rejection, is_pair_executor: bool) -> Response<Body> {
     };
     let mut response = problem(status, code, message);
     response.headers_mut().insert(REJECTION_HEADER, HeaderValue::from_static(rejection.as_str()));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_BACK));
+    }
     response
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::plane::{Connection, Presence};
+use exedra_proto::plane::{Connection, Origin, Presence};
 use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -52,6 +52,8 @@ pub struct Seat {
     pub since: Instant,
     /// Payload that passed in both directions, in bytes.
     pub bytes: Arc<AtomicU64>,
+    /// Where it comes from, if the server says so; held to its end, so that it counts as long.
+    pub origin: Option<Origin>,
 }
 
 impl Seat {
@@ -118,8 +120,8 @@ impl Hub {
         };
         state.wires.insert(id, Wire { slot, bytes: Arc::clone(&bytes), claims: claims_held });
         let (registration, role, shape) = (claims.registration.clone(), claims.role, claims.shape);
-        let seat = Seat { hub: Arc::clone(self), id, registration, role, shape, since: Instant::now(), bytes };
-        Ok((seat, mailbox))
+        let (hub, since, origin) = (Arc::clone(self), Instant::now(), None);
+        Ok((Seat { hub, id, registration, role, shape, since, bytes, origin }, mailbox))
     }
 
     /// The connection is open. A client that meets its executor is passed on to it; otherwise the link comes back, to be

@@ -26,7 +26,8 @@ const ROUNDS: usize = 4;
 /// Serves a connection that has just opened, until it has ended. A client's is passed on to its executor's task.
 pub async fn run(link: Box<Link>, hub: &Hub, times: Times) {
     let close_deadline = times.close_deadline;
-    tracing::info!(connection = %link.seat.id, registration = ?link.seat.registration, role = ?link.seat.role, "opened");
+    let (seat, client) = (&link.seat, link.seat.origin.as_ref().map(|origin| origin.address));
+    tracing::info!(connection = %seat.id, registration = ?seat.registration, role = ?seat.role, ?client, "opened");
     let Some(mut link) = hub.opened(link) else { return };
     if link.seat.role == Role::Executor && link.seat.shape == Shape::Streams {
         return Box::pin(hall::run(link, times)).await;

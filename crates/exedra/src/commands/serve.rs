@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
-use crate::plane::{Listen, Plane, PlaneConfig, Predecessor, Program};
+use crate::plane::{Front, Listen, Plane, PlaneConfig, Predecessor, Program, Proxies};
 use crate::signals::{Signals, Stop};
 use crate::{log, output, runtime, settings, systemd};
 
@@ -51,7 +51,11 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         public_url,
         purpose: "exedra serve",
         drain_window: DRAIN_WINDOW,
-        tls,
+        front: Front {
+            tls,
+            proxies: Proxies { networks: args.trusted_proxy, header: args.proxy_header },
+            connections_each: args.max_connections_per_address.map(|each| usize::try_from(each).unwrap_or(usize::MAX)),
+        },
     };
     runtime::full(serve(config, args.json))
 }
@@ -70,7 +74,7 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let mut handovers = signal(SignalKind::user_defined2())?;
     let is_first = !matches!(config.listen, Listen::After(_));
-    let reload = match &config.tls {
+    let reload = match &config.front.tls {
         Some(tls) => Some((Arc::clone(tls), signals.take_hangup()?)),
         None => None,
     };

@@ -34,7 +34,7 @@ use super::exec_server;
 use crate::cli::UpArgs;
 use crate::cli::sessions::SessionArgs;
 use crate::exit::{Exit, Failure};
-use crate::plane::{Listen, Plane, PlaneConfig};
+use crate::plane::{Front, Listen, Plane, PlaneConfig};
 use crate::relay::{self, Run};
 use crate::signals::Signals;
 use crate::{log, runtime, settings};
@@ -127,7 +127,7 @@ impl Up {
             public_url: None,
             purpose: PURPOSE,
             drain_window: Duration::ZERO,
-            tls: None,
+            front: Front::default(),
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;

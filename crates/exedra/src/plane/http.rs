@@ -3,11 +3,14 @@
 //! In flow a listener, perhaps a certificate, and a router, out flow answers and upgraded connections, which then belong
 //! to the router's owner. Knows no path and no body.
 
+mod crowd;
 pub(super) mod descriptors;
+mod door;
+pub mod proxies;
 mod secure;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +23,16 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crowd::Crowd;
 use descriptors::Acceptance;
+use door::{Caller, Door};
+use proxies::Proxies;
 
 /// Connections that speak HTTP at a time: 4,096, or fewer if the system gives us few file descriptors. More wait in the
 /// kernel's queue until one ends; websockets do not count once they are upgraded, the rendezvous has a limit of its own.
@@ -59,11 +65,15 @@ struct Limits {
     turn: Duration,
 }
 
-/// What every connection comes to.
-#[derive(Clone)]
-struct Door {
-    tls: Option<Arc<Tls>>,
-    router: Router,
+/// How the server is to be reached.
+#[derive(Clone, Debug, Default)]
+pub struct Front {
+    /// The certificate; without one, HTTP is spoken in the clear.
+    pub tls: Option<Arc<Tls>>,
+    /// The proxies that are trusted.
+    pub proxies: Proxies,
+    /// Connections of one address; none: half of all that there may be.
+    pub connections_each: Option<usize>,
 }
 
 /// Who has to do something for a connection to go on.
@@ -86,16 +96,18 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves `router` on `listener`, over TLS if there is a certificate.
+    /// Serves `router` on `listener`, beside which `websockets` connections may be upgraded.
     ///
     /// # Errors
     /// The listener has no address.
-    pub fn start(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, front: Front, websockets: usize, router: Router) -> io::Result<Self> {
         let descriptors = descriptors::limit();
         let connections = descriptors::connections(descriptors, MAX_CONNECTIONS);
         tracing::debug!(descriptors, connections, "connections that may speak HTTP at a time");
         let limits = Limits { connections, head: HEAD_TIMEOUT, turn: TURN_TIMEOUT };
-        Self::start_with(limits, listener, Door { tls, router })
+        let crowd = Crowd::new(front.connections_each.unwrap_or((connections + websockets).div_ceil(2)));
+        let door = Door { tls: front.tls, proxies: Arc::new(front.proxies), crowd, router };
+        Self::start_with(limits, listener, door)
     }
 
     fn start_with(limits: Limits, listener: TcpListener, door: Door) -> io::Result<Self> {
@@ -138,15 +150,13 @@ async fn accept(listener: TcpListener, door: Door, limits: Limits, stop: Cancell
             } => accepted,
         };
         match accepted {
-            (Ok(place), Ok((stream, _))) => {
+            (Ok(place), Ok((stream, peer))) => {
                 if acceptance.is_new(true) {
                     tracing::info!("accepting again");
                 }
                 let (door, stop) = (door.clone(), stop.clone());
                 connections.spawn(async move {
-                    if let Some(io) = secure::open(stream, door.tls.as_deref(), limits.head).await {
-                        serve(io, door.router, limits, stop).await;
-                    }
+                    receive(stream, peer.ip(), door, limits, stop).await;
                     drop(place);
                 });
             }
@@ -164,17 +174,31 @@ async fn accept(listener: TcpListener, door: Door, limits: Limits, stop: Cancell
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve(io: Io, router: Router, limits: Limits, stop: CancellationToken) {
+async fn receive(stream: TcpStream, peer: IpAddr, door: Door, limits: Limits, stop: CancellationToken) {
+    let Some(caller) = door.caller(peer) else {
+        tracing::debug!(%peer, "a client that has too many connections");
+        return door.refuse(stream).await;
+    };
+    if let Some(io) = secure::open(stream, door.tls.as_deref(), limits.head).await {
+        serve(io, caller, door, limits, stop).await;
+    }
+}
+
+async fn serve(io: Io, caller: Caller, door: Door, limits: Limits, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let turn = watch::Sender::new(Turn::First(Instant::now()));
     let service = {
-        let (turn, router) = (turn.clone(), TowerToHyperService::new(router));
-        service_fn(move |request: Request<Incoming>| {
+        let (turn, router) = (turn.clone(), TowerToHyperService::new(door.router.clone()));
+        service_fn(move |mut request: Request<Incoming>| {
             turn.send_replace(Turn::Server);
-            let (turn, answer) = (turn.clone(), router.call(request));
+            let admitted = door.admit(&caller, &mut request);
+            let (turn, answer) = (turn.clone(), admitted.map(|origin| (origin, router.call(request))));
             async move {
-                let answer = answer.await;
+                let answer = match answer {
+                    Ok((_origin, answer)) => answer.await,
+                    Err(full) => Ok(full.answer()),
+                };
                 turn.send_replace(Turn::Client(Instant::now()));
                 answer
             }
@@ -228,8 +252,8 @@ mod tests {
     use axum::extract::Request;
     use axum::http::{Response, StatusCode};
     use axum::routing::get;
+    use exedra_proto::plane::Origin;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -238,9 +262,13 @@ mod tests {
         Limits { connections: 16, head: Duration::from_millis(200), turn: Duration::from_millis(600) };
     const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
 
+    fn door(proxies: Proxies, each: usize, router: Router) -> Door {
+        Door { tls: None, proxies: Arc::new(proxies), crowd: Crowd::new(each), router }
+    }
+
     async fn server(router: Router) -> HttpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        HttpServer::start_with(LIMITS, listener, Door { tls: None, router }).unwrap()
+        HttpServer::start_with(LIMITS, listener, door(Proxies::default(), 8, router)).unwrap()
     }
 
     /// What comes back for `request` until the server closes.
@@ -289,6 +317,48 @@ mod tests {
             fine.starts_with("HTTP/1.1 200 OK") && fine.ends_with("fine"),
             "and then an idle connection is: {fine}"
         );
+    }
+
+    #[tokio::test]
+    async fn the_client_behind_a_trusted_proxy_is_who_counts() {
+        let who = async |request: Request| request.extensions().get::<Origin>().unwrap().address.to_string();
+        let (arrived, mut arrivals) = mpsc::channel(1);
+        let hold = move || {
+            let arrived = arrived.clone();
+            async move {
+                arrived.send(()).await.unwrap();
+                std::future::pending::<&str>().await
+            }
+        };
+        let router = Router::new().route("/who", get(who)).route("/hold", get(hold));
+        let networks = vec!["127.0.0.1/32".parse().unwrap()];
+        let proxies = Proxies { networks, header: proxies::ProxyHeader::XForwardedFor };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = HttpServer::start_with(LIMITS, listener, door(proxies, 1, router)).unwrap();
+        let ask = |path: &str, client: &str| {
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {client}\r\n\r\n")
+        };
+        let answer = exchange(&server, &ask("/who", "9.9.9.9, 192.0.2.1")).await;
+        assert!(answer.ends_with("192.0.2.1"), "{answer}");
+        let mut holder = TcpStream::connect(server.address()).await.unwrap();
+        holder.write_all(ask("/hold", "192.0.2.1").as_bytes()).await.unwrap();
+        arrivals.recv().await.unwrap();
+        let full = exchange(&server, &ask("/who", "192.0.2.1")).await.to_lowercase();
+        assert!(full.starts_with("http/1.1 429 ") && full.contains("retry-after: 5"), "{full}");
+        assert!(full.contains("too_many_connections"), "{full}");
+        assert!(exchange(&server, &ask("/who", "192.0.2.2")).await.ends_with("192.0.2.2"), "others are served");
+        drop(holder);
+        while !exchange(&server, &ask("/who", "192.0.2.1")).await.ends_with("192.0.2.1") {}
+    }
+
+    #[tokio::test]
+    async fn who_names_another_address_without_being_trusted_changes_nothing() {
+        let who = async |request: Request| request.extensions().get::<Origin>().unwrap().address.to_string();
+        let server = server(Router::new().route("/", get(who))).await;
+        let spoofed = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: 192.0.2.1\r\n\
+                       Forwarded: for=192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\n\r\n";
+        let answer = exchange(&server, spoofed).await;
+        assert!(answer.ends_with("127.0.0.1"), "{answer}");
     }
 
     #[tokio::test]
