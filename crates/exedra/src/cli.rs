@@ -4,6 +4,7 @@
 //! what a command does is for `commands`. The token has no flag: arguments are visible to everybody on the machine.
 
 pub mod audit;
+pub mod backup;
 pub mod duration;
 pub mod listen;
 pub mod policy;
@@ -69,6 +70,12 @@ pub enum Command {
     ///
     /// Ends with 0 if everything does, else with 1.
     Doctor(DoctorArgs),
+    /// Save the records of a server on this machine, which may be running, into a directory
+    ///
+    /// The database and the signing keys, for their owner alone: whoever has them can make tickets.
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty data directory, after it was found whole
+    Restore(backup::BackupArgs),
     /// Check the policy of an executor's owner, and explain what it decides
     #[command(subcommand)]
     Policy(policy::PolicyCommand),

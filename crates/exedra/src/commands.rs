@@ -1,6 +1,7 @@
 //! The commands, one module each: flags in, how the process ends out.
 
 mod audit;
+mod backup;
 mod doctor;
 mod exec;
 mod exec_server;
@@ -19,6 +20,8 @@ use crate::exit::{Exit, Failure};
 pub fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Audit(command) => audit::run(command),
+        Command::Backup(args) => backup::save(args),
+        Command::Restore(args) => backup::put(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Exec(args) => exec::run(args),
         Command::ExecServer(args) => exec_server::run(*args),

@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RegistryError;
 
+/// The database, in the directory.
+pub const DATABASE: &str = "registry.db";
+/// The signing keys, in the directory.
+pub const SIGNING_KEYS: &str = "signing-keys.json";
+/// The files that say who works on the directory; a directory with no others is empty.
+const LOCKS: [&str; 2] = ["lock", "setup.lock"];
 /// Time between two looks at a lock that somebody holds.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How often is looked for the end of somebody else's set-up: 10 s.
@@ -83,12 +89,33 @@ impl DataDir {
 
     /// The database.
     pub fn database(&self) -> PathBuf {
-        self.path.join("registry.db")
+        self.path.join(DATABASE)
     }
 
     /// The signing keys.
     pub fn signing_keys(&self) -> PathBuf {
-        self.path.join("signing-keys.json")
+        self.path.join(SIGNING_KEYS)
+    }
+
+    /// Where a database is that is being put in place.
+    pub fn arriving(&self) -> PathBuf {
+        self.path.join("registry.db.new")
+    }
+
+    /// Whether nothing is in it but what this program locks it with.
+    ///
+    /// # Errors
+    /// [`RegistryError::Backup`] if there is.
+    pub fn check_empty(&self) -> Result<(), RegistryError> {
+        let io = |error| RegistryError::io(&self.path, error);
+        for entry in std::fs::read_dir(&self.path).map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            if LOCKS.iter().all(|lock| name != *lock) {
+                let reason = format!("it is not empty: there is {}", name.display());
+                return Err(RegistryError::Backup { path: self.path.clone(), reason });
+            }
+        }
+        Ok(())
     }
 
     /// The server's own key.

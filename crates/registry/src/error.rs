@@ -77,6 +77,14 @@ pub enum RegistryError {
         #[source]
         source: StoreError,
     },
+    /// A backup cannot be taken or put in place.
+    #[error("{}: {reason}", .path.display())]
+    Backup {
+        /// The backup, or the data directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// There is no such token.
     #[error("there is no token `{id}`")]
     UnknownToken {
@@ -117,6 +125,9 @@ impl RegistryError {
                  clients get new tickets by themselves",
             ),
             Self::Store { source, .. } => source.hint(),
+            Self::Backup { .. } => Some(
+                "`backup` needs records and a new name; `restore` needs a whole backup and an empty data directory",
+            ),
             Self::UnknownToken { .. } => Some("`exedra token list` shows the ids"),
             Self::EndedToken { .. } => Some("make another with `exedra token create`"),
             Self::Config(_) | Self::Io { .. } | Self::Randomness => None,

@@ -112,6 +112,15 @@ fn load(path: &Path) -> Result<KeyRing, RegistryError> {
     }
 }
 
+/// Whether the file at `path` holds whole keys.
+///
+/// # Errors
+/// [`RegistryError::Keys`] if not.
+pub fn check(path: &Path) -> Result<(), RegistryError> {
+    let bytes = std::fs::read(path).map_err(|error| RegistryError::io(path, error))?;
+    parse(&bytes).map(drop).map_err(|reason| RegistryError::Keys { path: path.to_owned(), reason })
+}
+
 /// The ring that the file holds; errors say where it is wrong and not what stands there.
 fn parse(bytes: &[u8]) -> Result<KeyRing, String> {
     let place = |error: serde_json::Error| format!("wrong at line {}, column {}", error.line(), error.column());

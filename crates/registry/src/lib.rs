@@ -6,6 +6,7 @@
 //! by the key ring and two small traits; no message of theirs ever comes here.
 
 mod auth;
+pub mod backup;
 pub mod clock;
 pub mod config;
 mod datadir;

@@ -97,3 +97,25 @@ fn the_log_is_json_where_that_is_asked_for_and_tells_requests_apart() {
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
     assert!(wrong.stderr.contains("text or json"), "{}", wrong.stderr);
 }
+
+#[test]
+fn a_server_restored_from_a_backup_knows_its_tokens() {
+    let server = Server::start();
+    let _executor = server.executor("box");
+    let (saved, restored) = (server.dir.path().join("saved"), server.dir.path().join("restored"));
+    let (saved, restored) = (saved.to_str().unwrap(), restored.to_str().unwrap());
+    let backup = run(&mut exedra(&["backup", "--data-dir", server.data_dir().to_str().unwrap(), saved]));
+    assert_eq!(backup.code, 0, "{}", backup.stderr);
+    let again = run(&mut exedra(&["backup", "--data-dir", server.data_dir().to_str().unwrap(), saved]));
+    assert_eq!(again.code, 255);
+    assert!(again.stderr.contains("there already") && again.stderr.contains("hint: "), "{}", again.stderr);
+    let restore = run(&mut exedra(&["restore", "--json", "--data-dir", restored, saved]));
+    assert_eq!(restore.code, 0, "{}", restore.stderr);
+    let told: serde_json::Value = serde_json::from_slice(&restore.stdout).unwrap();
+    assert_eq!(told["files"][0]["name"], "registry.db", "{told}");
+    let other = Running::start(&mut exedra(&["serve", "--listen", "127.0.0.1:0", "--data-dir", restored]));
+    let url = other.line();
+    let away = run(server.exec(&["--wait", "0s", "box", "--", "true"]).env("EXEDRA_SERVER", &url));
+    assert_eq!(away.code, 255);
+    assert!(away.stderr.contains("not connected"), "the token is good, and the executor is known: {}", away.stderr);
+}

@@ -45,6 +45,24 @@ impl SqliteStore {
         Ok(Self { writer, readers })
     }
 
+    /// Copies the database at `path`, as it is at one moment, to the file `to`, which is empty. Others may be writing. Gives
+    /// the copy's schema.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn copy(path: &Path, to: &Path) -> Result<u32, StoreError> {
+        schema::copy(path, to).await
+    }
+
+    /// The schema of the database at `path`, which is ours and no newer than this version knows, and on which nobody
+    /// works.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn schema(path: &Path, check: Check) -> Result<u32, StoreError> {
+        schema::of_idle(path, check).await
+    }
+
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
     }

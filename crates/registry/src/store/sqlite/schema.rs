@@ -61,6 +61,27 @@ pub async fn open(path: &Path, check: Check) -> Result<(SqlitePool, SqlitePool),
     Ok((writer, readers))
 }
 
+/// Copies the file at `path`, as it is at one moment, to the empty file `to`.
+pub async fn copy(path: &Path, to: &Path) -> Result<u32, StoreError> {
+    let options = options(path);
+    let schema = records(inspect(&options, Check::Version).await?)?;
+    let mut connection = options.connect().await.map_err(failure)?;
+    let to = to.to_str().ok_or_else(|| StoreError::Failed("the name of the copy is no text".to_owned()))?;
+    sqlx::query("VACUUM INTO ?").bind(to).execute(&mut connection).await.map_err(failure)?;
+    connection.close().await.map_err(failure)?;
+    Ok(schema)
+}
+
+/// The schema of a file that nobody works on. Nothing is written beside it.
+pub async fn of_idle(path: &Path, check: Check) -> Result<u32, StoreError> {
+    records(inspect(&options(path).read_only(true).immutable(true), check).await?)
+}
+
+/// A file without a schema has no records.
+fn records(schema: u32) -> Result<u32, StoreError> {
+    if schema == 0 { Err(StoreError::Foreign) } else { Ok(schema) }
+}
+
 /// Writes the file's first page as it is.
 pub async fn rewrite_header(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let sql = format!("PRAGMA application_id = {APPLICATION_ID}");
@@ -99,7 +120,7 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 }
 
 /// Refuses what is not ours, newer or damaged.
-async fn inspect(options: &SqliteConnectOptions, check: Check) -> Result<(), StoreError> {
+async fn inspect(options: &SqliteConnectOptions, check: Check) -> Result<u32, StoreError> {
     let mut connection = options.connect().await.map_err(failure)?;
     let found = version(&mut connection).await?;
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
@@ -119,7 +140,8 @@ async fn inspect(options: &SqliteConnectOptions, check: Check) -> Result<(), Sto
             return Err(StoreError::Corrupt(verdict));
         }
     }
-    connection.close().await.map_err(failure)
+    connection.close().await.map_err(failure)?;
+    Ok(found)
 }
 
 /// Runs a migration, unless it was run before.
