@@ -299,6 +299,14 @@ pub mod code {
     pub const ENVIRONMENT_OFFLINE: &str = "environment_offline";
     /// Another client holds the executor.
     pub const EXECUTOR_BUSY: &str = "executor_busy";
+    /// An administrator lets no new client in to the executor.
+    pub const EXECUTOR_DRAINING: &str = "executor_draining";
+    /// A parameter of the query is not one, or has no such value.
+    pub const QUERY_INVALID: &str = "query_invalid";
+    /// There is no such token.
+    pub const TOKEN_UNKNOWN: &str = "token_unknown";
+    /// The token was revoked, or its time is over.
+    pub const TOKEN_ENDED: &str = "token_ended";
     /// None of the transports offered fits.
     pub const TRANSPORT_UNSUPPORTED: &str = "transport_unsupported";
     /// No such path.

@@ -3,6 +3,7 @@
 //! A bearer token, a role and an executor's id flow in, a [`Permit`] flows out, which is the proof that the service asks
 //! for; or the first reason against it. It must not know HTTP, nor what is done with a permit.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use exedra_proto::ids::{ExecutorId, InvalidExecutorId, TokenId};
 use exedra_proto::secret::Secret;
 
 use crate::clock::Clock;
-use crate::store::{Store, StoreError, TokenRecord};
+use crate::store::{ExecutorRecord, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 
 /// Checks tokens.
@@ -37,6 +38,22 @@ pub struct Permit {
     pub rights: Rights,
     /// When the token ends, and with it what it allows.
     pub expires_at: Option<u64>,
+    hash: TokenHash,
+}
+
+/// Who shows a token, whatever for.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The token.
+    pub token: TokenId,
+    /// Its role.
+    pub role: Role,
+    /// Its executors.
+    pub pattern: Pattern,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its rights.
+    pub rights: Rights,
     hash: TokenHash,
 }
 
@@ -69,6 +86,12 @@ pub enum Denied {
     /// It is good, and for executors with other labels.
     #[error("the token is for executors with other labels than this one has")]
     Labels,
+    /// It is an executor's, and another executor's business.
+    #[error("an executor's token sees the executors that registered with it, and no other")]
+    OtherToken,
+    /// It is an administrator's of a part, and this concerns the whole server.
+    #[error("this is for an administrator of all executors, with no label and all rights")]
+    Partial,
     /// It allows less than all, and nobody could hold its bearer to that.
     #[error(
         "the token's rights are {0} alone; no transport of today lets an executor be held to that, so it is refused"
@@ -96,6 +119,63 @@ impl Permit {
         }
         Ok(())
     }
+}
+
+impl Caller {
+    /// Whether its role does for what needs `needed`.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn needs(&self, needed: Role) -> Result<(), Denied> {
+        if self.role.covers(needed) { Ok(()) } else { Err(Denied::Role { held: self.role, needed }) }
+    }
+
+    /// Whether it may do what concerns the whole server.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn governs(&self) -> Result<(), Denied> {
+        self.needs(Role::Admin)?;
+        if self.pattern == Pattern::any() && self.labels.is_empty() && self.rights.is_all() {
+            return Ok(());
+        }
+        Err(Denied::Partial)
+    }
+
+    /// Whether it may look at executors.
+    ///
+    /// # Errors
+    /// It may look at none.
+    pub fn sees_any(&self) -> Result<(), Denied> {
+        match self.role {
+            Role::Executor | Role::Client | Role::Admin => Ok(()),
+            Role::Join => Err(Denied::Role { held: self.role, needed: Role::Client }),
+        }
+    }
+
+    /// Whether it may look at this executor.
+    pub fn sees(&self, executor: &ExecutorRecord) -> bool {
+        let is_own = match self.role {
+            Role::Join => false,
+            Role::Executor => executor.token == self.token,
+            Role::Client | Role::Admin => executor.trusted().have(&self.labels),
+        };
+        is_own && self.pattern.covers(&executor.current.executor)
+    }
+}
+
+tokio::task_local! {
+    /// The token that was shown in the course of this work.
+    static SHOWN: RefCell<Option<(TokenId, Role)>>;
+}
+
+/// Does `work`, and says which of our tokens was shown in its course, good or not.
+pub async fn noting<T>(work: impl Future<Output = T>) -> (T, Option<(TokenId, Role)>) {
+    let noted = async {
+        let done = work.await;
+        (done, SHOWN.with(|shown| shown.borrow_mut().take()))
+    };
+    SHOWN.scope(RefCell::new(None), noted).await
 }
 
 impl Auth {
@@ -151,6 +231,28 @@ impl Auth {
         }
     }
 
+    /// Who shows this token.
+    ///
+    /// # Errors
+    /// It is not good.
+    pub async fn identify(&self, bearer: Option<&Secret>) -> Result<Caller, Denied> {
+        let bearer = bearer.ok_or(Denied::Missing)?;
+        if !token::is_well_formed(bearer.expose()) {
+            return Err(Denied::Unknown);
+        }
+        let hash = TokenHash::of(bearer);
+        let TokenRecord { id, role, executors: pattern, labels, rights, .. } = self.token(&hash).await?;
+        Ok(Caller { token: id, role, pattern, labels, rights, hash })
+    }
+
+    /// Whether a caller's token is still good.
+    ///
+    /// # Errors
+    /// It is not.
+    pub async fn still(&self, caller: &Caller) -> Result<(), Denied> {
+        self.token(&caller.hash).await.map(drop)
+    }
+
     /// Looks again, after a wait in which the token may have ended.
     ///
     /// # Errors
@@ -166,6 +268,8 @@ impl Auth {
         if !kept.matches(hash) {
             return Err(Denied::Unknown);
         }
+        // Outside of a request nobody asks.
+        let _ = SHOWN.try_with(|shown| *shown.borrow_mut() = Some((token.id.clone(), token.role)));
         if token.revoked_at.is_some() {
             return Err(Denied::Revoked);
         }

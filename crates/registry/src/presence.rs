@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
-use exedra_proto::plane::{Cutoff, Presence};
+use exedra_proto::plane::{Connection, Cutoff, Presence};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,15 +22,38 @@ use board::{Answer, Board, Effect, Now, WaiterId};
 
 pub use board::{Slot, Wait};
 
+/// Whether an executor is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Connected, and a client could have it.
+    Online,
+    /// Connected, and a client has it for itself.
+    Held,
+    /// Not connected.
+    Away,
+}
+
+impl State {
+    /// The state of that word.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "online" => Some(Self::Online),
+            "held" => Some(Self::Held),
+            "away" => Some(Self::Away),
+            _ => None,
+        }
+    }
+}
+
 /// The board, shared by the rendezvous that reports and the requests that wait.
 pub struct Tracker {
-    state: Mutex<State>,
+    state: Mutex<Shared>,
     cutoff: Mutex<Option<Arc<dyn Cutoff>>>,
     clock: Arc<dyn Clock>,
     draining: CancellationToken,
 }
 
-struct State {
+struct Shared {
     board: Board,
     sleepers: HashMap<WaiterId, Arc<Notify>>,
 }
@@ -47,7 +70,7 @@ pub enum Refused {
 impl Tracker {
     /// Nobody is online. A grant lapses after `reservation`, if the client does not come.
     pub fn new(clock: Arc<dyn Clock>, reservation: Duration) -> Self {
-        let state = State { board: Board::new(reservation), sleepers: HashMap::new() };
+        let state = Shared { board: Board::new(reservation), sleepers: HashMap::new() };
         let draining = CancellationToken::new();
         Self { state: Mutex::new(state), cutoff: Mutex::new(None), clock, draining }
     }
@@ -67,7 +90,7 @@ impl Tracker {
 
     /// There is such a registration.
     pub fn learn(&self, executor: &ExecutorId, slot: Slot) {
-        self.state().board.learn(executor, slot);
+        self.lock().board.learn(executor, slot);
     }
 
     /// The executor, as soon as it is online, free and this client's turn.
@@ -82,7 +105,7 @@ impl Tracker {
         let place = self.join(executor)?;
         loop {
             let (answer, effects) = {
-                let mut state = self.state();
+                let mut state = self.lock();
                 state.board.ask(place.waiter, self.now())
             };
             self.carry_out(effects);
@@ -104,12 +127,48 @@ impl Tracker {
 
     /// The registration of the executor that is online, if one is.
     pub fn present(&self, executor: &ExecutorId) -> Option<RegistrationId> {
-        self.state().board.present(executor).map(|slot| slot.registration.clone())
+        self.lock().board.present(executor).map(|slot| slot.registration.clone())
+    }
+
+    /// Whether the executor is there, since when it is held, and when it was last connected since the start.
+    pub fn state(&self, executor: &ExecutorId) -> (State, Option<u64>, Option<u64>) {
+        let why = self.lock().board.why(executor);
+        match why {
+            None => (State::Online, None, Some(self.clock.now())),
+            Some(Wait::Held { since }) => (State::Held, Some(since), Some(self.clock.now())),
+            Some(Wait::Away { last_seen }) => (State::Away, None, last_seen),
+        }
+    }
+
+    /// How many executors are connected.
+    pub fn online_count(&self) -> usize {
+        self.lock().board.online_count()
+    }
+
+    /// The executor of this registration, if it is one that counts.
+    pub fn executor_of(&self, registration: &RegistrationId) -> Option<ExecutorId> {
+        self.lock().board.executor_of(registration).cloned()
+    }
+
+    /// The executor's registrations are worth nothing any more; what is open is cut.
+    pub fn forget(&self, executor: &ExecutorId) {
+        let effects = self.lock().board.forget(executor);
+        self.carry_out(effects);
+    }
+
+    /// Who is connected at the rendezvous.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.cutoff().map(|cutoff| cutoff.connections()).unwrap_or_default()
+    }
+
+    /// Returns when the server begins to shut down.
+    pub async fn drained(&self) {
+        self.draining.cancelled().await;
     }
 
     /// When the executor was last connected since the start, seconds since 1970; now, if it is.
     pub fn last_seen(&self, executor: &ExecutorId) -> Option<u64> {
-        let why = self.state().board.why(executor);
+        let why = self.lock().board.why(executor);
         match why {
             None | Some(Wait::Held { .. }) => Some(self.clock.now()),
             Some(Wait::Away { last_seen }) => last_seen,
@@ -119,17 +178,17 @@ impl Tracker {
     /// What is to be saved of when executors were seen; to be given to [`Tracker::put_seen_back`] if that fails.
     pub fn take_seen(&self) -> Vec<(ExecutorId, u64)> {
         let now = self.now();
-        self.state().board.take_seen(now)
+        self.lock().board.take_seen(now)
     }
 
     /// These could not be saved.
     pub fn put_seen_back(&self, seen: &[(ExecutorId, u64)]) {
-        self.state().board.put_seen_back(seen);
+        self.lock().board.put_seen_back(seen);
     }
 
     /// How many clients wait, or are about to be answered.
     pub fn waiting(&self) -> usize {
-        self.state().sleepers.len()
+        self.lock().sleepers.len()
     }
 
     /// From now on nobody waits.
@@ -145,7 +204,7 @@ impl Tracker {
     fn join(&self, executor: &ExecutorId) -> Result<Place<'_>, Refused> {
         let notify = Arc::new(Notify::new());
         let now = self.now();
-        let mut state = self.state();
+        let mut state = self.lock();
         let (waiter, effects) = state.board.join(executor, now);
         let Some(waiter) = waiter else {
             let why = state.board.why(executor).unwrap_or(Wait::Held { since: now.unix });
@@ -161,7 +220,7 @@ impl Tracker {
         Now { instant: Instant::now().into_std(), unix: self.clock.now() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,7 +233,7 @@ impl Tracker {
         for effect in effects {
             match effect {
                 Effect::Wake(waiter) => {
-                    if let Some(notify) = self.state().sleepers.get(&waiter) {
+                    if let Some(notify) = self.lock().sleepers.get(&waiter) {
                         notify.notify_one();
                     }
                 }
@@ -198,20 +257,20 @@ impl Presence for Tracker {
     fn online(&self, registration: &RegistrationId, epoch: u64) {
         tracing::debug!(%registration, epoch, "online");
         let now = self.now();
-        let effects = self.state().board.online(registration, epoch, now);
+        let effects = self.lock().board.online(registration, epoch, now);
         self.carry_out(effects);
     }
 
     fn held(&self, registration: &RegistrationId) {
         tracing::debug!(%registration, "held");
         let now = self.now();
-        self.state().board.held(registration, now);
+        self.lock().board.held(registration, now);
     }
 
     fn offline(&self, registration: &RegistrationId, bytes: u64) {
         tracing::debug!(%registration, bytes, "offline");
         let now = self.now();
-        self.state().board.offline(registration, now);
+        self.lock().board.offline(registration, now);
     }
 }
 
@@ -225,7 +284,7 @@ struct Place<'t> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let now = self.tracker.now();
-        let mut state = self.tracker.state();
+        let mut state = self.tracker.lock();
         state.sleepers.remove(&self.waiter);
         let effects = state.board.leave(self.waiter, now);
         drop(state);
@@ -247,12 +306,12 @@ impl Grant<'_> {
 
     /// Whether the executor is still there for this client.
     pub fn stands(&self) -> bool {
-        self.place.tracker.state().board.stands(self.place.waiter, &self.slot.registration)
+        self.place.tracker.lock().board.stands(self.place.waiter, &self.slot.registration)
     }
 
     /// The client is on its way; the executor is reserved for it until the reservation lapses.
     pub fn keep(self) {
-        self.place.tracker.state().board.settle(self.place.waiter);
+        self.place.tracker.lock().board.settle(self.place.waiter);
     }
 }
 

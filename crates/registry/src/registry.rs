@@ -212,6 +212,7 @@ async fn token_watch(service: Arc<Service>, every: Duration, stop: CancellationT
         if service.writes_are_failing() {
             service.try_write().await;
         }
+        service.save_access(false).await;
         match service.cut_ended().await {
             Ok(_) => is_failing = false,
             Err(error) if !is_failing => {
@@ -231,6 +232,7 @@ fn ticks(every: Duration) -> Interval {
 
 async fn save_seen(service: &Service) {
     service.save_used().await;
+    service.save_access(true).await;
     let seen = service.presence.take_seen();
     if let Err(error) = service.store.mark_seen(&seen).await {
         tracing::warn!(%error, "when executors were last seen could not be saved; it is tried again");

@@ -3,11 +3,13 @@
 //! Permits and plain requests flow in, replies or a [`Refusal`] flow out; records go to the store, grants come from
 //! presence, signatures from the keys. It must not know HTTP (no status, no header) and no SQL.
 
+pub mod access;
 mod connect;
 mod contention;
 mod direct;
 mod ended;
 pub mod events;
+pub mod fleet;
 mod near;
 mod noise;
 mod ready;
@@ -15,12 +17,14 @@ mod refusal;
 mod register;
 pub mod tokens;
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use exedra_proto::ids::TokenId;
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::{Claims, Role as TicketRole, Shape};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::{Auth, Permit};
@@ -31,12 +35,15 @@ use crate::presence::{Slot, Tracker};
 use crate::store::Store;
 use crate::token::Role;
 
+use access::AccessLog;
 use contention::Contention;
 pub use direct::Direct;
 use ended::Ended;
+use events::LISTENERS_MAX;
 use ready::Writes;
+use tokens::Tokens;
 
-pub use crate::auth::Denied;
+pub use crate::auth::{Denied, noting};
 pub use refusal::Refusal;
 
 /// The registry's calls.
@@ -48,6 +55,9 @@ pub struct Service {
     contention: Contention,
     direct: Direct,
     writes: Writes,
+    access: AccessLog,
+    listeners: Arc<Semaphore>,
+    pub(crate) tokens: Tokens,
     auth: Auth,
     clock: Arc<dyn Clock>,
     write_patience: Duration,
@@ -73,7 +83,11 @@ impl Service {
     ) -> Self {
         let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
         let started_at = clock.now();
+        let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), PathBuf::from("the database"));
         Self {
+            access: AccessLog::default(),
+            listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
+            tokens,
             store,
             presence,
             keys,

@@ -10,12 +10,18 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use exedra_proto::registry::DirectRegisterReply;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use super::{credentials, limits};
 use crate::service::Service;
 use crate::sigv4::Request;
 
-/// Registers an executor.
+/// Registers an executor; instead of a bearer token, the request is signed (AWS Signature Version 4)
+#[utoipa::path(
+    post, operation_id = "register_direct", path = "/cloud/environment/{id}/direct/register", tag = "stock",
+    params(("id" = String, Path, description = "the executor's id")),
+    request_body(content = Object, example = json!({"transport": "direct_jsonrpc_v1"})),
+    responses((status = 200, body = Object), (status = "4XX", body = ProblemBody), (status = "5XX", body = ProblemBody)),
+)]
 pub async fn register(
     State(service): State<Arc<Service>>,
     id: Result<Path<String>, PathRejection>,

@@ -10,11 +10,16 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use exedra_proto::registry::{EnvironmentConnectReply, ValidateReply};
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use super::{credentials, limits};
 use crate::service::Service;
 
 /// Connects a client with an executor.
+#[utoipa::path(
+    post, operation_id = "connect_environment", path = "/cloud/environment/{id}/connect", tag = "stock", params(("id" = String, Path, description = "the executor's id")),
+    request_body(content = Object, example = json!({"harness_public_key": {}})),
+    responses((status = 200, body = Object), (status = "4XX", body = ProblemBody), (status = "5XX", body = ProblemBody)),
+)]
 pub async fn connect(
     State(service): State<Arc<Service>>,
     id: Result<Path<String>, PathRejection>,
@@ -28,6 +33,11 @@ pub async fn connect(
 }
 
 /// Tells an executor whether a client's key was authorized here.
+#[utoipa::path(
+    post, path = "/cloud/environment/{id}/validate", tag = "stock", params(("id" = String, Path, description = "the executor's id")),
+    request_body(content = Object, example = json!({"executor_registration_id": "reg", "harness_public_key": {}, "harness_key_authorization": "a"})),
+    responses((status = 200, body = Object), (status = "4XX", body = ProblemBody), (status = "5XX", body = ProblemBody)),
+)]
 pub async fn validate(
     State(service): State<Arc<Service>>,
     id: Result<Path<String>, PathRejection>,

@@ -6,15 +6,23 @@
 
 use std::time::Instant;
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use exedra_proto::ids::ExecutorId;
 use exedra_proto::plane::Origin;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Level};
 use uuid::Uuid;
 
+use crate::service::{Service, noting};
+use crate::store::Access;
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest id that is taken over.
@@ -23,7 +31,8 @@ const MAX_ID: usize = 64;
 const MAX_PATH: usize = 256;
 
 /// Runs the request in a span with its id, and logs how it ended.
-pub async fn request(request: Request, next: Next) -> Response {
+pub async fn request(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let mut line = access(&request);
     let id = request_id(&request);
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(MAX_PATH).collect();
@@ -35,8 +44,15 @@ pub async fn request(request: Request, next: Next) -> Response {
     if let Some(origin) = request.extensions().get::<Origin>() {
         span.record("client", tracing::field::display(origin.address));
     }
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let (mut response, shown) = noting(next.run(request).instrument(span.clone())).await;
     let status = response.status();
+    (line.token, line.role) = shown.unzip();
+    line.request_id.clone_from(&id);
+    line.outcome = status.as_str().to_owned();
+    service.note_access(line);
+    if !status.is_success() && path.starts_with("/v1/") {
+        response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
+    }
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
         if path == "/healthz" || path == "/readyz" {
@@ -63,6 +79,16 @@ fn trace_id(request: &Request) -> Option<&str> {
     let is_whole = version != "ff" && (version != "00" || parts.next().is_none());
     let is_well_formed = is_whole && is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
     (is_well_formed && is_set(trace) && is_set(span)).then_some(trace)
+}
+
+/// What the access log says of a request before it is answered.
+fn access(request: &Request) -> Access {
+    let template = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or("(no such path)");
+    let address = request.extensions().get::<Origin>().map(|origin| origin.address.to_string());
+    let is_of_executor = ["/cloud/", "/v1/executors/"].iter().any(|prefix| template.starts_with(prefix));
+    let id = template.split('/').zip(request.uri().path().split('/')).find(|(name, _)| *name == "{id}");
+    let executor = id.filter(|_| is_of_executor).and_then(|(_, id)| ExecutorId::parse(id).ok());
+    Access { address, action: format!("{} {template}", request.method()), executor, ..Access::default() }
 }
 
 fn request_id(request: &Request) -> String {

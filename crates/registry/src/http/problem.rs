@@ -6,8 +6,11 @@ use axum::Json;
 use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
+use exedra_proto::registry::{ErrorDetail, code};
+use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::error::RegistryError;
 use crate::service::{Denied, Refusal};
 use crate::sigv4::Fault;
 
@@ -15,6 +18,26 @@ use crate::sigv4::Fault;
 const STORE_RETRY: &str = "2";
 /// After how many seconds somebody may come back who met a server that was shutting down.
 const DRAIN_RETRY: &str = "3";
+
+/// After how many seconds somebody may come back who found no place among those who wait for events.
+const CROWD_RETRY: &str = "10";
+
+/// The body of an answer that is no success: the members of RFC 9457, and beside them upstream's shape.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemBody {
+    /// `urn:exedra:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What the status means.
+    title: &'static str,
+    /// The status.
+    status: u16,
+    /// What went wrong, for people.
+    detail: String,
+    /// The same in upstream's shape: `code`, which is stable, `message`, and members that depend on the code.
+    #[schema(value_type = Object)]
+    error: ErrorDetail,
+}
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -41,6 +64,17 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, code::BODY_INVALID, message)
     }
 
+    /// The query is not what it should be.
+    pub fn query_invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::QUERY_INVALID, message)
+    }
+
+    /// Code and message.
+    pub fn words(&self) -> (&str, &str) {
+        let ErrorDetail { code, message, .. } = &self.detail;
+        (code.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default())
+    }
+
     /// The body did not arrive.
     pub fn body_late() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, code::BODY_INVALID, "the body did not arrive in time")
@@ -53,7 +87,7 @@ impl Problem {
                 let problem = Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message);
                 Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..problem }
             }
-            Denied::Role { .. } | Denied::Pattern(_) | Denied::Labels => {
+            Denied::Role { .. } | Denied::Pattern(_) | Denied::Labels | Denied::OtherToken | Denied::Partial => {
                 Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
             }
             Denied::NotEnforceable(_) => Self::new(StatusCode::FORBIDDEN, code::RIGHTS_NOT_ENFORCEABLE, message),
@@ -114,6 +148,16 @@ impl From<Refusal> for Problem {
                 problem
             }
             Refusal::Signature(fault) => Self::unsigned(fault),
+            Refusal::Drained { since } => {
+                let message = "an administrator lets no new client in to the executor";
+                let mut problem = Self::new(StatusCode::CONFLICT, code::EXECUTOR_DRAINING, message);
+                problem.detail.held_since = Some(since);
+                problem
+            }
+            Refusal::Invalid(text) => Self::body_invalid(text),
+            Refusal::UnknownToken => Self::new(StatusCode::NOT_FOUND, code::TOKEN_UNKNOWN, "there is no such token"),
+            Refusal::EndedToken => Self::new(StatusCode::CONFLICT, code::TOKEN_ENDED, "the token has ended"),
+            Refusal::Crowded => Self::unavailable("too many wait for events at the moment", CROWD_RETRY),
             Refusal::Transport => Self::new(
                 StatusCode::BAD_REQUEST,
                 code::TRANSPORT_UNSUPPORTED,
@@ -126,9 +170,23 @@ impl From<Refusal> for Problem {
     }
 }
 
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
+        let code = self.detail.code.as_deref().unwrap_or_default();
+        let body = ProblemBody {
+            kind: format!("urn:exedra:problem:{code}"),
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: self.detail.message.clone().unwrap_or_default(),
+            error: self.detail,
+        };
+        let mut response = (self.status, Json(body)).into_response();
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }

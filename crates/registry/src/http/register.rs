@@ -13,11 +13,16 @@ use exedra_proto::noise::PROFILE;
 use exedra_proto::registry::{EnvironmentRegisterReply, RegisterReply, Transport};
 use serde::Serialize;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use super::{credentials, limits};
 use crate::service::Service;
 
 /// Registers an executor.
+#[utoipa::path(
+    post, path = "/cloud/executor/{id}/register", tag = "stock", params(("id" = String, Path, description = "the executor's id")),
+    request_body(content = Option<Object>, example = json!({"idempotency_id": "i", "executor_id": "box"})),
+    responses((status = 200, body = Object), (status = "4XX", body = ProblemBody), (status = "5XX", body = ProblemBody)),
+)]
 pub async fn register(
     State(service): State<Arc<Service>>,
     id: Result<Path<String>, PathRejection>,
@@ -41,6 +46,11 @@ pub async fn register(
 }
 
 /// Registers an executor that calls itself an environment.
+#[utoipa::path(
+    post, path = "/cloud/environment/{id}/register", tag = "stock", params(("id" = String, Path, description = "the executor's id")),
+    request_body(content = Option<Object>, example = json!(null)),
+    responses((status = 200, body = Object), (status = "4XX", body = ProblemBody), (status = "5XX", body = ProblemBody)),
+)]
 pub async fn register_environment(
     State(service): State<Arc<Service>>,
     id: Result<Path<String>, PathRejection>,

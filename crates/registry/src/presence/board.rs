@@ -304,6 +304,31 @@ impl Board {
         }
     }
 
+    /// How many executors are online.
+    pub fn online_count(&self) -> usize {
+        self.seats.values().filter(|seat| seat.present.is_some()).count()
+    }
+
+    /// The executor of this registration.
+    pub fn executor_of(&self, registration: &RegistrationId) -> Option<&ExecutorId> {
+        self.executors.get(registration)
+    }
+
+    /// The executor's registrations are worth nothing any more. Who waits for it goes on waiting: another may come.
+    pub fn forget(&mut self, executor: &ExecutorId) -> Vec<Effect> {
+        let Some(seat) = self.seats.get_mut(executor) else { return Vec::new() };
+        seat.vacate();
+        (seat.promise, seat.fence, seat.last_seen, seat.unsaved) = (None, 0, None, false);
+        let gone = seat.known.drain(..).map(|known| known.registration).collect::<Vec<_>>();
+        if seat.line.is_empty() {
+            self.seats.remove(executor);
+        }
+        for registration in &gone {
+            self.executors.remove(registration);
+        }
+        gone.into_iter().map(|registration| Effect::Cut(registration, CloseReason::Revoked)).collect()
+    }
+
     /// What is to be saved: executors that were seen since this was last asked, and those that are online.
     pub fn take_seen(&mut self, now: Now) -> Vec<(ExecutorId, u64)> {
         let mut seen = Vec::new();

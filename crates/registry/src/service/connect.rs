@@ -26,6 +26,9 @@ impl Service {
             return Err(self.unknown(permit).await?);
         };
         permit.reaches(&known.trusted())?;
+        if let Some(since) = known.draining_since {
+            return Err(Refusal::Drained { since });
+        }
         let offers = |transport: Transport| {
             request.transports.is_empty() || request.transports.iter().any(|offered| offered == transport.name())
         };

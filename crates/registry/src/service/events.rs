@@ -3,17 +3,25 @@
 //! Kinds and details flow in, in the words that whoever reads the journal relies on. A journal that cannot be written
 //! fails nothing: what the event tells of has happened, and the log has it too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_proto::ids::ExecutorId;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::Service;
-use crate::store::{NewEvent, StoreError};
+use super::{Refusal, Service};
+use crate::auth::Caller;
+use crate::store::{Event, NewEvent, StoreError};
 
 /// A journal that takes longer is not waited for, since what is told of has somebody waiting for it.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Events on a page.
+const PAGE: u32 = 500;
+/// Who may wait for events at a time; one more is turned away (503).
+pub const LISTENERS_MAX: usize = 64;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +29,14 @@ const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
 pub enum EventKind {
     /// Two instances want the name of one executor.
     ExecutorContended,
+    /// An administrator gave an executor labels.
+    ExecutorLabelled,
+    /// No new client is let in to an executor.
+    ExecutorDraining,
+    /// Clients are let in again.
+    ExecutorResumed,
+    /// An executor was forgotten.
+    ExecutorForgotten,
 }
 
 impl EventKind {
@@ -28,6 +44,10 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ExecutorContended => "executor_contended",
+            Self::ExecutorLabelled => "executor_labelled",
+            Self::ExecutorDraining => "executor_draining",
+            Self::ExecutorResumed => "executor_resumed",
+            Self::ExecutorForgotten => "executor_forgotten",
         }
     }
 }
@@ -42,5 +62,43 @@ impl Service {
         if let Err(error) = outcome.unwrap_or(Err(StoreError::Busy)) {
             tracing::warn!(kind, %error, "an event is not in the journal");
         }
+    }
+
+    /// A page of the events after `after` that the caller may hear of, and after which one the next begins.
+    pub async fn events_for(&self, caller: &Caller, after: u64) -> Result<(Vec<Event>, u64), Refusal> {
+        caller.sees_any()?;
+        let page = self.store.events_after(after, PAGE).await?;
+        let next = page.last().map_or(after, |last| last.id);
+        let mut heard = Vec::new();
+        for event in page {
+            if self.may_hear(caller, event.executor.as_ref()).await? {
+                heard.push(event);
+            }
+        }
+        Ok((heard, next))
+    }
+
+    /// The id of the oldest event that is kept, if one after `after` is no longer; nothing is missing before the first look.
+    pub async fn gap(&self, after: u64) -> Result<Option<u64>, Refusal> {
+        let first = self.store.events_after(after, 1).await?.into_iter().next();
+        Ok(first.map(|first| first.id).filter(|first| after > 0 && *first > after + 1))
+    }
+
+    /// A place among those who wait for events.
+    pub fn listen(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.listeners).try_acquire_owned().map_err(|_| Refusal::Crowded)
+    }
+
+    /// Waits, but not beyond the beginning of a shutdown.
+    pub async fn pause(&self, time: Duration) {
+        let _ = timeout(time, self.presence.drained()).await;
+    }
+
+    /// Whether the caller's token is still good, and the server stays.
+    pub async fn still(&self, caller: &Caller) -> Result<(), Refusal> {
+        if self.presence.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        Ok(self.auth.still(caller).await?)
     }
 }

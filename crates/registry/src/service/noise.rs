@@ -15,7 +15,7 @@ use exedra_proto::registry::{
 use exedra_proto::secret::Secret;
 
 use super::{Refusal, Service};
-use crate::auth::Permit;
+use crate::auth::{Denied, Permit};
 
 /// How long a stock client's call waits for an executor that is away: less than its time-out, 10 s.
 const STOCK_WAIT: Duration = Duration::from_secs(8);
@@ -51,6 +51,10 @@ impl Service {
     /// Whether this registry authorized that client's key for that registration of the executor, a short time ago, with
     /// a token that is still good.
     pub async fn validate(&self, permit: &Permit, request: &ValidateRequest) -> Result<bool, Refusal> {
+        let known = self.store.executor(&permit.executor).await?;
+        if known.is_some_and(|known| !known.trusted().have(&permit.labels)) {
+            return Err(Denied::Labels.into());
+        }
         let registration = RegistrationId::new(request.executor_registration_id.as_str());
         let binding =
             Binding { executor: &permit.executor, registration: &registration, client: &request.harness_public_key };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Refusal, Service};
+use crate::auth::Caller;
 use crate::store::StoreError;
 
 /// How long the store may take to say that it is well.
@@ -18,7 +19,40 @@ pub struct Writes {
     are_failing: AtomicBool,
 }
 
+/// How the server is.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// When it started, seconds since 1970.
+    pub started_at: u64,
+    /// What its clock says, seconds since 1970.
+    pub now: u64,
+    /// Whether new work may come.
+    pub ready: bool,
+    /// Executors that ever registered and are not forgotten.
+    pub executors_known: u64,
+    /// Executors that are connected.
+    pub executors_online: u64,
+    /// Websockets at the rendezvous.
+    pub connections: u64,
+    /// Clients that wait for an executor.
+    pub waiting: u64,
+}
+
 impl Service {
+    /// How the server is, for one who governs it.
+    pub async fn status(&self, caller: &Caller) -> Result<Status, Refusal> {
+        caller.governs()?;
+        Ok(Status {
+            started_at: self.started_at,
+            now: self.clock.now(),
+            ready: self.check().await.is_ok(),
+            executors_known: self.store.executor_ids(u32::MAX).await?.len() as u64,
+            executors_online: self.presence.online_count() as u64,
+            connections: self.presence.connections().len() as u64,
+            waiting: self.presence.waiting() as u64,
+        })
+    }
+
     /// Whether new work may come.
     pub async fn check(&self) -> Result<(), Refusal> {
         if self.presence.is_draining() {

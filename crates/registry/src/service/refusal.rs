@@ -3,6 +3,7 @@
 use exedra_proto::ids::ExecutorId;
 
 use crate::auth::Denied;
+use crate::error::RegistryError;
 use crate::presence::{Refused, Wait};
 use crate::sigv4::Fault;
 use crate::store::StoreError;
@@ -42,6 +43,19 @@ pub enum Refusal {
     Signature(Fault),
     /// None of the transports offered fits.
     Transport,
+    /// An administrator lets no new client in to the executor.
+    Drained {
+        /// Since when, seconds since 1970.
+        since: u64,
+    },
+    /// A wish that makes no sense; the text says why.
+    Invalid(String),
+    /// There is no such token.
+    UnknownToken,
+    /// The token has ended.
+    EndedToken,
+    /// Too many wait for events.
+    Crowded,
     /// The store does not answer, or cannot be written.
     Unavailable,
     /// The server is shutting down.
@@ -76,6 +90,21 @@ impl From<Refused> for Refusal {
             Refused::Draining => Self::Draining,
             Refused::Unavailable(Wait::Away { last_seen }) => Self::Offline { last_seen },
             Refused::Unavailable(Wait::Held { since }) => Self::Busy { since },
+        }
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Config(text) => Self::Invalid(text),
+            RegistryError::UnknownToken { .. } => Self::UnknownToken,
+            RegistryError::EndedToken { .. } => Self::EndedToken,
+            RegistryError::Store { source, .. } => source.into(),
+            error => {
+                tracing::error!(%error, hint = error.hint(), "a token could not be changed");
+                Self::Unavailable
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::support::{START, Site, refusal, site};
 
 const RECORDED: &str = include_str!("../../../proto/fixtures/registry-noise.jsonl");
 
-fn key(seed: u8) -> Value {
+pub fn key(seed: u8) -> Value {
     let part = |len| Base64Text::encode(&vec![seed; len]).0;
     json!({"suite": SUITE, "x25519_public_key": part(32), "mlkem768_public_key": part(1_184)})
 }

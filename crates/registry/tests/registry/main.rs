@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod callers;
+#[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod direct;
@@ -17,6 +19,8 @@ mod environment;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod register;
 #[cfg(test)]
 mod requests;
@@ -26,3 +30,5 @@ mod secrets;
 mod support;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod v1;

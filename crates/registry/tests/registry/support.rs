@@ -186,10 +186,17 @@ pub async fn until(condition: impl Fn() -> bool) {
 
 /// The refusal in a response, whose status and code are these.
 pub async fn refusal(response: Response, status: u16, code: &str) -> ErrorDetail {
-    assert_eq!(response.headers()["content-type"], "application/json");
+    let is_own = response.url().path().starts_with("/v1/");
+    let form = if is_own { "application/problem+json" } else { "application/json" };
+    assert_eq!(response.headers()["content-type"], form);
     let found = response.status().as_u16();
     let mut body: Value = response.json().await.unwrap();
     let detail: ErrorDetail = serde_json::from_value(body["error"].take()).unwrap();
+    assert_eq!(
+        (body["status"].as_u64(), &body["type"]),
+        (Some(found.into()), &json!(format!("urn:exedra:problem:{code}")))
+    );
+    assert_eq!(body["detail"].as_str(), detail.message.as_deref());
     assert_eq!((found, detail.code.as_deref()), (status, Some(code)), "{detail:?}");
     assert!(detail.message.as_ref().is_some_and(|message| !message.is_empty()));
     detail

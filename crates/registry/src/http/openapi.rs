@@ -1,0 +1,47 @@
+//! `GET /v1/openapi.json`: what this interface is, in OpenAPI 3.1, made from the handlers themselves.
+//!
+//! The routes flow in, a document flows out; `docs/openapi.json` is the same text.
+
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Components, Info, OpenApi, Paths, SecurityRequirement};
+
+use super::problem::{Problem, ProblemBody};
+
+/// The document before any route.
+pub fn head() -> OpenApi {
+    let mut info = Info::new("Exedra", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "The registry: who exists, who may, and where to meet. `/v1` is its own interface, `/cloud` that of stock \
+         executors and clients."
+            .to_owned(),
+    );
+    let mut document = OpenApi::new(info, Paths::new());
+    let mut components = Components::new();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.add_security_scheme("token", bearer);
+    document.components = Some(components);
+    document.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]);
+    document
+}
+
+/// The document as it is served and kept.
+///
+/// # Errors
+/// It cannot be written as JSON, which cannot be.
+pub fn text() -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string_pretty(&super::openapi())?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// This interface
+#[utoipa::path(
+    get, path = "/v1/openapi.json", tag = "server", security(()),
+    responses((status = 200, body = Object), (status = "5XX", body = ProblemBody)),
+)]
+pub async fn document() -> Result<impl IntoResponse, Problem> {
+    let text = text().map_err(|error| Problem::body_invalid(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, "application/json")], text))
+}
