@@ -43,7 +43,7 @@ pub struct ProblemBody {
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    detail: ErrorDetail,
+    detail: Box<ErrorDetail>,
     header: Option<(HeaderName, &'static str)>,
 }
 
@@ -51,7 +51,7 @@ impl Problem {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         let detail =
             ErrorDetail { code: Some(code.to_owned()), message: Some(message.into()), ..ErrorDetail::default() };
-        Self { status, detail, header: None }
+        Self { status, detail: Box::new(detail), header: None }
     }
 
     /// The body passes the limit.
@@ -71,7 +71,7 @@ impl Problem {
 
     /// Code and message.
     pub fn words(&self) -> (&str, &str) {
-        let ErrorDetail { code, message, .. } = &self.detail;
+        let ErrorDetail { code, message, .. } = &*self.detail;
         (code.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default())
     }
 
@@ -184,7 +184,7 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
             detail: self.detail.message.clone().unwrap_or_default(),
-            error: self.detail,
+            error: *self.detail,
         };
         let mut response = (self.status, Json(body)).into_response();
         if let Some((name, value)) = self.header {

@@ -37,6 +37,12 @@ pub enum EventKind {
     ExecutorResumed,
     /// An executor was forgotten.
     ExecutorForgotten,
+    /// A token was made.
+    TokenCreated,
+    /// A token got another secret.
+    TokenRotated,
+    /// A token was revoked.
+    TokenRevoked,
 }
 
 impl EventKind {
@@ -48,6 +54,9 @@ impl EventKind {
             Self::ExecutorDraining => "executor_draining",
             Self::ExecutorResumed => "executor_resumed",
             Self::ExecutorForgotten => "executor_forgotten",
+            Self::TokenCreated => "token_created",
+            Self::TokenRotated => "token_rotated",
+            Self::TokenRevoked => "token_revoked",
         }
     }
 }

@@ -117,7 +117,7 @@ async fn a_server_whose_store_cannot_be_written_is_not_ready() {
 async fn two_instances_with_one_name_are_told_of_once_a_minute() {
     use exedra_proto::plane::Presence as _;
     let stage = Stage::new(Duration::ZERO).await;
-    let events = async || stage.store.events_after(0, 10).await.unwrap();
+    let events = async || stage.store.events_after(1, 10).await.unwrap();
     let first = stage.register("i1").await.unwrap();
     stage.register("i1").await.unwrap();
     stage.service.presence.online(&exedra_proto::ids::RegistrationId::new(first.as_str()), 1);

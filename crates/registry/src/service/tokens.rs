@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use exedra_proto::ids::TokenId;
 use exedra_proto::secret::Secret;
+use serde_json::json;
 
+use super::events::EventKind;
 use crate::clock::Clock;
 use crate::datadir::DataDir;
 use crate::error::RegistryError;
 use crate::serverkey::{self, ServerKey};
-use crate::store::{Store, StoreError, TokenRecord};
+use crate::store::{NewEvent, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 
 /// Longest name of a token, in bytes.
@@ -102,6 +104,7 @@ impl Tokens {
         };
         let added = self.store.add_token(&record, &TokenHash::of(&secret)).await;
         added.map_err(|error| self.error(error))?;
+        self.tell(EventKind::TokenCreated, &record).await;
         Ok(CreatedToken { secret, record })
     }
 
@@ -145,7 +148,9 @@ impl Tokens {
     pub async fn revoke(&self, id: &str) -> Result<TokenRecord, RegistryError> {
         let id = token_id(id)?;
         let revoked = self.store.revoke_token(&id, self.clock.now()).await.map_err(|error| self.error(error))?;
-        revoked.ok_or(RegistryError::UnknownToken { id })
+        let revoked = revoked.ok_or(RegistryError::UnknownToken { id })?;
+        self.tell(EventKind::TokenRevoked, &revoked).await;
+        Ok(revoked)
     }
 
     /// Gives a token another secret. The one until now is good for `grace` longer; what is open with it stays open.
@@ -160,7 +165,10 @@ impl Tokens {
         let until = now.saturating_add(grace.as_secs());
         let rotated = self.store.rotate_token(&id, &TokenHash::of(&secret), until, now).await;
         match rotated.map_err(|error| self.error(error))? {
-            Some(record) => Ok(CreatedToken { secret, record }),
+            Some(record) => {
+                self.tell(EventKind::TokenRotated, &record).await;
+                Ok(CreatedToken { secret, record })
+            }
             None => Err(RegistryError::EndedToken { id }),
         }
     }
@@ -168,6 +176,15 @@ impl Tokens {
     /// Ends the use of the database; not for those of a running [`crate::Registry`], which ends it itself.
     pub async fn close(self) {
         self.store.close().await;
+    }
+
+    /// Writes down what became of a token. A journal that cannot be written fails nothing.
+    async fn tell(&self, kind: EventKind, token: &TokenRecord) {
+        let detail = json!({"token_id": token.id.as_str(), "role": token.role, "executors": token.executors});
+        let event = NewEvent { at: self.clock.now(), kind: kind.as_str().to_owned(), executor: None, detail };
+        if let Err(error) = self.store.append_event(&event).await {
+            tracing::warn!(kind = kind.as_str(), %error, "an event is not in the journal");
+        }
     }
 
     fn error(&self, error: StoreError) -> RegistryError {
