@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use exedra_link::peer::CallError;
 use exedra_proto::ids::ProcessId;
+use exedra_proto::limits::{Limit, ResourceLimits};
 use exedra_proto::method::{
     Method as _, ProcessRead, ProcessResize, ProcessSignal, ProcessStart, ProcessTerminate, ServerEvent,
 };
@@ -48,6 +49,8 @@ pub struct Command {
     pub tty: bool,
     /// With a stdin that can be written to (a terminal always has one).
     pub stdin: bool,
+    /// What it may use, with all that it starts; needs an executor that speaks this part of `exedra/1`.
+    pub limits: Option<ResourceLimits>,
 }
 
 /// Something that happened to a process.
@@ -75,6 +78,7 @@ pub struct Process {
     intake: Intake,
     receipts: Receipts,
     exit_code: Option<i32>,
+    limit: Option<Limit>,
     closed: bool,
 }
 
@@ -103,6 +107,7 @@ impl Command {
             env_policy: Some(policy),
             tty: false,
             stdin: false,
+            limits: None,
         }
     }
 
@@ -120,7 +125,7 @@ impl Command {
             enforce_managed_network: false,
             managed_network: None,
             network_proxy: None,
-            limits: None,
+            limits: self.limits.clone(),
         }
     }
 }
@@ -142,6 +147,7 @@ impl Process {
             intake: routes.process(&id),
             receipts: Receipts::default(),
             exit_code: None,
+            limit: None,
             closed: false,
         };
         tokio::select! {
@@ -179,6 +185,11 @@ impl Process {
         self.exit_code
     }
 
+    /// The limit that it was ended for, if it was, once it has exited.
+    pub fn limit(&self) -> Option<Limit> {
+        self.limit
+    }
+
     /// The next event; none after the last, when it has exited and all its output was given. Cancelling loses nothing.
     ///
     /// # Errors
@@ -198,7 +209,7 @@ impl Process {
                 Ok(Some(Event::Output { stream: params.stream, bytes }))
             }
             ServerEvent::ProcessExited(params) => {
-                self.exit_code = Some(params.exit_code);
+                (self.exit_code, self.limit) = (Some(params.exit_code), params.limit);
                 Ok(Some(Event::Exited { code: params.exit_code }))
             }
             ServerEvent::ProcessClosed(_) if self.exit_code.is_some() => {
@@ -220,6 +231,9 @@ impl Process {
 async fn ask(line: &Line, params: &StartParams) -> Result<(), Error> {
     let mut up = line.up().await.map_err(|loss| loss.not_sent(ProcessStart::NAME))?;
     loop {
+        if params.limits.is_some() && !up.extension.limits {
+            return Err(Error::Lacking("limits of processes"));
+        }
         let error = match up.client.call::<ProcessStart>(params).await {
             Ok(_) => return Ok(()),
             Err(error) => error,

@@ -81,7 +81,12 @@ impl Client {
             stream.set_nodelay(true).unwrap();
             let (socket, _) = tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
             let mut client = Self { socket, session: String::new(), last_id: 0 };
-            let answer = client.call("initialize", json!({"clientName": "x", "resumeSessionId": resume})).await;
+            let answer = client
+                .call(
+                    "initialize",
+                    json!({"clientName": "x", "resumeSessionId": resume, "extensions": {"exedra/1": {"limits": true}}}),
+                )
+                .await;
             // The other end may not know yet that the first connection is gone.
             if answer["error"]["code"] == -32010 {
                 continue;

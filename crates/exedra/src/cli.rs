@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod backup;
 pub mod duration;
+pub mod limits;
 pub mod listen;
 pub mod policy;
 pub mod sessions;
@@ -99,6 +100,9 @@ pub struct UpArgs {
     /// How long sessions stay, and what becomes of output that nobody reads.
     #[command(flatten)]
     pub sessions: sessions::SessionArgs,
+    /// What may be done on this machine, whoever asks; read again on SIGHUP [default: anything]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub argv: Vec<String>,
@@ -229,6 +233,9 @@ pub struct ExecArgs {
     /// How long to seek another connection when one is lost; the command runs on meanwhile, 0s gives up at once
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     pub reconnect: Duration,
+    /// What it may use.
+    #[command(flatten)]
+    pub limits: limits::CommandLimits,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub argv: Vec<String>,

@@ -90,6 +90,9 @@ pub async fn run(executor: Executor, run: Run, signals: &mut Signals) -> Result<
     }
     let goodbye = tokio::time::timeout(GOODBYE_PATIENCE, executor.close());
     let (written, _) = tokio::join!(finish(&mut output, &outcome, signals), goodbye);
+    if let Some(limit) = process.limit() {
+        output::note(&format!("exedra: the command was ended: it went beyond its limit of {limit}"));
+    }
     conclude(outcome, written)
 }
 

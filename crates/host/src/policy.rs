@@ -52,6 +52,8 @@ pub struct Policy {
     pub labels: Option<Vec<String>>,
     /// The file that says so, where one does.
     pub file: Option<PathBuf>,
+    /// The SHA-256 of its text, in hexadecimal digits.
+    pub digest: Option<String>,
 }
 
 /// What happens when output of a time when nobody is attached fills what is kept of it.

@@ -2,6 +2,8 @@
 //!
 //! In flow what a client asks for, out flows what is told of it. Plain data: who holds a process to it is another matter.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Limits of a process with all its descendants. What is absent is not limited. A member that is not known is refused: it
@@ -46,6 +48,18 @@ pub enum Limit {
     Processes,
     /// [`ResourceLimits::output_bytes`]
     OutputBytes,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WallTime => "time",
+            Self::CpuTime => "CPU time",
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::OutputBytes => "output",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,13 @@ pub enum Record {
         #[serde(skip_serializing_if = "Option::is_none")]
         torn: Option<u64>,
     },
+    /// A policy of the owner is in force from here on.
+    Policy {
+        /// The file that says so.
+        file: String,
+        /// The SHA-256 of its text, as hex.
+        sha256: String,
+    },
     /// The executor stopped in good order.
     Stopped,
     /// Signs the line before this one, and with it all lines so far.

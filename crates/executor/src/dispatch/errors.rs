@@ -128,6 +128,11 @@ pub fn bad_chunk(cause: String) -> RpcError {
     RpcError::new(INVALID_PARAMS, cause)
 }
 
+/// Limits of a client that did not agree on them: it would not learn that one was passed.
+pub fn limits_not_agreed() -> RpcError {
+    RpcError::new(INVALID_PARAMS, "`limits` needs the part `limits` of exedra/1, which was not agreed on")
+}
+
 /// An `fs` method failed.
 pub fn from_fs(error: FsError) -> RpcError {
     let code = match error.kind {

@@ -18,8 +18,9 @@ use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::environment::{NoParams, Status, StatusResult};
 use exedra_proto::fs::ReadBlockParams;
 use exedra_proto::ids::ProcessId;
+use exedra_proto::limits::ResourceLimits;
 use exedra_proto::method::{Request, unknown_method};
-use exedra_proto::process::{ReadResult, WriteParams};
+use exedra_proto::process::{ReadResult, StartParams, WriteParams};
 use exedra_proto::session::ExedraOne;
 use exedra_proto::wrapped;
 use futures_util::FutureExt as _;
@@ -41,7 +42,8 @@ pub struct Context {
     fetcher: Arc<Fetcher>,
     streams: Streams,
     budget: Budget,
-    binary: bool,
+    /// What both ends can do.
+    agreed: ExedraOne,
 }
 
 /// A request that is ready to be served.
@@ -95,7 +97,7 @@ impl Context {
     /// For a connection that holds `session`; large answers take their room from `pool`.
     pub fn new(session: Arc<Session>, files: Files, fetcher: Arc<Fetcher>, pool: Pool, agreed: ExedraOne) -> Self {
         let (files, streams, budget) = (Arc::new(files), Streams::default(), Budget::new(pool));
-        Self { session, files, fetcher, streams, budget, binary: agreed.binary }
+        Self { session, files, fetcher, streams, budget, agreed }
     }
 
     /// The session.
@@ -112,6 +114,10 @@ pub fn check(request: &Request, dialect: Dialect) -> Result<(), RpcError> {
         None if dialect.needs_write_id() => Err(errors::missing_write_id()),
         _ => Ok(()),
     }
+}
+
+fn asks_for_limits(params: &StartParams) -> bool {
+    params.limits.as_ref().is_some_and(|limits| *limits != ResourceLimits::default())
 }
 
 /// What a client asks for in a roundabout way, as others ask for it.
@@ -131,6 +137,9 @@ pub fn route(id: RequestId, request: Request, context: &Context, dialect: Dialec
     match request {
         // The gate has refused it before.
         Request::Initialize(_) => refuse(id, errors::initialized_twice()),
+        Request::ProcessStart(params) if asks_for_limits(&params) && !context.agreed.limits => {
+            refuse(id, errors::limits_not_agreed())
+        }
         Request::ProcessStart(params) => {
             let starts = Some(params.process_id.clone());
             let class = Class::Start(params.process_id.clone());
@@ -138,8 +147,13 @@ pub fn route(id: RequestId, request: Request, context: &Context, dialect: Dialec
         }
         Request::ProcessRead(params) => {
             let class = Class::Process(params.process_id.clone());
-            let budget = context.budget.clone();
-            let work = async move { process::read(&session.processes, params, dialect.next_seq(), &budget).await };
+            let (budget, tells_limits) = (context.budget.clone(), context.agreed.limits);
+            let work = async move {
+                let (mut result, share) =
+                    process::read(&session.processes, params, dialect.next_seq(), &budget).await?;
+                result.limit = result.limit.filter(|_| tells_limits);
+                Ok((result, share))
+            };
             budgeted(id, class, work, |result: &ReadResult| result.chunks.iter().map(|c| c.chunk.0.len() + 64).sum())
         }
         Request::ProcessWrite(WriteParams { write_id: None, .. }) if dialect.needs_write_id() => {
@@ -229,7 +243,7 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
         Request::FsOpen(params) => simple!(fs::opens(&params), open, params),
         Request::FsReadBlock(params) => {
             let class = Class::Handle(params.handle_id.clone());
-            if context.binary {
+            if context.agreed.binary {
                 let work = async move { binary_block(id, files, params, budget).await };
                 return Job { class, starts: None, work: Box::pin(work) };
             }

@@ -96,7 +96,8 @@ async fn clients_come_by_their_labels_and_go_when_these_count_no_more() {
 #[tokio::test]
 async fn a_request_does_not_widen_the_owners_limits() {
     let (mut bench, _) = owned("[limits]\noutput_bytes = 5\n", None);
-    let mut client = bench.open().await;
+    let mut client = bench.connect();
+    client.handshake_with(json!({"clientName": "x", "extensions": {"exedra/1": {"limits": true}}})).await;
     for limits in [json!(null), json!({"outputBytes": 100}), json!({"outputBytes": 100, "bestEffort": true})] {
         let name = limits.to_string();
         let mut params = start(&name, &["sh", "-c", "printf 0123456789; sleep 60"]);
@@ -104,4 +105,18 @@ async fn a_request_does_not_widen_the_owners_limits() {
         assert!(client.call("process/start", params).await["result"].is_object());
         assert_eq!(client.follow(&name).await.stdout, b"01234");
     }
+}
+
+#[tokio::test]
+async fn who_did_not_agree_on_limits_hears_of_none_and_asks_for_none() {
+    let (mut bench, _) = owned("[limits]\noutput_bytes = 5\n", None);
+    let mut client = bench.open().await;
+    client.start("p", &["sh", "-c", "printf 0123456789; sleep 60"]).await;
+    assert_eq!(client.follow("p").await.stdout, b"01234", "the owner's hold all the same");
+    let read = client.call("process/read", json!({"processId": "p"})).await;
+    assert!(read["result"]["exited"] == true && read["result"].get("limit").is_none(), "{read}");
+    let mut params = start("q", &["true"]);
+    params["limits"] = json!({"wallMs": 100});
+    let text = "`limits` needs the part `limits` of exedra/1, which was not agreed on";
+    assert_eq!(client.call("process/start", params).await["error"], json!({"code": -32602, "message": text}));
 }

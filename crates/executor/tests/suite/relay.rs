@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use exedra_executor::daemon::DaemonConfig;
 use exedra_link::Connection;
+use exedra_proto::binary;
 use exedra_proto::close::CloseReason;
 use exedra_proto::frame::{Body, Frame, StreamId, reset};
 use serde_json::{Value, json};
 
-use crate::bench::{until, within};
+use crate::bench::{start, until, within};
 use crate::daemon::{run, settings};
 use crate::script::{Registry, Rendezvous, answer, registered};
 
@@ -123,6 +124,38 @@ async fn dialect_b_and_c_are_served_in_relay_frames() {
         assert_eq!(ended.reason(), Some(CloseReason::GoingAway));
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn binary_messages_travel_in_relay_frames() {
+    let mut rendezvous = Rendezvous::start().await;
+    let url = rendezvous.url.clone();
+    let registry = Registry::start(move |_| for_streams(&url)).await;
+    let running = run(settings(&registry));
+    let mut wire = wire(&mut rendezvous).await;
+    let params = json!({"clientName": "test", "extensions": {"exedra/1": {"binary": true}}});
+    wire.text("a", 0, &json!({"id": 1, "method": "initialize", "params": params}).to_string()).await;
+    assert_eq!(wire.json("a", 0).await["result"]["extensions"]["exedra/1"]["binary"], true);
+    wire.text("a", 1, r#"{"method":"initialized"}"#).await;
+    let params = start("p", &["cat"]);
+    wire.text("a", 2, &json!({"id": 2, "method": "process/start", "params": params}).to_string()).await;
+    assert_eq!(wire.json("a", 1).await["id"], 2);
+    let all: Vec<u8> = (0..=255).collect();
+    let write = json!({"id": 3, "method": "process/write", "params": {"processId": "p", "writeId": "w"}});
+    let payload = binary::join(&write.to_string(), &all);
+    wire.send("a", Body::Data { seq: 3, payload }).await;
+    let mut echoed = Vec::new();
+    while echoed.len() < all.len() {
+        let (name, Body::Data { payload, .. }) = wire.frame().await else { panic!("no data") };
+        assert_eq!(name, "a");
+        if binary::is_marked(&payload) {
+            let parts = binary::split(payload).unwrap();
+            assert!(parts.header().contains("process/output"), "{}", parts.header());
+            echoed.extend_from_slice(&parts.payload);
+        }
+    }
+    assert_eq!(echoed, all);
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -94,6 +94,7 @@ fn plan(args: &ExecArgs) -> Run {
         env: variables,
         tty: args.tty,
         stdin,
+        limits: args.limits.limits(),
         ..Command::new(args.argv.iter().cloned())
     };
     Run { command, stdin }

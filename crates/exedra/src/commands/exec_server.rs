@@ -40,8 +40,8 @@ pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
         );
         let follow = match (&args.policy, hangup) {
             (Some(file), Some(hangup)) => {
-                config.host.policy = policy::open(file)?;
-                Some(policy::follow(file.clone(), config.host.policy.clone(), hangup))
+                config.host.policy = policy::open(file, audit.as_ref())?;
+                Some(policy::follow(file.clone(), config.host.policy.clone(), hangup, audit.clone()))
             }
             _ => None,
         };

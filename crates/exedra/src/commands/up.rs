@@ -23,6 +23,7 @@ use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
 use exedra_executor::listen::{ListenOptions, ListenUrl, Listener};
 use exedra_proto::ids::ExecutorId;
 use tempfile::TempDir;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use self::credentials::Credentials;
 use self::next::Next;
-use super::exec_server;
+use super::{exec_server, policy};
 use crate::cli::UpArgs;
 use crate::cli::sessions::SessionArgs;
 use crate::exit::{Exit, Failure};
@@ -82,7 +83,8 @@ fn once(args: UpArgs) -> Result<Exit, Failure> {
     };
     let done = runtime::full(async {
         let mut signals = Signals::listen()?;
-        let up = Up::start(listen, &data_dir, &args.sessions).await?;
+        let hangup = args.policy.is_some().then(|| signals.take_hangup()).transpose()?;
+        let up = Up::start(listen, &data_dir, &args.sessions, args.policy.zip(hangup)).await?;
         let done = up.run(run, &mut signals).await;
         // Whatever the command came to, a second signal does not wait.
         let executor = Arc::clone(&up.executor);
@@ -99,7 +101,8 @@ fn stay(args: UpArgs) -> Result<Exit, Failure> {
     let data_dir = std::path::absolute(settings::data_dir(args.data_dir)?)?;
     runtime::full(async {
         let mut signals = Signals::listen()?;
-        let mut up = Up::start(listen, &data_dir, &args.sessions).await?;
+        let hangup = args.policy.is_some().then(|| signals.take_hangup()).transpose()?;
+        let mut up = Up::start(listen, &data_dir, &args.sessions, args.policy.zip(hangup)).await?;
         let told = up.tell(&data_dir, args.json).await;
         let ended = match told {
             Ok(()) => tokio::select! {
@@ -120,7 +123,17 @@ fn stay(args: UpArgs) -> Result<Exit, Failure> {
 }
 
 impl Up {
-    async fn start(listen: SocketAddr, data_dir: &Path, sessions: &SessionArgs) -> Result<Self, Failure> {
+    async fn start(
+        listen: SocketAddr,
+        data_dir: &Path,
+        sessions: &SessionArgs,
+        owner: Option<(PathBuf, Signal)>,
+    ) -> Result<Self, Failure> {
+        let mut executor = exec_server::config(sessions, vec![data_dir.join("spool")]);
+        if let Some((file, _)) = &owner {
+            executor.host.policy = policy::open(file, None)?;
+        }
+        let current = executor.host.policy.clone();
         let plane = Plane::start(PlaneConfig {
             listen: Listen::At(listen),
             data_dir: data_dir.to_owned(),
@@ -131,12 +144,19 @@ impl Up {
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;
-        let executor = Arc::new(Executor::new(exec_server::config(sessions, vec![data_dir.join("spool")]))?);
+        let executor = Arc::new(Executor::new(executor)?);
         let mut config = DaemonConfig::new(plane.url(), EXECUTOR);
         config.token = TokenSource::Fixed(credentials.executor.clone());
         let daemon = Daemon::new(config, Arc::clone(&executor))?;
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        if let Some((file, hangup)) = owner {
+            let stop = cancel.clone();
+            tasks.spawn(async move {
+                stop.run_until_cancelled(policy::follow(file, current, hangup, None)).await;
+                Ok(())
+            });
+        }
         let (connected, mut is_connected) = watch::channel(false);
         tasks.spawn(serve(daemon, cancel.clone(), connected));
         // Without it, or in time, the first client is told why.

@@ -270,3 +270,13 @@ fn a_server_that_is_not_there_is_told() {
     assert_eq!(failed.code, 255);
     assert!(failed.stderr.contains("cannot reach") && failed.stderr.contains("hint: "), "{}", failed.stderr);
 }
+
+#[test]
+fn a_limit_that_was_passed_is_named() {
+    let listener = Listener::start();
+    let ended = run(&mut listener.exec(&["--limit-output", "5", "--", "sh", "-c", "printf 0123456789; sleep 60"]));
+    assert_eq!((ended.code, ended.out()), (137, "01234"));
+    assert!(ended.stderr.contains("it went beyond its limit of output"), "{}", ended.stderr);
+    let wrong = run(&mut listener.exec(&["--limit-memory", "much", "--", "true"]));
+    assert_eq!(wrong.code, 2);
+}

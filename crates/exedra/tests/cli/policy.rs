@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::program::{Finished, Running, exedra, run};
+use crate::program::{Finished, Running, exedra, run, until};
 use crate::sandbox::Executor;
 
 /// A directory that no sandbox shows by itself, with `w` and `out/secret` in it.
@@ -229,4 +229,65 @@ fn decisions_are_explained() {
     assert_eq!(json["warnings"].as_array().unwrap().len(), 1);
     assert_eq!(check(&[]).out(), "the policy can be used\n");
     assert_eq!(run(&mut exedra(&["policy", "check", "/nope", "--", "x"])).code, 255);
+}
+
+/// Within a sandbox the processes are in a namespace of their own, which ends with its first process.
+#[test]
+fn of_a_sandbox_nothing_outlives_an_executor_that_is_killed() {
+    let dir = place();
+    let text = format!("{}[sandbox]\n", roots(dir.path()));
+    let (listener, url) = listener(&write(dir.path(), &text));
+    let w = dir.path().join("w");
+    let mark = format!("3{:07}.25", std::process::id());
+    let script = format!("setsid sleep {mark} & setsid sh -c 'sleep {mark} & wait' & echo started; wait");
+    let argv =
+        ["exec", "--url", &url, "--reconnect", "0s", "--cwd", w.to_str().unwrap(), "--", "/bin/sh", "-c", &script];
+    let running = Running::start(&mut exedra(&argv));
+    assert_eq!(running.line(), "started");
+    let wanted = format!("sleep\0{mark}\0").into_bytes();
+    let sleeping = || {
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        all.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|argv| argv == wanted)).count()
+    };
+    until("both sleep", || sleeping() == 2);
+    listener.signal("KILL");
+    until("all are gone", || sleeping() == 0);
+    assert_eq!(running.finish().code, 255);
+}
+
+#[test]
+fn up_keeps_to_a_policy() {
+    let dir = place();
+    let file = write(dir.path(), "[[commands]]\npath = \"/bin/echo\"\n");
+    let up = |argv: &[&str]| run(&mut exedra(&[&["up", "--policy", file.to_str().unwrap(), "--"], argv].concat()));
+    assert_eq!(up(&["/bin/echo", "x"]).out(), "x\n");
+    let refused = up(&["/bin/cat", "/etc/passwd"]);
+    assert!(refused.code == 255 && refused.stderr.contains("policy: commands"), "{refused:?}");
+}
+
+#[test]
+fn the_audit_says_which_policy_is_in_force() {
+    let dir = place();
+    let file = write(dir.path(), "read_only = true\n");
+    let log = dir.path().join("log");
+    let args = ["exec-server", "--policy", file.to_str().unwrap(), "--audit", log.to_str().unwrap()];
+    let listener = Running::start(exedra(&args).env("XDG_STATE_HOME", dir.path()));
+    listener.line();
+    write(dir.path(), "# nothing\n");
+    listener.signal("HUP");
+    let records = || -> Vec<Value> {
+        let files =
+            std::fs::read_dir(&log).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        let text: String = files.collect();
+        let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records.filter(|record| record["kind"] == "policy").collect()
+    };
+    until("both are written down", || records().len() == 2);
+    let digests: Vec<Value> = records().into_iter().map(|record| record["sha256"].clone()).collect();
+    let known = [
+        "e33896389a491d40cb82f6b29682ce08bd9fa27a9f49f975f38ce7aa5921eafb",
+        "5e49ea838dc30f3eeacf6ca7815f6e3adcf77f467a970d978676790fd90377e1",
+    ];
+    assert_eq!(digests, known);
+    assert_eq!(listener.stop().code, 0);
 }

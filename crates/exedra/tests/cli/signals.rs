@@ -76,6 +76,22 @@ fn an_executor_that_stops_takes_its_commands_along() {
     assert!(done.stderr.contains("the connection was lost while the command was running"), "{}", done.stderr);
 }
 
+/// What is promised of an executor that is killed: its commands die with it; what they started and let go of does not.
+#[test]
+fn an_executor_that_is_killed_takes_its_commands_along() {
+    let listener = Listener::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let running = Running::start(&mut waiting(&listener, &file));
+    assert_eq!(running.line(), "started");
+    let remote: i32 = line_in(&file).parse().unwrap();
+    listener.running.signal("KILL");
+    until("the command is gone", || !is_alive(remote));
+    running.signal("INT");
+    running.finish();
+    let _ = std::process::Command::new("pkill").args(["-KILL", "-s", &remote.to_string()]).status();
+}
+
 #[test]
 fn a_second_signal_ends_the_grace_of_an_executor_and_leaves_nothing_behind() {
     let listener = Listener::start();

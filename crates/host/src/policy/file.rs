@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use exedra_proto::sandbox::{Access, Network, SandboxContext};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::commands::{Args, Command, Commands};
 use super::pattern::Pattern;
@@ -48,7 +49,9 @@ impl Policy {
     pub fn load(path: &Path) -> Result<Self, PolicyError> {
         let failed = |why: String| PolicyError { path: path.to_owned(), why };
         let (real, text) = read(path).map_err(failed)?;
-        Self::parse(&text, Some(&real)).map_err(failed)
+        let policy = Self::parse(&text, Some(&real)).map_err(failed)?;
+        let digest = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { digest: Some(digest), ..policy })
     }
 
     /// From the text of a file, which is at `at` and stays as it is.
@@ -82,6 +85,7 @@ impl Policy {
             proxied,
             labels: words.clients.map(|clients| clients.labels),
             file: at.map(Path::to_owned),
+            digest: None,
         })
     }
 }
