@@ -12,6 +12,7 @@ pub mod load;
 pub mod model;
 pub mod plane;
 pub mod report;
+pub mod rolling;
 pub mod rpc;
 pub mod soak;
 pub mod stock;

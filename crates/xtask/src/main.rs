@@ -13,6 +13,7 @@ use xtask::durable;
 use xtask::interop::{self, World};
 use xtask::load::light::Manners;
 use xtask::load::{self, Load};
+use xtask::rolling::{self, Rolling};
 use xtask::soak;
 use xtask::stock::Stock;
 
@@ -59,10 +60,13 @@ enum Command {
     Load(LoadArgs),
     /// Run the seeded tests at full count, in a release build; or one of the long runs with real processes
     Soak {
-        /// Only this part: `durable` with real processes, or one of the seeded tests [default: all of these]
+        /// Only this part: `durable` or `rolling` with real processes, or one of the seeded tests [default: all of these]
         #[arg(value_name = "NAME")]
         part: Option<String>,
-        /// With `durable`: this binary in place of a release build that is made now
+        /// With `durable` and `rolling`: a little of it, for a look
+        #[arg(long, requires = "part")]
+        quick: bool,
+        /// With `durable` and `rolling`: this binary in place of a release build that is made now
         #[arg(long, value_name = "FILE", requires = "part")]
         exedra: Option<PathBuf>,
         /// So many cases in place of the full count
@@ -134,6 +138,8 @@ enum Rules {
 
 /// The run with real processes: kills of the server during writes, and the system calls between a write and its answer.
 const DURABLE: &str = "durable";
+/// The soak with restarts.
+const ROLLING: &str = "rolling";
 /// Kills of a durability run.
 const KILLS: usize = 50;
 
@@ -150,7 +156,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Interop { exedra, all } => interop(exedra, all),
         Command::Bench { check, quick, only, exedra } => bench(check, quick, only, exedra),
         Command::Load(args) => load(args),
-        Command::Soak { part, exedra, .. } if part.as_deref() == Some(DURABLE) => durable(exedra),
+        Command::Soak { part: Some(part), quick, exedra, .. } if [DURABLE, ROLLING].contains(&part.as_str()) => {
+            processes(&part, quick, exedra)
+        }
         Command::Soak { part, cases, .. } => Ok(exit(soak::run(&root(), part.as_deref(), cases)?)),
     }
 }
@@ -204,10 +212,17 @@ fn bench(check: bool, quick: bool, only: Option<Figures>, exedra: Option<PathBuf
     }))
 }
 
-fn durable(exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+/// A long run with real processes.
+fn processes(part: &str, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let exedra = exedra.map_or_else(|| build::exedra(&root(), Profile::Release), Ok)?;
     let dir = tempfile::Builder::new().prefix("exedra-soak-").tempdir()?;
-    let passed = runtime()?.block_on(durable::run(&exedra, dir.path(), KILLS))?;
+    let rolling = if quick { Rolling::quick } else { Rolling::full };
+    let kills = if quick { KILLS / 10 } else { KILLS };
+    let passed = if part == ROLLING {
+        runtime()?.block_on(rolling::run(&rolling(exedra), dir.path()))?
+    } else {
+        runtime()?.block_on(durable::run(&exedra, dir.path(), kills))?
+    };
     if !passed {
         writeln!(std::io::stderr(), "the logs of the run are in {}", dir.keep().display())?;
     }

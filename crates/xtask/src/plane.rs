@@ -7,20 +7,22 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::net::listen;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::child::{Running, Spawn};
 use crate::stock::Stock;
 
 /// For a process to say that it is ready.
 pub const READY: Duration = Duration::from_secs(20);
+/// How often something is looked at.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long a server may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(15);
 /// Connections that may wait for a server that is away.
@@ -39,6 +41,8 @@ pub struct Plane {
     /// How the server is run, if not as our binary alone.
     wrapped: Option<Spawn>,
     server: Option<Running>,
+    /// Servers that have handed over; the first is our child, and ends when nobody uses it any more.
+    predecessors: Vec<Running>,
     /// The server's own process, which a wrapper may have started.
     pid: Option<Pid>,
     /// How often the server was started; each time has its own log.
@@ -92,6 +96,7 @@ impl Plane {
             socket,
             wrapped: None,
             server: None,
+            predecessors: Vec::new(),
             pid: None,
             starts: 0,
             url: String::new(),
@@ -131,11 +136,49 @@ impl Plane {
     /// # Errors
     /// It does not end well.
     pub async fn stop(&mut self) -> Result<()> {
-        let mut server = self.server.take().context("the server does not run")?;
-        kill_process(self.pid.take().context("the server does not run")?, Signal::TERM)?;
-        let status = server.wait(GRACE).await?;
-        ensure!(status.success(), "the server ended with {status}");
+        let pid = self.pid.take().context("the server does not run")?;
+        kill_process(pid, Signal::TERM)?;
+        if let Some(mut server) = self.server.take() {
+            let status = server.wait(GRACE).await?;
+            ensure!(status.success(), "the server ended with {status}");
+        }
+        // One that was handed over to is no child of ours.
+        let deadline = Instant::now() + GRACE;
+        while is_alive(pid) {
+            ensure!(Instant::now() < deadline, "the server does not end");
+            sleep(LOOK).await;
+        }
+        for mut predecessor in self.predecessors.drain(..) {
+            let status = predecessor.wait(GRACE).await?;
+            ensure!(status.success(), "a server that had handed over ended with {status}");
+        }
         Ok(())
+    }
+
+    /// Has the server hand over to a new process of itself.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn hand_over(&mut self) -> Result<()> {
+        let before = self.pid.context("the server does not run")?;
+        kill_process(before, Signal::USR2)?;
+        let deadline = Instant::now() + READY;
+        let now = loop {
+            match self.holder() {
+                Some(holder) if holder != before => break holder,
+                _ => ensure!(Instant::now() < deadline, "nobody takes over; {}", self.server()?.tail()),
+            }
+            sleep(LOOK).await;
+        };
+        self.pid = Some(now);
+        self.predecessors.extend(self.server.take());
+        Ok(())
+    }
+
+    /// The process that holds the records.
+    fn holder(&self) -> Option<Pid> {
+        let holder: Value = serde_json::from_str(&std::fs::read_to_string(self.data().join("lock")).ok()?).ok()?;
+        Pid::from_raw(i32::try_from(holder.get("pid")?.as_i64()?).ok()?)
     }
 
     /// Kills the server as nothing can be prepared for.
@@ -244,10 +287,16 @@ impl Plane {
     }
 }
 
+/// Whether it runs; one that only waits for somebody to ask how it ended does not.
+fn is_alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+}
+
 impl Drop for Plane {
     /// The server ends with its wrapper only if it is told.
     fn drop(&mut self) {
-        if let (Some(pid), Some(_)) = (self.pid, &self.server) {
+        if let Some(pid) = self.pid {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
