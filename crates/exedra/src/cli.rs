@@ -60,6 +60,8 @@ pub enum Command {
     /// Make, list, renew and revoke the tokens of a server on this machine
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Let another key have an executor's name, where the server binds names to keys (serve --bind-key)
+    ForgetKey(ForgetKeyArgs),
     /// Let others run commands on this machine, through a server or on a listener
     ExecServer(Box<ExecServerArgs>),
     /// Run a command on an executor; ends with the command's exit code
@@ -144,9 +146,27 @@ pub struct ServeArgs {
     /// [default: half of all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_address: Option<u32>,
+    /// Let only the first key that registered a name register it again
+    ///
+    /// Executors without a key are refused such a name. A stock executor makes a new key at each start.
+    #[arg(long)]
+    pub bind_key: bool,
+    /// The region that requests signed as AWS does have to name
+    #[arg(long, value_name = "REGION", default_value = "us-east-1")]
+    pub aws_region: String,
     /// Print the URL as one line of JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `forget-key`. It works on the data directory, whether or not the server runs.
+#[derive(Debug, Args)]
+pub struct ForgetKeyArgs {
+    /// The executor's id
+    pub executor: String,
+    /// Where the records are kept [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Flags of `exec-server`.

@@ -28,6 +28,7 @@ pub fn run(command: Command) -> Result<Exit, Failure> {
         Command::Policy(command) => policy::run(command),
         Command::Serve(args) => serve::run(args),
         Command::Token(command) => token::run(command),
+        Command::ForgetKey(args) => token::forget_key(args),
         Command::Up(args) => up::run(args),
     }
 }

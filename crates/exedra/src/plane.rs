@@ -40,6 +40,10 @@ pub struct PlaneConfig {
     pub public_url: Option<PublicUrl>,
     /// Who holds the data directory, for the next one who wants it.
     pub purpose: &'static str,
+    /// A name is for the first key that registered it.
+    pub bind_keys: bool,
+    /// The region that signed registrations name; the usual one, if not set.
+    pub aws_region: Option<String>,
     /// Over how long the connections are closed at the end.
     pub drain_window: Duration,
     /// How it is to be reached.
@@ -126,6 +130,8 @@ impl Plane {
         config.check()?;
         let mut registry_config = RegistryConfig::new(&config.data_dir);
         config.purpose.clone_into(&mut registry_config.purpose);
+        registry_config.bind_keys = config.bind_keys;
+        registry_config.aws_region = config.aws_region.unwrap_or(registry_config.aws_region);
         let mut listen = config.listen;
         if let Listen::After(predecessor) = &mut listen {
             registry_config.hold = predecessor.take_hold();

@@ -279,6 +279,8 @@ pub mod code {
     pub const FORBIDDEN: &str = "forbidden";
     /// The token allows less than all on an executor, and nobody could hold its bearer to that there.
     pub const RIGHTS_NOT_ENFORCEABLE: &str = "rights_not_enforceable";
+    /// The executor's name is bound to another key.
+    pub const EXECUTOR_KEY_BOUND: &str = "executor_key_bound";
     /// A signed request cannot be read, or what has to be signed is not.
     pub const SIGNATURE_INVALID: &str = "signature_invalid";
     /// A request is signed for another region or service.

@@ -33,6 +33,8 @@ pub struct RegistryConfig {
     /// Time between two rounds of housekeeping: `last_seen` is saved, the signing key's age looked at, a write
     /// tried. So much of `last_seen` is lost at most.
     pub housekeeping: Duration,
+    /// A name is for the first key that registered it, and for no other.
+    pub bind_keys: bool,
     /// The region that signed registrations name.
     pub aws_region: String,
     /// Time between two looks for tokens that were revoked or have expired, whose connections then have to go; and between
@@ -51,6 +53,7 @@ impl RegistryConfig {
             key_max_age: Duration::from_secs(7 * 24 * 60 * 60),
             reservation: Duration::from_secs(2),
             write_patience: Duration::from_secs(5),
+            bind_keys: false,
             aws_region: "us-east-1".to_owned(),
             housekeeping: Duration::from_secs(60),
             token_watch: Duration::from_secs(1),

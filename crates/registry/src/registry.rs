@@ -57,7 +57,8 @@ impl Registry {
         learn(&presence, store.as_ref(), &dir).await?;
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database());
         let direct = Direct::new(ServerKey::open(&dir.server_key())?, config.aws_region);
-        let service = Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience, direct);
+        let service =
+            Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience, direct, config.bind_keys);
         let service = Arc::new(service);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

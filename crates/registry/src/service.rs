@@ -54,6 +54,7 @@ pub struct Service {
     ended: Ended,
     contention: Contention,
     direct: Direct,
+    bind_keys: bool,
     writes: Writes,
     access: AccessLog,
     listeners: Arc<Semaphore>,
@@ -80,6 +81,7 @@ impl Service {
         clock: Arc<dyn Clock>,
         write_patience: Duration,
         direct: Direct,
+        bind_keys: bool,
     ) -> Self {
         let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
         let started_at = clock.now();
@@ -94,6 +96,7 @@ impl Service {
             ended: Ended::default(),
             contention: Contention::default(),
             direct,
+            bind_keys,
             writes: Writes::default(),
             auth,
             clock,

@@ -180,6 +180,8 @@ pub struct NewRegistration {
     pub token: TokenId,
     /// Make a new registration even if this instance has one that a newer instance superseded.
     pub take_over: bool,
+    /// The name is for the first key that was seen with this set, and for no other.
+    pub bind_key: bool,
 }
 
 /// Something that happened, to be written down.
@@ -247,6 +249,9 @@ pub trait Store: Send + Sync + 'static {
     /// Registers an instance of an executor: the registration that the instance has, or the new one, which from now on
     /// is the executor's current one. An instance whose registration was superseded keeps it, unless it takes over.
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration>;
+
+    /// Any key may have the executor's name again; whether it was bound to one.
+    fn forget_key<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool>;
 
     /// The executor of that id.
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>>;
@@ -326,6 +331,9 @@ pub enum StoreError {
     /// Somebody else is writing, and did not finish in time.
     #[error("the database is busy")]
     Busy,
+    /// The name is bound to another key than the one that came, or came without.
+    #[error("the executor's name is bound to another key")]
+    OtherKey,
     /// It was closed.
     #[error("the database is closed")]
     Closed,
@@ -339,7 +347,7 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Full | Self::ReadOnly | Self::Busy | Self::Failed(_) => true,
-            Self::Corrupt(_) | Self::Newer { .. } | Self::Foreign | Self::Closed => false,
+            Self::Corrupt(_) | Self::Newer { .. } | Self::Foreign | Self::OtherKey | Self::Closed => false,
         }
     }
 
@@ -352,6 +360,7 @@ impl StoreError {
             Self::Newer { .. } => Some("use the version of the program that wrote it, or a newer one"),
             Self::Foreign => Some("use another --data-dir"),
             Self::Busy => Some("is another process working on the same data directory? Try again"),
+            Self::OtherKey => Some("`exedra forget-key ID` lets another key have the name"),
             Self::Closed | Self::Failed(_) => None,
         }
     }

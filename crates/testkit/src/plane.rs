@@ -18,7 +18,7 @@ use exedra_proto::registry::Transport;
 use exedra_proto::secret::Secret;
 use exedra_registry::token::Role;
 use exedra_registry::{NewToken, PublicUrl, Registry, RegistryConfig};
-use exedra_rendezvous::{Rendezvous, RendezvousConfig};
+use exedra_rendezvous::{Rendezvous, RendezvousConfig, Times};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -55,6 +55,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// What happens on the way through the rendezvous.
     pub faults: Option<Faults>,
+    /// The rendezvous' times, if not the usual ones.
+    pub times: Option<Times>,
 }
 
 impl ServerSide {
@@ -72,7 +74,9 @@ impl ServerSide {
         };
         let public = link.as_ref().map_or(address, |link| link.address);
         registry.set_public_url(PublicUrl::of_listener(public, false)?);
-        let rendezvous = Arc::new(Rendezvous::new(RendezvousConfig::new(registry.key_ring(), registry.presence()))?);
+        let mut rendezvous = RendezvousConfig::new(registry.key_ring(), registry.presence());
+        rendezvous.times = config.times.unwrap_or(rendezvous.times);
+        let rendezvous = Arc::new(Rendezvous::new(rendezvous)?);
         registry.set_cutoff(Arc::clone(&rendezvous) as _);
         let router = registry.router().merge(rendezvous.router());
         let listener = listener.tap_io(|socket| {
@@ -205,7 +209,7 @@ impl Plane {
     pub async fn start_over(transports: &[Transport], faults: Option<Faults>) -> Result<Self, Failed> {
         let dir = tempfile::tempdir()?;
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = ServerConfig { data_dir: dir.path().join("data"), listen, faults };
+        let config = ServerConfig { data_dir: dir.path().join("data"), listen, faults, times: None };
         let server = ServerSide::start(config).await?;
         let executor_token = server.token(Role::Executor).await?;
         let client_token = server.token(Role::Client).await?;

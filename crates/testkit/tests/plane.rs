@@ -164,7 +164,7 @@ async fn a_command_outlives_its_connection_the_whole_way_round() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_executor_outlives_its_server() {
     let dir = tempfile::tempdir().unwrap();
-    let config = |listen| ServerConfig { data_dir: dir.path().join("data"), listen, faults: None };
+    let config = |listen| ServerConfig { data_dir: dir.path().join("data"), listen, faults: None, times: None };
     let server = ServerSide::start(config("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let (url, address) = (server.url.clone(), server.address);
     let token = server.token(Role::Executor).await.unwrap();

@@ -8,6 +8,7 @@ mod as_client;
 mod as_executor;
 mod confined;
 mod files;
+mod held;
 mod relay;
 mod restart;
 mod secrets;
@@ -52,7 +53,7 @@ pub async fn run(world: &World) -> Result<bool> {
         as_executor::run(world, &report).await
     };
     // The restart is waiting for the most part.
-    tokio::try_join!(stock, restart::run(world, &report))?;
+    tokio::try_join!(stock, restart::run(world, &report), held::run(world, &report))?;
     report.check("no secret is in any log of the run, at trace level", secrets::none_logged(world)).await?;
     report.finish()
 }

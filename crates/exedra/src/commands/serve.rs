@@ -50,6 +50,8 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         data_dir: settings::data_dir(args.data_dir)?,
         public_url,
         purpose: "exedra serve",
+        bind_keys: args.bind_key,
+        aws_region: Some(args.aws_region),
         drain_window: DRAIN_WINDOW,
         front: Front {
             tls,

@@ -11,6 +11,7 @@ use exedra_registry::{CreatedToken, NewToken, RegistryError, Tokens, open_tokens
 use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::cli::ForgetKeyArgs;
 use crate::cli::token::{
     Role, TokenAwsArgs, TokenCommand, TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenRotateArgs, TokenShowArgs,
 };
@@ -41,6 +42,24 @@ pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
             TokenCommand::Aws(args) => aws(args).await,
         }?;
         Ok(Exit::Success)
+    })
+}
+
+/// Lets another key have an executor's name.
+///
+/// # Errors
+/// The records cannot be used, or the name is bound to none.
+pub fn forget_key(args: ForgetKeyArgs) -> Result<Exit, Failure> {
+    log::init(LevelFilter::WARN)?;
+    runtime::light(async {
+        let tokens = open_existing(args.data_dir).await?;
+        let forgotten = tokens.forget_key(&args.executor).await.map_err(usage);
+        tokens.close().await;
+        if forgotten? {
+            return Ok(Exit::Success);
+        }
+        let what = format!("the name {} is bound to no key", args.executor);
+        Err(Failure::usage(what, "any key may register it"))
     })
 }
 

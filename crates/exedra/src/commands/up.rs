@@ -139,6 +139,8 @@ impl Up {
             data_dir: data_dir.to_owned(),
             public_url: None,
             purpose: PURPOSE,
+            bind_keys: false,
+            aws_region: None,
             drain_window: Duration::ZERO,
             front: Front::default(),
         });

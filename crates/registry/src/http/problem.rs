@@ -158,6 +158,11 @@ impl From<Refusal> for Problem {
             Refusal::UnknownToken => Self::new(StatusCode::NOT_FOUND, code::TOKEN_UNKNOWN, "there is no such token"),
             Refusal::EndedToken => Self::new(StatusCode::CONFLICT, code::TOKEN_ENDED, "the token has ended"),
             Refusal::Crowded => Self::unavailable("too many wait for events at the moment", CROWD_RETRY),
+            Refusal::OtherKey => Self::new(
+                StatusCode::FORBIDDEN,
+                code::EXECUTOR_KEY_BOUND,
+                "this name is bound to another key; `exedra forget-key ID` on the server lets another have it",
+            ),
             Refusal::Transport => Self::new(
                 StatusCode::BAD_REQUEST,
                 code::TRANSPORT_UNSUPPORTED,

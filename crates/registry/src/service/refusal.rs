@@ -41,6 +41,8 @@ pub enum Refusal {
     },
     /// The request is signed, and not well.
     Signature(Fault),
+    /// The executor's name is another key's.
+    OtherKey,
     /// None of the transports offered fits.
     Transport,
     /// An administrator lets no new client in to the executor.
@@ -64,6 +66,9 @@ pub enum Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
+        if error == StoreError::OtherKey {
+            return Self::OtherKey;
+        }
         tracing::error!(%error, hint = error.hint(), "the store cannot answer");
         Self::Unavailable
     }

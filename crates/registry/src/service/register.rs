@@ -122,7 +122,8 @@ impl Service {
             return Err(Denied::Labels.into());
         }
         let (take_over, newest) = match known {
-            Some(known) if known.current.idempotency_id == request.idempotency_id => {
+            // Whether its key may have the name, the store decides.
+            Some(known) if !self.bind_keys && known.current.idempotency_id == request.idempotency_id => {
                 return Ok((known.current, false));
             }
             Some(known) => (self.is_gone(&known), known.current.epoch),
@@ -144,6 +145,7 @@ impl Service {
             metadata: if request.metadata.is_null() { Value::Object(Map::new()) } else { request.metadata },
             token: permit.token.clone(),
             take_over,
+            bind_key: self.bind_keys,
         };
         let outcome = patiently(self.write_patience, passes, || self.store.register(&new)).await;
         let registration = outcome.inspect_err(|error| self.note_write(Some(error)))?;

@@ -26,7 +26,7 @@ impl Stage {
         let tokens = Tokens::new(Arc::clone(&records), Arc::clone(&clock), dir.path().to_owned());
         let token = tokens.create(NewToken::of(Role::Admin)).await.unwrap().secret;
         let direct = Direct::new(crate::serverkey::ServerKey::open(&dir.path().join("key")).unwrap(), "r".to_owned());
-        let service = Service::new(records, presence, Arc::new(keys), clock, patience, direct);
+        let service = Service::new(records, presence, Arc::new(keys), clock, patience, direct, false);
         service.set_public_url(PublicUrl::parse("http://h").unwrap());
         Self { service, store, token, _dir: dir }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exedra_proto::ids::TokenId;
+use exedra_proto::ids::{ExecutorId, TokenId};
 use exedra_proto::secret::Secret;
 use serde_json::json;
 
@@ -139,6 +139,15 @@ impl Tokens {
         let dir = self.database.parent().unwrap_or(Path::new("."));
         let key = ServerKey::open(&DataDir::prepare(dir)?.server_key())?;
         Ok(AwsPair { access_key_id, secret_access_key: key.secret(&id) })
+    }
+
+    /// Lets any key have an executor's name that was bound to one; whether it was.
+    ///
+    /// # Errors
+    /// There can be no such executor, or it cannot be saved.
+    pub async fn forget_key(&self, executor: &str) -> Result<bool, RegistryError> {
+        let executor = ExecutorId::parse(executor).map_err(|error| RegistryError::Config(error.to_string()))?;
+        self.store.forget_key(&executor).await.map_err(|error| self.error(error))
     }
 
     /// Makes a token worthless; once more changes nothing.

@@ -27,6 +27,7 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     another_instance_gets_the_next_epoch(&make().await).await;
     a_superseded_instance_keeps_its_own_or_takes_over(&make().await).await;
     a_registration_is_found_by_its_id_with_its_key(&make().await).await;
+    a_name_may_be_bound_to_the_first_key(&make().await).await;
     a_registration_needs_a_token(&make().await).await;
     old_registrations_give_way(&make().await).await;
     last_seen_only_rises(&make().await).await;
@@ -80,6 +81,7 @@ fn new(id: &str, instance: &str, registration: &str) -> NewRegistration {
         metadata: json!({"deep": [1, null, {"x": "y"}]}),
         token: TokenId::new("tok-1"),
         take_over: false,
+        bind_key: false,
     }
 }
 
@@ -229,8 +231,35 @@ async fn a_registration_is_found_by_its_id_with_its_key(store: &impl Store) {
     assert_eq!(store.registration(&RegistrationId::new("reg-3")).await.unwrap(), None);
 }
 
+async fn a_name_may_be_bound_to_the_first_key(store: &impl Store) {
+    let store = with_token(store).await;
+    let keyed = |instance: &str, seed: Option<u8>, bind_key| {
+        let mut new = new("box", instance, &format!("reg-{instance}"));
+        (new.registration.public_key, new.bind_key) = (seed.map(key_of), bind_key);
+        new
+    };
+    store.register(&keyed("a", None, true)).await.unwrap();
+    store.register(&keyed("b", Some(1), false)).await.unwrap();
+    let bound = store.register(&keyed("c", Some(2), true)).await.unwrap();
+    for other in [Some(1), None, Some(3)] {
+        assert_eq!(store.register(&keyed("d", other, true)).await, Err(StoreError::OtherKey));
+    }
+    assert_eq!(store.executor(&executor("box")).await.unwrap().unwrap().current, bound, "and nothing has changed");
+    store.register(&keyed("e", Some(2), true)).await.unwrap();
+    store.register(&keyed("f", Some(3), false)).await.unwrap();
+    assert_eq!(store.register(&keyed("g", Some(3), true)).await, Err(StoreError::OtherKey));
+    assert!(store.forget_key(&executor("box")).await.unwrap());
+    assert!(!store.forget_key(&executor("box")).await.unwrap());
+    store.register(&keyed("h", Some(3), true)).await.unwrap();
+    assert_eq!(store.register(&keyed("i", Some(2), true)).await, Err(StoreError::OtherKey));
+}
+
 fn key() -> PublicKey {
-    let part = |len| Base64Text::encode(&vec![7; len]).0;
+    key_of(7)
+}
+
+fn key_of(seed: u8) -> PublicKey {
+    let part = |len| Base64Text::encode(&vec![seed; len]).0;
     serde_json::from_value(json!({
         "suite": noise::SUITE,
         "x25519_public_key": part(32),

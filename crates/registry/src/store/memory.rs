@@ -25,6 +25,7 @@ struct Records {
     /// Secrets before the last rotation, and until when they are good.
     old: Vec<(TokenId, TokenHash, u64)>,
     executors: BTreeMap<ExecutorId, (ExecutorRecord, Vec<Registration>)>,
+    bound: BTreeMap<ExecutorId, String>,
     events: VecDeque<Event>,
     last_event: u64,
     access: Vec<Access>,
@@ -151,6 +152,15 @@ impl Store for MemoryStore {
         self.write(move |records| {
             let token = records.tokens.iter().map(|(token, _)| token).find(|token| token.id == new.token);
             let granted = token.ok_or_else(|| StoreError::Failed("there is no such token".to_owned()))?.labels.clone();
+            if new.bind_key {
+                let Registration { executor, public_key, .. } = &new.registration;
+                let key = public_key.as_ref().map(exedra_proto::noise::PublicKey::fingerprint);
+                let bound = records.bound.get(executor).cloned().or_else(|| key.clone());
+                if bound != key {
+                    return Err(StoreError::OtherKey);
+                }
+                records.bound.extend(bound.map(|bound| (executor.clone(), bound)));
+            }
             let kept = records.executors.get(&new.registration.executor);
             let epoch = kept.map_or(0, |(executor, _)| executor.current.epoch);
             let own = kept.into_iter().flat_map(|(_, all)| all);
@@ -181,6 +191,10 @@ impl Store for MemoryStore {
             records.executors.insert(current.executor.clone(), (record, all));
             Ok(current)
         })
+    }
+
+    fn forget_key<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool> {
+        self.write(move |records| Ok(records.bound.remove(id).is_some()))
     }
 
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {

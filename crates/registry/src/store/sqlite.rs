@@ -7,6 +7,7 @@
 mod access;
 mod events;
 mod executors;
+mod keys;
 mod rows;
 mod schema;
 mod tokens;
@@ -138,12 +139,24 @@ impl Store for SqliteStore {
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
         Box::pin(async move {
             let mut tx = self.begin().await?;
+            if new.bind_key {
+                keys::bind(&mut tx, new).await?;
+            }
             let registration = match standing(&mut tx, new).await? {
                 Some(registration) => registration,
                 None => replace(&mut tx, new).await?,
             };
             tx.commit().await.map_err(failure)?;
             Ok(registration)
+        })
+    }
+
+    fn forget_key<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let was_bound = keys::forget(&mut tx, id).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(was_bound)
         })
     }
 

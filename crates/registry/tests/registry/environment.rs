@@ -236,3 +236,25 @@ async fn our_own_ends_may_use_noise_on_their_paths() {
     assert!(is_valid(&site, "box", asking).await);
     assert_eq!(site.verify(reply["url"].as_str().unwrap()).unwrap().issued_at, START);
 }
+
+#[tokio::test]
+async fn with_bound_keys_only_the_key_first_seen_may_have_the_name() {
+    let (site, dir) = Site::with(|config| config.bind_keys = true).await;
+    let register = async |seed| {
+        let body = json!({"security_profile": "noise_hybrid_ik_v1", "executor_public_key": key(seed)}).to_string();
+        site.post("/cloud/environment/box/register", &site.admin, body).await
+    };
+    assert_eq!(register(1).await.status(), 200);
+    assert_eq!(register(1).await.status(), 200);
+    let detail = refusal(register(2).await, 403, "executor_key_bound").await;
+    assert!(detail.message.unwrap().contains("forget-key"));
+    refusal(site.register_raw("box", "i").await, 403, "executor_key_bound").await;
+    refusal(site.post("/cloud/executor/box/register", &site.admin, "").await, 403, "executor_key_bound").await;
+    site.register("other", "i").await;
+    let beside = exedra_registry::open_tokens(dir.path()).await.unwrap();
+    assert!(beside.forget_key("box").await.unwrap());
+    assert!(!beside.forget_key("box").await.unwrap());
+    assert!(beside.forget_key("../box").await.is_err());
+    assert_eq!(register(2).await.status(), 200);
+    refusal(register(1).await, 403, "executor_key_bound").await;
+}
