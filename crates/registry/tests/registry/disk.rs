@@ -46,6 +46,33 @@ async fn a_directory_that_is_a_file_is_told() {
     assert!(matches!(error, RegistryError::NotADirectory { .. }), "{error:?}");
 }
 
+#[tokio::test]
+async fn while_somebody_else_has_locked_the_database_registrations_wait_and_nothing_is_lost() {
+    use sqlx::{ConnectOptions as _, Executor as _};
+    let (site, dir) = site().await;
+    let first = site.register("box", "i1").await;
+    let path = dir.path().join("registry.db");
+    let mut other = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    assert_eq!(site.register("box", "i1").await.id, first.id, "what needs no write goes on");
+    let waiting = site.register("box", "i2");
+    let unlocking = async {
+        // It is under way by then, or comes later; in either case it is answered with success.
+        tokio::task::yield_now().await;
+        other.execute("ROLLBACK").await.unwrap();
+    };
+    let (second, _) = tokio::join!(waiting, unlocking);
+    assert_eq!(site.verify(second.url.expose()).unwrap().epoch, 2);
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let response = site.register_raw("box", "i3").await;
+    assert!(response.headers().contains_key("retry-after"));
+    refusal(response, 503, "unavailable").await;
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(site.register("box", "i2").await.id, second.id);
+    let third = site.register("box", "i3").await;
+    assert_eq!(site.verify(third.url.expose()).unwrap().epoch, 3, "the one that was refused left nothing");
+}
+
 #[test]
 fn on_a_read_only_file_system() {
     in_a_mount("disk::inside_read_only");

@@ -258,3 +258,24 @@ async fn with_bound_keys_only_the_key_first_seen_may_have_the_name() {
     assert_eq!(register(2).await.status(), 200);
     refusal(register(1).await, 403, "executor_key_bound").await;
 }
+
+#[tokio::test]
+async fn ids_with_marks_of_sql_and_of_paths_are_nobodys() {
+    let (site, _dir) = site().await;
+    let registration = executor(&site, 1).await;
+    let register = json!({"security_profile": "noise_hybrid_ik_v1", "executor_public_key": key(1)}).to_string();
+    let connecting = json!({"harness_public_key": key(2)}).to_string();
+    for bad in ["box'--", "box%27%20OR%201=1--", "%2e%2e%2fbox", "box%00", "box%2Fregister", "%ff", "box;", "*", "%25"]
+    {
+        for (call, body) in [("register", &register), ("connect", &connecting)] {
+            let reply = site.post(&format!("/cloud/environment/{bad}/{call}"), &site.admin, body.clone()).await;
+            refusal(reply, 400, "executor_id_invalid").await;
+        }
+        let asking = validation(&registration, 2, &json!("x")).to_string();
+        let reply = site.post(&format!("/cloud/environment/{bad}/validate"), &site.admin, asking).await;
+        refusal(reply, 400, "executor_id_invalid").await;
+    }
+    for strange in ["reg-1' OR '1'='1", "../reg", "%", "\u{0}", "reg-\n"] {
+        assert!(!is_valid(&site, "box", validation(strange, 2, &json!("x"))).await);
+    }
+}

@@ -27,12 +27,14 @@ async fn a_ticket_that_is_not_good_is_refused_with_the_reason() {
     let forged = KeyRing::new(vec![SigningKey::generate(0).unwrap()]);
     let forged = forged.sign(&format!("ws://{}", stage.address), &claims(Role::Executor)).unwrap();
     let expired = Claims { issued_at: now() - 100, expires_at: now(), ..claims(Role::Executor) };
+    let clock_is_off = Claims { issued_at: now() + 300, expires_at: now() + 360, ..claims(Role::Executor) };
     for (url, status, reason) in [
         (forged.expose().to_owned(), 409, "invalid_signature"),
         (good.replace("role=executor", "role=harness"), 403, "invalid_signature"),
         (good.replace("epoch=1", "epoch=2"), 409, "invalid_signature"),
         (good.replace("/rendezvous/r?", "/rendezvous/s?"), 409, "invalid_signature"),
         (stage.sign(&expired), 409, "expired"),
+        (stage.sign(&clock_is_off), 409, "invalid_expiry"),
         (stage.sign(&Claims { shape: Shape::Streams, ..expired }), 401, "expired"),
         (good.replace("shape=pair", "shape=streams"), 403, "invalid_signature"),
         (good.replace("role=executor&", ""), 401, "missing_role"),

@@ -356,3 +356,53 @@ async fn a_new_client_has_the_others_asked_for_a_sign_of_life() {
     told.send(&masked(0x82, &Frame { stream: id("s"), body: Body::Data { seq: 0, payload: "x".into() } }.encode()))
         .await;
 }
+
+/// A field of a frame: tag, wire type, value as it stands on the wire.
+fn field(tag: u8, wire: u8, value: &[u8]) -> Vec<u8> {
+    [&[tag << 3 | wire], value].concat()
+}
+
+/// The same of bytes behind their length, at most 127.
+fn bytes(tag: u8, value: &[u8]) -> Vec<u8> {
+    field(tag, 2, &[&[u8::try_from(value.len()).unwrap()], value].concat())
+}
+
+#[tokio::test]
+async fn a_frame_with_any_field_malformed_goes_nowhere_in_either_direction() {
+    let stage = Stage::start().await;
+    let mut executor = executor(&stage).await;
+    let mut peer = client(&stage).await;
+    let version = field(1, 0, &[1]);
+    let stream = bytes(2, b"a");
+    let body = bytes(5, &bytes(4, b"x"));
+    let frame = |parts: &[&[u8]]| parts.concat();
+    let bad = [
+        ("no version", frame(&[&stream, &body])),
+        ("version 0", frame(&[&field(1, 0, &[0]), &stream, &body])),
+        ("version 2", frame(&[&field(1, 0, &[2]), &stream, &body])),
+        ("a version that is bytes", frame(&[&bytes(1, b"1"), &stream, &body])),
+        ("two versions", frame(&[&version, &version, &stream, &body])),
+        ("a version without end", frame(&[&field(1, 0, &[0x81; 11]), &stream, &body])),
+        ("no stream", frame(&[&version, &body])),
+        ("a blank stream", frame(&[&version, &bytes(2, b""), &body])),
+        ("a stream of spaces", frame(&[&version, &bytes(2, b"  "), &body])),
+        ("a stream that is a number", frame(&[&version, &field(2, 0, &[1]), &body])),
+        ("a stream that is no text", frame(&[&version, &bytes(2, &[0xff, 0xfe]), &body])),
+        ("two streams", frame(&[&version, &stream, &bytes(2, b"b"), &body])),
+        ("a stream longer than the frame", frame(&[&version, &field(2, 2, &[100, b'a'])])),
+        ("a body longer than the frame", frame(&[&version, &stream, &field(5, 2, &[100, b'a'])])),
+        ("a group", frame(&[&version, &stream, &field(5, 3, &[])])),
+        ("a wire type that does not exist", frame(&[&version, &stream, &field(5, 7, &[1])])),
+        ("a field 0", frame(&[&version, &stream, &field(0, 0, &[1]), &body])),
+    ];
+    for (what, frame) in &bad {
+        for sender in [&mut peer, &mut executor] {
+            sender.send(Message::binary(frame.clone())).await.expect(what);
+        }
+    }
+    peer.send(data("a", 0, "good")).await.unwrap();
+    let came = next(&mut executor).await;
+    assert_eq!(came, Frame { stream: id("a"), body: Body::Data { seq: 0, payload: "good".into() } });
+    executor.send(data("a", 0, "good")).await.unwrap();
+    assert_eq!(next(&mut peer).await, came);
+}
