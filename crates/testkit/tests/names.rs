@@ -1,6 +1,6 @@
 //! Who has a name: an executor that is killed and comes back, one that sleeps and comes back, two that want the same one.
 //! Registry and rendezvous are real; the executors are raw sockets, so that each can be as dead as it has to be.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
