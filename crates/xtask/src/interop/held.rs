@@ -125,6 +125,16 @@ async fn signed(plane: &Plane, world: &World, stock: &Stock, dir: &Path) -> Resu
         .env("AWS_SECRET_ACCESS_KEY", secret)
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .start(&id, dir)?;
+    let known = async {
+        // It says nothing of its success. What it does not offer is asked for, so that it is not held by that.
+        let asking = json!({"transports": ["relay"]});
+        let path = format!("/v1/executors/{id}/connect");
+        while call(plane, &path, &plane.client_token, &asking).await?.0 == 404 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(COMING, known).await.with_context(|| format!("it did not register; {}", process.tail()))??;
     let mut standing = Standing { id, process, is_noise: false };
     works(plane, &mut standing).await?;
     Ok(standing)
@@ -141,7 +151,9 @@ async fn works(plane: &Plane, standing: &mut Standing) -> Result<()> {
     if standing.is_noise {
         answers(plane, &standing.id).await?;
     } else {
-        let args = ["--wait", "45s", &standing.id, "--", "sh", "-c", "echo $((6*7)); exit 3"];
+        // Those that sign know directories as URIs alone.
+        let cwd = if standing.id.starts_with("signed") { "file:///" } else { "/" };
+        let args = ["--wait", "45s", "--cwd", cwd, &standing.id, "--", "sh", "-c", "echo $((6*7)); exit 3"];
         let output = plane.exec(&args).output(EXEC).await?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(3), "exec ended with {}: {said}", output.status);
