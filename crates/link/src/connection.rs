@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
+use futures_util::FutureExt as _;
 use tokio::sync::{SetOnce, watch};
 use tokio::task::JoinSet;
 
@@ -188,11 +189,11 @@ impl Connection {
         let ends = Ends { outgoing: out_rx, incoming: in_tx, close: close.clone(), told: last.0.clone(), probes };
         let driver = driver(ends);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let reason = driver.await;
+        // An async block would have room for the driver twice.
+        tasks.spawn(driver.map(move |reason| {
             tracing::debug!(%reason, "connection ended");
             last.0.tell(reason);
-        });
+        }));
         let sent = Arc::new(AtomicU64::new(0));
         let sender = Sender { queue: out_tx, marks, sent, close, asker, outcome: outcome.clone() };
         Self { sender, receiver: Receiver { queue: in_rx, outcome, tasks } }

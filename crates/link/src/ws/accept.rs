@@ -3,11 +3,12 @@
 //! In flows the upgraded byte stream, out flows a connection. Extensions that a client offers are the business of
 //! whoever answers the upgrade (by not naming any); here none is ever used.
 
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::driver::{config, start};
+use super::driver::{config, nowhere, start};
 use super::duplex::Duplex;
 use super::limits::WsOptions;
 use super::socket::TcpView;
@@ -24,5 +25,6 @@ where
     let (read, write) = tokio::io::split(io);
     let config = config(options.limits);
     let opening = WebSocketStream::from_raw_socket(Duplex::new(read, write), Role::Server, Some(config));
-    start(opening, Role::Server, tcp, options)
+    // Nothing is left to wait for: the handshake is over.
+    opening.now_or_never().map_or_else(nowhere, |stream| start(stream, Role::Server, tcp, options))
 }

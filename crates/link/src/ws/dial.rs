@@ -175,7 +175,7 @@ impl Target {
         }
         let config = config(options.ws.limits);
         match client_async_with_config(request, Duplex::new(read, write), Some(config)).await {
-            Ok((stream, _answer)) => Ok(start(std::future::ready(stream), Role::Client, view, options.ws)),
+            Ok((stream, _answer)) => Ok(start(stream, Role::Client, view, options.ws)),
             Err(error) => Err(self.refused(error)),
         }
     }

@@ -4,10 +4,12 @@
 //! still arrives) has a deadline. Out comes the one reason why the connection ended.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -15,16 +17,17 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::duplex::Duplex;
+use super::duplex::{Duplex, Replies};
 use super::frames::Goodbye;
-use super::limits::{Limits, WsOptions};
+use super::limits::{Limits, Times, WsOptions};
 use super::marks::Marks;
 use super::reader::{self, ReadEnd};
 use super::socket::TcpView;
 use super::watch::{Pulse, answer, watch};
 use super::writer::{Inputs, Writer};
-use crate::connection::{CLOSE_DEADLINE, Connection, Ends};
+use crate::connection::{CLOSE_DEADLINE, Closing, Connection, Ends};
 use crate::error::Disconnect;
+use crate::probe::Probes;
 
 /// What the library's own buffer takes while a connection lives, in bytes. It fills it from memory: the socket is read in
 /// larger pieces beneath it (see `duplex`).
@@ -44,9 +47,11 @@ pub(super) fn config(limits: Limits) -> WebSocketConfig {
         .max_frame_size(Some(limits.message))
 }
 
-/// A connection over a websocket whose handshake is over; `opening` gives it at once.
+/// A connection over a websocket whose handshake is over.
+///
+/// Its tasks wait nearly all of the time, so what they need only at the beginning or at the end is not kept in them.
 pub(super) fn start<R, W>(
-    opening: impl Future<Output = WebSocketStream<Duplex<R, W>>> + Send + 'static,
+    mut stream: WebSocketStream<Duplex<R, W>>,
     role: Role,
     tcp: Option<TcpView>,
     options: WsOptions,
@@ -55,46 +60,64 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    Connection::spawn_marking(move |ends, answered| async move {
-        let mut stream = opening.await;
-        let Some((socket, replies)) = stream.get_mut().take_write() else { return Disconnect::Dropped };
+    let Some((socket, replies)) = stream.get_mut().take_write() else { return nowhere() };
+    let stream = Box::new(stream);
+    Connection::spawn_marking(move |ends, answered| {
         let Ends { outgoing, incoming, close, probes, .. } = ends;
         let (pulse, marks) = (Arc::new(Pulse::new()), Arc::new(Marks::new(answered)));
         let (finish_tx, finish) = oneshot::channel();
-
         let mut tasks = JoinSet::new();
         let reading = reader::read(stream, incoming, Arc::clone(&pulse), Arc::clone(&marks), options.limits.message);
-        tasks.spawn(async move {
-            let (end, socket) = reading.await;
-            Part::Reader(end, socket)
-        });
+        tasks.spawn(reading.map(|(end, socket)| Part::Reader(end, socket)));
         let writer = Writer::new(socket, role, options.limits.fragment, Arc::clone(&pulse), Arc::clone(&marks));
         let inputs = Inputs { outgoing, is_open: true, replies: Arc::clone(&replies), close: close.clone(), finish };
-        tasks.spawn(async move { Part::Writer(writer.run(inputs).await) });
-
-        let questions = answer(probes, Arc::clone(&pulse), Arc::clone(&replies), tcp);
-        let answers = marks.watch(Arc::clone(&pulse), Arc::clone(&replies), tcp, options.times.silence);
-        let watched = async {
-            tokio::select! {
-                () = watch(pulse, replies, tcp, options.times) => {}
-                () = questions => {}
-                () = answers => {}
-            }
-        };
-        let asked = close.clone();
-        let overdue = close;
-        let first = tokio::select! {
-            biased;
-            part = tasks.join_next() => First::Part(part.and_then(Result::ok)),
-            reason = overdue.overdue() => return Disconnect::LocalClose(reason),
-            () = watched => First::Silence,
-        };
-        let reason = Ending { tasks, finish: finish_tx }.settle(first).await;
-        match asked.asked() {
-            Some(ours) => Disconnect::LocalClose(ours),
-            None => reason,
-        }
+        tasks.spawn(writer.run(inputs).map(Part::Writer));
+        let watched = Box::pin(silence(pulse, replies, marks, probes, tcp, options.times));
+        run(tasks, finish_tx, close, watched)
     })
+}
+
+/// A connection that has ended before it began.
+pub(super) fn nowhere() -> Connection {
+    Connection::spawn(|_| std::future::ready(Disconnect::Dropped))
+}
+
+/// Ends when the peer is gone.
+type Watched = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn silence(
+    pulse: Arc<Pulse>,
+    replies: Arc<Replies>,
+    marks: Arc<Marks>,
+    probes: Probes,
+    tcp: Option<TcpView>,
+    times: Times,
+) {
+    tokio::select! {
+        () = watch(Arc::clone(&pulse), Arc::clone(&replies), tcp, times) => {}
+        () = answer(probes, Arc::clone(&pulse), Arc::clone(&replies), tcp) => {}
+        () = marks.watch(Arc::clone(&pulse), Arc::clone(&replies), tcp, times.silence) => {}
+    }
+}
+
+/// Until it has ended, and why it did.
+async fn run<R: AsyncRead + Send + Unpin + 'static>(
+    mut tasks: JoinSet<Part<R>>,
+    finish: oneshot::Sender<Goodbye>,
+    close: Closing,
+    watched: Watched,
+) -> Disconnect {
+    let first = tokio::select! {
+        biased;
+        part = tasks.join_next() => First::Part(part.and_then(Result::ok)),
+        reason = close.overdue() => return Disconnect::LocalClose(reason),
+        () = watched => First::Silence,
+    };
+    let reason = Box::pin(Ending { tasks, finish }.settle(first)).await;
+    match close.asked() {
+        Some(ours) => Disconnect::LocalClose(ours),
+        None => reason,
+    }
 }
 
 /// What one of the two tasks ends with.

@@ -34,7 +34,7 @@ pub(super) enum ReadEnd {
 
 /// Reads until the connection ends; gives the stream back for what is left to do.
 pub(super) async fn read<R, W>(
-    mut stream: WebSocketStream<Duplex<R, W>>,
+    mut stream: Box<WebSocketStream<Duplex<R, W>>>,
     incoming: queue::Tx<Message>,
     pulse: Arc<Pulse>,
     marks: Arc<Marks>,

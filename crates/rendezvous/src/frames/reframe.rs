@@ -75,6 +75,8 @@ pub struct Reframer {
     message: u64,
     max_message: u64,
     grow: bool,
+    /// How much came last.
+    last: usize,
 }
 
 /// A data frame whose payload is passing.
@@ -104,6 +106,7 @@ impl Reframer {
             message: 0,
             max_message,
             grow: false,
+            last: 0,
         }
     }
 
@@ -118,7 +121,11 @@ impl Reframer {
             self.buffer.copy_within(self.unread.clone(), HEADROOM);
             self.unread = HEADROOM..HEADROOM + len;
         }
-        if self.grow || self.unread.end == self.buffer.len() {
+        let is_large = self.buffer.len() > HEADROOM + FIRST_BUFFER;
+        if is_large && self.unread.is_empty() && self.last < FIRST_BUFFER {
+            // What comes now is little, a pong at last: thousands that were busy once must not keep what they had.
+            self.buffer = vec![0; HEADROOM + FIRST_BUFFER];
+        } else if self.grow || self.unread.end == self.buffer.len() {
             self.buffer.resize(HEADROOM + MAX_PIECE, 0);
             self.grow = false;
         }
@@ -142,6 +149,7 @@ impl Reframer {
     /// Works through what is unread after `read` more bytes came into the room.
     pub fn filled(&mut self, read: usize) -> Turn {
         self.unread.end += read;
+        self.last = read;
         self.grow = self.unread.end == self.buffer.len();
         let mut turn = Turn::default();
         while turn.end.is_none() {
@@ -476,12 +484,14 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_grows_once_and_only_when_filled() {
+    fn the_buffer_grows_when_filled_and_shrinks_when_little_comes() {
         let mut reframer = Reframer::default();
         feed(&mut reframer, &frame(0x81, &[1; 100], [1, 2, 3, 4]), || usize::MAX);
         assert_eq!(reframer.room().len(), FIRST_BUFFER);
         feed(&mut reframer, &frame(0x81, &[1; 500_000], [1, 2, 3, 4]), || usize::MAX);
         assert_eq!(reframer.room().len(), MAX_PIECE);
+        feed(&mut reframer, &frame(0x8a, &[1; 8], [1, 2, 3, 4]), || usize::MAX);
+        assert_eq!(reframer.room().len(), FIRST_BUFFER);
     }
 
     #[test]
