@@ -94,7 +94,7 @@ pub enum ListenEnd {
 pub struct Listener {
     socket: Socket,
     url: ListenUrl,
-    options: ListenOptions,
+    options: Arc<ListenOptions>,
 }
 
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Listener {
             ListenUrl::Stdio => (Socket::Stdio, ListenUrl::Stdio),
         };
         tracing::info!(%url, "listening");
-        Ok(Self { socket, url, options })
+        Ok(Self { socket, url, options: Arc::new(options) })
     }
 
     /// Where it listens, with the port that the system chose.
@@ -163,7 +163,7 @@ impl Listener {
                         stream.send_away();
                     }
                     Ok(stream) => {
-                        clients.spawn(serve(stream, Arc::clone(&executor), self.options.clone(), cancel.clone()));
+                        clients.spawn(serve(stream, Arc::clone(&executor), Arc::clone(&self.options), cancel.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept");
@@ -209,24 +209,34 @@ fn bind_error(url: &ListenUrl, source: io::Error) -> ExecutorError {
     }
 }
 
-async fn serve(stream: Stream, executor: Arc<Executor>, options: ListenOptions, cancel: CancellationToken) {
-    let (connection, peer) = match stream {
+async fn serve(stream: Stream, executor: Arc<Executor>, options: Arc<ListenOptions>, cancel: CancellationToken) {
+    // What HTTP and TLS take goes when they are done: a connection waits for long, and needs far less.
+    if let Some((connection, peer, client)) = Box::pin(greet(stream, options, cancel.clone())).await {
+        executor.serve_client(connection, peer, client, &cancel).await;
+    }
+}
+
+/// All that comes before the connection; none if it does not come to one.
+async fn greet(
+    stream: Stream,
+    options: Arc<ListenOptions>,
+    cancel: CancellationToken,
+) -> Option<(Connection, Peer, Client)> {
+    let (opened, peer) = match stream {
         Stream::Tcp(stream, peer) => {
             let view = TcpView::of(&stream);
             let opened = match &options.tls {
                 None => open(stream, view, peer, &options, &cancel).await,
-                Some(tls) => match secure(stream, tls, peer, &options, &cancel).await {
-                    Some(stream) => open(stream, view, peer, &options, &cancel).await,
-                    None => None,
-                },
+                Some(tls) => {
+                    let stream = secure(stream, tls, peer, &options, &cancel).await?;
+                    open(stream, view, peer, &options, &cancel).await
+                }
             };
             (opened, peer)
         }
         Stream::Unix(stream) => (open(stream, None, Peer::Unix, &options, &cancel).await, Peer::Unix),
     };
-    if let Some((connection, client)) = connection {
-        executor.serve_client(connection, peer, client, &cancel).await;
-    }
+    opened.map(|(connection, client)| (connection, peer, client))
 }
 
 /// The TLS handshake; none if it fails, takes too long, or is cancelled.

@@ -222,7 +222,7 @@ impl Service {
         self.received += bytes as u64;
         let job = match decode(message, self.agreed, self.dialect, self.peer).await {
             Incoming::Request(id, request) => match *request {
-                Ok(method::Request::Initialize(params)) => return self.initialize(id, params).await,
+                Ok(method::Request::Initialize(params)) => return Box::pin(self.initialize(id, params)).await,
                 Ok(request) => {
                     self.dialect.observe(&request);
                     match route::unwrapped(request) {
