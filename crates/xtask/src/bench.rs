@@ -4,6 +4,7 @@
 //! that a busy moment of the machine hits both.
 
 mod between;
+mod blocks;
 mod cold;
 mod confined;
 mod crowd;
@@ -13,6 +14,7 @@ mod sshd;
 mod table;
 mod wire;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -44,6 +46,8 @@ pub enum Part {
     Footprint,
     /// Of one connection.
     Wire,
+    /// Of files by blocks.
+    Blocks,
     /// Of a sandbox.
     Confined,
     /// Of many connections.
@@ -71,11 +75,12 @@ pub enum Outcome {
 /// The run itself could not go on.
 pub async fn run(arena: &Arena) -> Result<Outcome> {
     let mut table = Table::new(&arena.stock.version)?;
-    let all = [Part::Footprint, Part::Wire, Part::Confined, Part::Crowd, Part::Between, Part::Cold];
+    let all = [Part::Footprint, Part::Wire, Part::Blocks, Part::Confined, Part::Crowd, Part::Between, Part::Cold];
     for part in all.into_iter().filter(|part| arena.only.is_none_or(|only| only == *part)) {
         let (what, done) = match part {
             Part::Footprint => ("size and memory", footprint::run(arena, &mut table).await),
             Part::Wire => ("figures of one connection", wire::run(arena, &mut table).await),
+            Part::Blocks => ("figures of blocks", blocks::run(arena, &mut table).await),
             Part::Confined => ("figures of a sandbox", confined::run(arena, &mut table).await),
             Part::Crowd => ("figures of many", crowd::run(arena, &mut table).await),
             Part::Between => ("figures of what stands between", between::run(arena, &mut table).await),
@@ -112,7 +117,13 @@ impl Peers {
 
 impl Listener {
     async fn start(program: Spawn, name: &str, dir: &Path) -> Result<Self> {
-        let mut process = program.args(["exec-server", "--listen", "ws://127.0.0.1:0"]).start(name, dir)?;
+        Self::start_with(program, &[], name, dir).await
+    }
+
+    /// With more flags.
+    async fn start_with(program: Spawn, flags: &[&OsStr], name: &str, dir: &Path) -> Result<Self> {
+        let program = program.args(["exec-server", "--listen", "ws://127.0.0.1:0"]).args(flags);
+        let mut process = program.start(name, dir)?;
         let url = process.first_line(READY).await?;
         Ok(Self { process, url })
     }

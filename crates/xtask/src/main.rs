@@ -82,6 +82,8 @@ enum Figures {
     Footprint,
     /// Of one connection
     Wire,
+    /// Of files by blocks
+    Blocks,
     /// Of a sandbox
     Confined,
     /// Of many connections
@@ -97,6 +99,7 @@ impl Figures {
         match self {
             Self::Footprint => bench::Part::Footprint,
             Self::Wire => bench::Part::Wire,
+            Self::Blocks => bench::Part::Blocks,
             Self::Confined => bench::Part::Confined,
             Self::Crowd => bench::Part::Crowd,
             Self::Between => bench::Part::Between,

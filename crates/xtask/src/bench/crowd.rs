@@ -2,6 +2,7 @@
 //!
 //! And what the executor adds to a bare start: `/bin/true` through it and without it, in turns in one process.
 
+use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -26,10 +27,18 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     let peers = Peers::start(arena).await?;
     let rounds = if arena.quick { 5 } else { 20 };
     let what = "32 connections, commands per second";
-    match rates(&peers, rounds).await {
+    match rates([&peers.ours.url, &peers.theirs.url], BLOCKS, rounds).await {
         Ok((ours, theirs)) => {
             let goal = Goal::RatioAtLeast(1.5);
             table.add(&Row { what, ours, theirs: Some((theirs, None)), unit: per_second, goal })?;
+        }
+        Err(why) => table.lacks(what, &why)?,
+    }
+    let what = "32 connections with --audit, commands per second";
+    match audited(arena, &peers.ours.url, rounds).await {
+        Ok((with, without)) => {
+            let goal = Goal::RatioAtLeast(0.9);
+            table.add(&Row { what, ours: with, theirs: Some((without, Some("without"))), unit: per_second, goal })?;
         }
         Err(why) => table.lacks(what, &why)?,
     }
@@ -48,10 +57,11 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     }
 }
 
-async fn rates(peers: &Peers, rounds: usize) -> Result<(f64, f64)> {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..BLOCKS {
-        for (url, samples) in [(&peers.ours.url, &mut ours), (&peers.theirs.url, &mut theirs)] {
+/// Of two listeners, which take turns.
+async fn rates(urls: [&str; 2], blocks: usize, rounds: usize) -> Result<(f64, f64)> {
+    let mut samples = [Vec::new(), Vec::new()];
+    for _ in 0..blocks {
+        for (url, samples) in urls.iter().zip(&mut samples) {
             let mut crowd = try_join_all((0..CROWD).map(|_| Rpc::connect(url))).await?;
             let begin = Instant::now();
             let all = try_join_all(crowd.iter_mut().map(|rpc| start_to_closed(rpc, rounds, unconfined)));
@@ -60,7 +70,16 @@ async fn rates(peers: &Peers, rounds: usize) -> Result<(f64, f64)> {
             samples.push(commands as f64 / begin.elapsed().as_secs_f64());
         }
     }
-    Ok((median(ours), median(theirs)))
+    let [first, second] = samples;
+    Ok((median(first), median(second)))
+}
+
+/// The rate of the same binary with an audit, and of one without. The difference is small: it takes more blocks.
+async fn audited(arena: &Arena, without: &str, rounds: usize) -> Result<(f64, f64)> {
+    let (dir, identity) = (arena.dir.join("audit"), arena.dir.join("identity"));
+    let flags = [OsStr::new("--audit"), dir.as_os_str(), OsStr::new("--identity"), identity.as_os_str()];
+    let with = Listener::start_with(Spawn::new(&arena.exedra), &flags, "audited", &arena.dir).await?;
+    rates([&with.url, without], 3 * BLOCKS, rounds).await
 }
 
 async fn beside_bare(ours: &Listener, rounds: usize) -> Result<(f64, f64)> {
