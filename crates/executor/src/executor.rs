@@ -15,6 +15,7 @@ use crate::config::ExecutorConfig;
 use crate::dispatch::budget::Pool;
 use crate::error::ExecutorError;
 use crate::peer::{Client, Peer};
+use crate::rest::{self, Clients};
 use crate::serve::{self, Served};
 use crate::session::Sessions;
 use crate::session::reaper::{self, Ending};
@@ -25,6 +26,7 @@ pub struct Executor {
     sessions: Arc<Sessions>,
     fetcher: Arc<Fetcher>,
     pool: Pool,
+    clients: Clients,
     cancel: CancellationToken,
     hurry: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
@@ -45,10 +47,14 @@ impl Executor {
         let mut tasks = JoinSet::new();
         let how = Ending { grace: config.grace, hurry: hurry.clone() };
         tasks.spawn(reaper::run(Arc::clone(&sessions), how, cancel.clone()));
+        let clients = Clients::default();
+        let (resting, stop) = (rest::run(clients.clone()), cancel.clone());
+        tasks.spawn(async move { _ = stop.run_until_cancelled(resting).await });
         Ok(Self {
             sessions,
             fetcher: Arc::new(Fetcher::new(fetching)),
             pool: Pool::default(),
+            clients,
             cancel,
             hurry,
             tasks: Mutex::new(tasks),
@@ -68,6 +74,7 @@ impl Executor {
         client: Client,
         cancel: &CancellationToken,
     ) -> Served {
+        let _here = self.clients.come();
         let (sessions, fetcher) = (Arc::clone(&self.sessions), Arc::clone(&self.fetcher));
         let stop = async {
             tokio::select! {

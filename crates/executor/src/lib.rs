@@ -13,6 +13,7 @@ pub mod executor;
 pub mod identity;
 pub mod listen;
 pub mod peer;
+mod rest;
 pub mod serve;
 mod session;
 

@@ -14,4 +14,4 @@ pub mod process;
 pub mod sandbox;
 
 pub use error::HostError;
-pub use process::{Host, HostConfig};
+pub use process::{Host, HostConfig, rest};

@@ -45,6 +45,7 @@ pub(crate) use confine::LAUNCHER;
 pub use event::{Delivery, Event, EventKind, EventRun};
 pub use explain::{Explanation, explain, warnings};
 pub use host::{Host, HostConfig};
+pub use launch::rest;
 pub(crate) use launch::{Watched, inherited};
 pub use observer::Observer;
 pub use table::{Limits, Retained, Table};

@@ -1,5 +1,5 @@
-//! The one unsafe module: starts a program as `vfork` does, without copying the address space and without a race; and
-//! hands descriptors to the runtime's watch.
+//! The one unsafe module: starts a program as `vfork` does, without copying the address space and without a race; hands
+//! descriptors to the runtime's watch; and gives memory back to the system (`rest`).
 //!
 //! In flows a [`Launch`] with every string made beforehand, out flows a [`Launched`] child or the errno of the step that
 //! failed. Knows no path search beyond "try these in order", and nothing of what the child is for.
@@ -10,10 +10,12 @@
 //! again, so that no handler of ours ever runs in it. It has its own stack and its own table of descriptors.
 #![expect(
     unsafe_code,
-    reason = "clone with shared memory, and registering a descriptor, have no safe form; they are here and nowhere else"
+    reason = "clone with shared memory, registering a descriptor, and giving memory back, have no safe form; they are here \
+              and nowhere else"
 )]
 
 mod clone3;
+pub mod rest;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::io;
