@@ -48,7 +48,7 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
 /// Bytes per second. Blocks are counted and not decoded, so that this side is not what is measured.
 async fn reading(rpc: &mut Rpc, file: &Path) -> Result<f64> {
     let begin = Instant::now();
-    rpc.call("fs/open", json!({ "handleId": "h", "path": file })).await?;
+    rpc.call("fs/open", json!({ "handleId": "h", "path": uri(file) })).await?;
     for block in 0..BLOCKS {
         rpc.request("fs/readBlock", json!({ "handleId": "h", "offset": block * BLOCK, "len": BLOCK })).await?;
         let text = rpc.next().await?;
@@ -64,7 +64,7 @@ async fn reading(rpc: &mut Rpc, file: &Path) -> Result<f64> {
 async fn writing(rpc: &mut Rpc, file: &Path, content: &[u8]) -> Result<f64> {
     let chunks: Vec<Value> = content.chunks(BLOCK).map(|bytes| Base64Text::encode(bytes).0.into()).collect();
     let begin = Instant::now();
-    rpc.call("fs/open", json!({ "handleId": "h", "path": file, "mode": "replace" })).await?;
+    rpc.call("fs/open", json!({ "handleId": "h", "path": uri(file), "mode": "replace" })).await?;
     for (block, chunk) in chunks.into_iter().enumerate() {
         let mut params = json!({ "handleId": "h", "offset": block * BLOCK });
         params["chunk"] = chunk;
@@ -72,4 +72,9 @@ async fn writing(rpc: &mut Rpc, file: &Path, content: &[u8]) -> Result<f64> {
     }
     rpc.call("fs/close", json!({ "handleId": "h" })).await?;
     Ok((BLOCK * BLOCKS) as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// As the newest wants paths.
+fn uri(path: &Path) -> String {
+    format!("file://{}", path.display())
 }
