@@ -116,6 +116,8 @@ async fn open(seat: Seat, mailbox: Mailbox, upgrade: OnUpgrade, times: Times) ->
     match tokio::time::timeout(times.upgrade_deadline, upgrade).await {
         Ok(Ok(upgraded)) => {
             let (io, prefix) = io(upgraded);
+            // Mostly empty, and still the whole of the buffer that HTTP was read into, as long as it lives.
+            let prefix = Bytes::copy_from_slice(&prefix);
             return Some(Box::new(Link { seat, socket: Socket::new(io, prefix, times), mailbox }));
         }
         Ok(Err(error)) => tracing::info!(connection = %seat.id, %error, "not upgraded"),
