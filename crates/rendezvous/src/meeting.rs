@@ -12,6 +12,8 @@ use std::time::Duration;
 use exedra_proto::close::CloseReason;
 use exedra_proto::ticket::{Role, Shape};
 
+use tracing::field::display;
+
 use crate::config::Times;
 use crate::farewell::farewell;
 use crate::hall;
@@ -26,8 +28,8 @@ const ROUNDS: usize = 4;
 /// Serves a connection that has just opened, until it has ended. A client's is passed on to its executor's task.
 pub async fn run(link: Box<Link>, hub: &Hub, times: Times) {
     let close_deadline = times.close_deadline;
-    let (seat, client) = (&link.seat, link.seat.origin.as_ref().map(|origin| origin.address));
-    tracing::info!(connection = %seat.id, registration = ?seat.registration, role = ?seat.role, ?client, "opened");
+    let (seat, client) = (&link.seat, link.seat.origin.as_ref().map(|origin| display(origin.address)));
+    tracing::info!(connection = %seat.id, registration = ?seat.registration, role = ?seat.role, client, "opened");
     let Some(mut link) = hub.opened(link) else { return };
     if link.seat.role == Role::Executor && link.seat.shape == Shape::Streams {
         return Box::pin(hall::run(link, times)).await;

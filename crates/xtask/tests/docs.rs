@@ -46,7 +46,14 @@ fn the_readme_begins_with_its_two_commands() {
 #[test]
 fn relative_links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    for file in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/compatibility.md", "docs/operations.md"] {
+    for file in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/compatibility.md",
+        "docs/operate.md",
+        "docs/security.md",
+    ] {
         let folder = root.join(file).parent().unwrap().to_owned();
         for link in read(file).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(str::to_owned)) {
             assert!(link.starts_with("http") || folder.join(&link).exists(), "{file} links to {link}");
