@@ -130,6 +130,9 @@ pub struct ServeArgs {
     /// The URL by which executors and clients reach this server
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
+    /// Serve metrics for Prometheus at http://ADDR/metrics, to everybody who can reach that address
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// Certificate chain for TLS (PEM); read again when it changes, and on SIGHUP, which then ends nothing
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,

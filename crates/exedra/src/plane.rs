@@ -5,6 +5,7 @@
 
 mod handover;
 mod http;
+mod metrics;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use crate::exit::Failure;
 use handover::Orders;
 use http::HttpServer;
+use metrics::{Requests, Sources};
 
 pub use handover::{Predecessor, Program, Successor};
 pub use http::Front;
@@ -48,6 +50,8 @@ pub struct PlaneConfig {
     pub drain_window: Duration,
     /// How it is to be reached.
     pub front: Front,
+    /// Where the metrics are to be had, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Where executors and clients come in.
@@ -67,6 +71,7 @@ pub struct Plane {
     registry: Registry,
     rendezvous: Arc<Rendezvous>,
     http: HttpServer,
+    metrics: Option<HttpServer>,
     /// The same as the server's, to be handed over.
     listener: std::net::TcpListener,
     before: Option<Before>,
@@ -160,10 +165,24 @@ impl Plane {
         let cutoff = before.as_ref().map_or_else(|| Arc::clone(&rendezvous) as _, |before| Arc::clone(&before.cutoff));
         registry.set_cutoff(cutoff);
         listener.set_nonblocking(true)?;
-        let router = registry.router().merge(rendezvous.router());
+        let requests = Requests::new();
+        let router = requests.count(registry.router().merge(rendezvous.router()));
+        let sources = Sources { requests, rendezvous: Arc::clone(&rendezvous), records: registry.look() };
+        let metrics = match config.metrics {
+            None => None,
+            Some(address) => match metrics::serve(address, sources).await {
+                Ok(metrics) => Some(metrics),
+                // It is too late to give the place back.
+                Err(error) if before.is_some() => {
+                    tracing::error!(%address, %error, "there are no metrics");
+                    None
+                }
+                Err(error) => return Err(not_bound(address, error)),
+            },
+        };
         let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, config.front, websockets, router)?;
         tracing::info!(address = %http.address(), url = url.http_base(), "serving");
-        Ok(Self { url, registry, rendezvous, http, listener, before })
+        Ok(Self { url, registry, rendezvous, http, metrics, listener, before })
     }
 
     /// The URL for executors and clients, no slash at the end.
@@ -192,7 +211,7 @@ impl Plane {
         // Who waits for an executor is answered, and comes again.
         self.registry.drain();
         self.http.shutdown().await;
-        drop(self.listener);
+        drop((self.listener, self.metrics));
         self.registry.shutdown().await;
         successor.your_turn(self.rendezvous.retire(RETIRE_WINDOW)).await;
         let here = Arc::clone(&self.rendezvous) as Arc<dyn Cutoff>;
@@ -217,6 +236,7 @@ impl Plane {
         self.registry.drain();
         self.rendezvous.shutdown().await;
         self.http.shutdown().await;
+        drop(self.metrics);
         self.registry.shutdown().await;
     }
 }

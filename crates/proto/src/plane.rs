@@ -55,6 +55,15 @@ pub trait Cutoff: Send + Sync {
     }
 }
 
+/// Why a request was refused, as an extension of the answer, for whoever counts. The words are few and fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// For its token.
+    Token(&'static str),
+    /// For its ticket, or because the place that the ticket names is not to be had.
+    Ticket(&'static str),
+}
+
 /// Where a request comes from, as an extension of the request.
 #[derive(Clone)]
 pub struct Origin {

@@ -105,6 +105,25 @@ pub enum Denied {
     Store(#[from] StoreError),
 }
 
+impl Denied {
+    /// What it was about the token, in a word; none if it was something else.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing => Some("missing"),
+            Self::Unknown => Some("unknown"),
+            Self::Revoked => Some("revoked"),
+            Self::Expired => Some("expired"),
+            Self::Role { .. } => Some("role"),
+            Self::Pattern(_) => Some("pattern"),
+            Self::OtherToken => Some("other"),
+            Self::Partial => Some("partial"),
+            Self::Labels => Some("labels"),
+            Self::NotEnforceable(_) => Some("rights"),
+            Self::ExecutorId(_) | Self::Store(_) => None,
+        }
+    }
+}
+
 impl Permit {
     /// Whether it reaches an executor that has these labels and does what its bearer is allowed, no more.
     ///

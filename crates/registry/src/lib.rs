@@ -24,5 +24,5 @@ pub mod token;
 pub use config::{PublicUrl, RegistryConfig};
 pub use error::RegistryError;
 pub use http::openapi_text;
-pub use registry::{Registry, open_tokens};
+pub use registry::{Look, Registry, open_tokens};
 pub use service::tokens::{AwsPair, CreatedToken, NewToken, Tokens};

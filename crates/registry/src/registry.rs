@@ -39,7 +39,30 @@ pub struct Registry {
     hold: Hold,
 }
 
+/// Looks at a registry from outside.
+#[derive(Clone)]
+pub struct Look {
+    service: Arc<Service>,
+}
+
+impl Look {
+    /// How many clients wait for an executor at the moment.
+    pub fn waiting(&self) -> usize {
+        self.service.presence.waiting()
+    }
+
+    /// Whether the records can be read now.
+    pub async fn store_answers(&self) -> bool {
+        self.service.store.check().await.is_ok()
+    }
+}
+
 impl Registry {
+    /// For whoever watches it.
+    pub fn look(&self) -> Look {
+        Look { service: Arc::clone(&self.service) }
+    }
+
     /// Opens the data directory, makes in it what is missing, and starts the housekeeping.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ use exedra_proto::frame::{Body, Frame as Relay, StreamId};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, Sleep};
 
+use crate::budget::Share;
 use crate::config::Times;
 use crate::farewell::farewell;
 use crate::hub::{Command, Link};
@@ -75,6 +76,7 @@ struct Hall {
     /// Whom the message of the executor is for that has been passed on in part.
     answering: Option<(ConnectionId, StreamId)>,
     collected: usize,
+    share: Share,
     dropped: Dropped,
     timer: Option<Pin<Box<Sleep>>>,
     farewells: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -154,7 +156,7 @@ impl Member {
 
 impl Hall {
     fn new(link: Box<Link>, times: Times) -> Self {
-        let switch = Switch::new(link.seat.id, times.stall);
+        let (switch, share) = (Switch::new(link.seat.id, times.stall), Share::new(link.seat.budget()));
         Self {
             executor: Member::new(link),
             members: BTreeMap::new(),
@@ -163,6 +165,7 @@ impl Hall {
             passing: None,
             answering: None,
             collected: 0,
+            share,
             dropped: Dropped::default(),
             timer: None,
             farewells: FuturesUnordered::new(),
@@ -179,6 +182,7 @@ impl Hall {
             }
         }
         self.hear_orders(cx);
+        self.switch.press(self.share.is_pressed());
         let mut rounds = 0;
         while rounds < ROUNDS && self.round(cx) {
             rounds += 1;
@@ -197,6 +201,7 @@ impl Hall {
             cx.waker().wake_by_ref();
         }
         while let Poll::Ready(Some(())) = self.farewells.poll_next_unpin(cx) {}
+        self.share.set(self.switch.waiting() + self.executor.out.len() + self.collected, self.switch.open());
         Poll::Pending
     }
 

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::get;
 use bytes::Bytes;
-use exedra_proto::plane::Origin;
+use exedra_proto::plane::{Origin, Refused};
 use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
 use exedra_proto::ticket::{REJECTION_HEADER, Rejection};
 use http::header::{
@@ -203,6 +203,7 @@ fn rejected(rejection: Rejection, is_pair_executor: bool) -> Response<Body> {
     };
     let mut response = problem(status, code, message);
     response.headers_mut().insert(REJECTION_HEADER, HeaderValue::from_static(rejection.as_str()));
+    response.extensions_mut().insert(Refused::Ticket(rejection.as_str()));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_BACK));
     }

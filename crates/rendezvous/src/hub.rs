@@ -17,6 +17,8 @@ use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::budget::Budget;
+use crate::limits::HALLS_QUEUE;
 use crate::mailbox::{self, Letter, Slot};
 use crate::presence::{Call, Reports};
 use crate::router::{ConnectionId, Effect, End, Fences, Report, Router};
@@ -57,6 +59,11 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// What all halls share.
+    pub fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.hub.budget)
+    }
+
     /// The connection is of no more use.
     pub fn ended(&self, end: End) {
         self.hub.ended(self.id, end);
@@ -69,16 +76,34 @@ impl Drop for Seat {
     }
 }
 
+/// What there is to count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Executors' connections.
+    pub executors: usize,
+    /// Clients' connections.
+    pub clients: usize,
+    /// Payload relayed both ways since the start.
+    pub bytes: u64,
+    /// Bytes that wait for executors with many clients, and for those.
+    pub queued: usize,
+    /// Streams open there.
+    pub streams: usize,
+}
+
 /// The driver.
 pub struct Hub {
     state: Mutex<State>,
     reports: Reports,
     emptied: Notify,
+    budget: Arc<Budget>,
 }
 
 struct State {
     router: Router,
     wires: HashMap<ConnectionId, Wire>,
+    /// Payload of those that have ended.
+    relayed: u64,
 }
 
 /// The way to a connection's task.
@@ -99,8 +124,13 @@ struct Held {
 impl Hub {
     /// Nobody is there.
     pub fn new(max_connections: usize, fences: Fences, presence: Arc<dyn Presence>) -> Self {
-        let state = State { router: Router::new(max_connections, fences), wires: HashMap::new() };
-        Self { state: Mutex::new(state), reports: Reports::new(presence), emptied: Notify::new() }
+        let state = State { router: Router::new(max_connections, fences), wires: HashMap::new(), relayed: 0 };
+        Self {
+            state: Mutex::new(state),
+            reports: Reports::new(presence),
+            emptied: Notify::new(),
+            budget: Arc::new(Budget::new(HALLS_QUEUE)),
+        }
     }
 
     /// Keeps a place for the bearer of a good ticket.
@@ -146,7 +176,10 @@ impl Hub {
     fn ended(&self, id: ConnectionId, end: End) {
         self.act(|state| state.router.ended(id, end));
         // The wire may be the last hold of a letter with a link, whose drop comes back here: not under the lock.
-        let wire = self.lock().wires.remove(&id);
+        let mut state = self.lock();
+        let wire = state.wires.remove(&id);
+        state.relayed += wire.as_ref().map_or(0, |wire| wire.bytes.load(Ordering::Relaxed));
+        drop(state);
         drop(wire);
         if self.connections() == 0 {
             self.emptied.notify_waiters();
@@ -207,6 +240,21 @@ impl Hub {
             bytes: bytes.load(Ordering::Relaxed),
         });
         present.collect()
+    }
+
+    /// What there is to count.
+    pub fn figures(&self) -> Figures {
+        let (queued, streams) = self.budget.sums();
+        let state = self.lock();
+        let mut figures = Figures { bytes: state.relayed, queued, streams, ..Figures::default() };
+        for wire in state.wires.values() {
+            figures.bytes += wire.bytes.load(Ordering::Relaxed);
+            match wire.claims.role {
+                Role::Executor => figures.executors += 1,
+                Role::Harness => figures.clients += 1,
+            }
+        }
+        figures
     }
 
     /// How many connections there are.

@@ -10,6 +10,7 @@
 //! gives its HTTP library an [`Io`] for each connection; with another stream than that or a TCP stream, the kernel cannot
 //! be asked about the peer.
 
+mod budget;
 mod config;
 mod error;
 mod farewell;
@@ -41,6 +42,8 @@ pub use config::{RendezvousConfig, Times};
 pub use error::RendezvousError;
 pub use legacy::Legacy;
 pub use socket::io::{Io, Stream};
+
+pub use hub::Figures;
 
 use crate::gate::Gate;
 use crate::http::{Shared, now};
@@ -77,6 +80,11 @@ impl Rendezvous {
     /// The route `/rendezvous/{registration_id}`, to be served with upgrades (as `axum::serve` does).
     pub fn router(&self) -> axum::Router {
         http::router(Arc::clone(&self.shared))
+    }
+
+    /// What there is to count.
+    pub fn figures(&self) -> Figures {
+        self.shared.hub.figures()
     }
 
     /// How many connections there are.

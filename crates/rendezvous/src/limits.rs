@@ -45,6 +45,9 @@ pub const NEW_STREAMS_PAUSE: Duration = Duration::from_millis(25);
 pub const CLIENT_QUEUE: usize = 512 * 1024;
 /// The same for all clients of one executor together.
 pub const EXECUTOR_QUEUE: usize = 2 * 1024 * 1024;
+/// Bytes that wait in all halls together before each reads its executor only when nothing of its own waits, and collects no
+/// messages. A hall that has work holds a piece more.
+pub const HALLS_QUEUE: usize = 256 * 1024 * 1024;
 /// Bytes that wait for an executor before its clients are not read any more.
 pub const ASKED_QUEUE: usize = 256 * 1024;
 /// Most of a client's message that is collected before it is passed on, so that a slow sender holds up nobody.

@@ -53,6 +53,7 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         bind_keys: args.bind_key,
         aws_region: Some(args.aws_region),
         drain_window: DRAIN_WINDOW,
+        metrics: args.metrics,
         front: Front {
             tls,
             proxies: Proxies { networks: args.trusted_proxy, header: args.proxy_header },

@@ -143,6 +143,7 @@ impl Up {
             aws_region: None,
             drain_window: Duration::ZERO,
             front: Front::default(),
+            metrics: None,
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;

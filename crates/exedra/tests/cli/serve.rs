@@ -1,5 +1,7 @@
 //! `serve`: one line, one holder of a data directory, a clean end, and executors that come back.
 
+use std::io::{Read as _, Write as _};
+
 use serde_json::Value;
 
 use crate::plane::Server;
@@ -118,4 +120,59 @@ fn a_server_restored_from_a_backup_knows_its_tokens() {
     let away = run(server.exec(&["--wait", "0s", "box", "--", "true"]).env("EXEDRA_SERVER", &url));
     assert_eq!(away.code, 255);
     assert!(away.stderr.contains("not connected"), "the token is good, and the executor is known: {}", away.stderr);
+}
+
+#[test]
+fn metrics_count_what_happens_and_name_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"];
+    let serve = Running::start(exedra(&args).arg(&data_dir));
+    let (line, url) = (serve.stderr_line("metrics are to be had"), serve.line());
+    let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let page = || get(&address, "/metrics", "");
+    assert!(page().contains("\nexedra_connections{role=\"executor\"} 0\n"), "{}", page());
+    let server = url.trim_start_matches("http://");
+    get(server, "/v1/executors/some-box/connect", "Authorization: Bearer nonsense\r\n");
+    post(server, "/v1/executors/some-box/connect", "Authorization: Bearer nonsense\r\n");
+    let stranger = "/rendezvous/r?role=harness";
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    get(server, stranger, upgrade);
+    get(server, "/what/ever", "");
+    let text = page();
+    let route = "/v1/executors/{id}/connect";
+    for line in [
+        format!("exedra_http_requests_total{{method=\"POST\",route=\"{route}\",status=\"401\"}} 1"),
+        "exedra_tokens_refused_total{reason=\"unknown\"} 1".to_owned(),
+        "exedra_store_up 1".to_owned(),
+        "exedra_queued_bytes 0".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line} is missing: {text}");
+    }
+    assert!(text.contains("exedra_tickets_refused_total{reason="), "{text}");
+    assert!(!text.contains("some-box") && !text.contains("ever"), "{text}");
+    assert_eq!(serve.stop().code, 0);
+}
+
+fn get(address: &str, path: &str, headers: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}"))
+}
+
+fn post(address: &str, path: &str, headers: &str) -> String {
+    ask(address, &format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n{headers}"))
+}
+
+fn ask(address: &str, head: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let close = if head.contains("Connection:") { "" } else { "Connection: close\r\n" };
+    stream.write_all(format!("{head}{close}\r\n").as_bytes()).unwrap();
+    if !close.is_empty() {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        return answer;
+    }
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    String::from_utf8_lossy(&first).into_owned()
 }

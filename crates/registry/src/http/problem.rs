@@ -6,6 +6,7 @@ use axum::Json;
 use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
+use exedra_proto::plane::Refused;
 use exedra_proto::registry::{ErrorDetail, code};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -45,13 +46,14 @@ pub struct Problem {
     status: StatusCode,
     detail: Box<ErrorDetail>,
     header: Option<(HeaderName, &'static str)>,
+    refused: Option<Refused>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         let detail =
             ErrorDetail { code: Some(code.to_owned()), message: Some(message.into()), ..ErrorDetail::default() };
-        Self { status, detail: Box::new(detail), header: None }
+        Self { status, detail: Box::new(detail), header: None, refused: None }
     }
 
     /// The body passes the limit.
@@ -81,6 +83,10 @@ impl Problem {
     }
 
     fn denied(denied: &Denied) -> Self {
+        Self { refused: denied.reason().map(Refused::Token), ..Self::of_denied(denied) }
+    }
+
+    fn of_denied(denied: &Denied) -> Self {
         let message = denied.to_string();
         match denied {
             Denied::Missing | Denied::Unknown | Denied::Revoked | Denied::Expired => {
@@ -107,7 +113,7 @@ impl Problem {
         };
         let problem = Self::new(status, code, fault.to_string());
         let challenge = (status == StatusCode::UNAUTHORIZED).then_some((WWW_AUTHENTICATE, "AWS4-HMAC-SHA256"));
-        Self { header: challenge, ..problem }
+        Self { header: challenge, refused: Some(Refused::Token("signature")), ..problem }
     }
 
     fn unavailable(message: &str, retry_after: &'static str) -> Self {
@@ -194,6 +200,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(refused) = self.refused {
+            response.extensions_mut().insert(refused);
         }
         response
     }

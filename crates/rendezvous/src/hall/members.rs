@@ -88,7 +88,7 @@ impl Hall {
         let Some(frame) = Frame::first(member.link.socket.ready()) else { return 0 };
         let len = frame.bytes.len();
         let held = member.inbox.held();
-        let room = COLLECTED_IN_ALL.saturating_sub(self.collected - held);
+        let room = if self.share.is_pressed() { 0 } else { COLLECTED_IN_ALL.saturating_sub(self.collected - held) };
         let part = member.inbox.frame(&frame, COLLECTED.min(room));
         let mut used = 0;
         let out = &mut self.executor.out;

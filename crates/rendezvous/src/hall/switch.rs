@@ -37,6 +37,8 @@ pub struct Switch {
     queued: usize,
     /// Clients that have more waiting for them than they may.
     full: usize,
+    /// All halls together hold too much.
+    pressed: bool,
     /// When the next new stream would be too many, were there no burst.
     new_streams: Option<Instant>,
     stall: Duration,
@@ -65,7 +67,7 @@ impl Switch {
     /// No streams yet. Who is in the way for `stall` without moving has to go.
     pub fn new(executor: ConnectionId, stall: Duration) -> Self {
         let (streams, clients) = (HashMap::new(), BTreeMap::new());
-        Self { executor, streams, open: 0, clients, queued: 0, full: 0, new_streams: None, stall }
+        Self { executor, streams, open: 0, clients, queued: 0, full: 0, pressed: false, new_streams: None, stall }
     }
 
     /// A client is there.
@@ -155,14 +157,23 @@ impl Switch {
         }
     }
 
+    /// All halls together hold too much, or not: then nothing may wait when the executor is read.
+    pub fn press(&mut self, pressed: bool) {
+        self.pressed = pressed;
+    }
+
+    fn room(&self) -> usize {
+        if self.pressed { 1 } else { EXECUTOR_QUEUE }
+    }
+
     /// Whether the executor may be read: no client has more waiting for it than it may, nor all together.
     pub fn may_read_executor(&self) -> bool {
-        self.full == 0 && self.queued < EXECUTOR_QUEUE
+        self.full == 0 && self.queued < self.room()
     }
 
     /// Looks who keeps the executor from being read. When to look again, and whose time is up.
     pub fn poll_stalls(&mut self, now: Instant) -> (Option<Instant>, Option<ConnectionId>) {
-        let full = self.queued >= EXECUTOR_QUEUE;
+        let full = self.queued >= self.room();
         let mut next = None::<Instant>;
         for (id, client) in &mut self.clients {
             let blocks = client.is_full() || full && client.queued > 0;
@@ -176,13 +187,11 @@ impl Switch {
     }
 
     /// Bytes that wait to be written to clients.
-    #[cfg(test)]
     pub fn waiting(&self) -> usize {
         self.queued
     }
 
     /// Streams that are open.
-    #[cfg(test)]
     pub fn open(&self) -> usize {
         self.open
     }

@@ -203,3 +203,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn under_pressure_an_executor_is_read_only_when_nothing_waits_and_who_is_in_the_way_goes() {
+    let now = Instant::now();
+    let mut switch = Switch::new(client(100), Duration::from_secs(10));
+    switch.join(client(0));
+    switch.queued(client(0), 10);
+    assert!(switch.may_read_executor());
+    switch.press(true);
+    assert!(!switch.may_read_executor());
+    assert!(switch.poll_stalls(now).0.is_some(), "its time runs");
+    assert_eq!(switch.poll_stalls(now + Duration::from_secs(10)).1, Some(client(0)));
+    switch.drained(client(0), 10);
+    assert!(switch.may_read_executor(), "its own end is enough, nobody else's");
+    switch.queued(client(0), 10);
+    switch.press(false);
+    assert!(switch.may_read_executor());
+}
