@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use exedra_link::carrier::Carrier;
 use exedra_link::connection::Connection;
+pub use exedra_link::dial::registry::Verb;
 use exedra_link::dial::registry::{HttpOptions, RegistryClient};
 use exedra_link::dial::rendezvous;
 use exedra_link::error::LinkError;
@@ -16,6 +17,7 @@ use exedra_proto::ids::ExecutorId;
 use exedra_proto::registry::{ConnectRequest, MAX_WAIT_MS, Transport};
 use exedra_proto::secret::Secret;
 use exedra_proto::session::ExedraOne;
+use serde_json::Value;
 
 use crate::error::Error;
 use crate::executor::Executor;
@@ -86,6 +88,15 @@ impl Server {
     pub fn with(mut self, options: Options) -> Self {
         self.options = options;
         self
+    }
+
+    /// Asks the server's own interface, `/v1/{segments}?{query}`, which `docs/openapi.json` describes; null where there is
+    /// no answer but that it was done.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn ask(&self, verb: Verb, segments: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
+        Ok(self.registry.ask(verb, segments, query).await.map_err(LinkError::from)?)
     }
 
     /// Connects with executor `id` within `budget`. Each failure that is waited out is told to `waiting`, with what is

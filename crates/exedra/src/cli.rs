@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod backup;
 pub mod duration;
+pub mod fleet;
 pub mod limits;
 pub mod listen;
 pub mod policy;
@@ -69,6 +70,16 @@ pub enum Command {
     /// The exit code is that of the command; 255 if Exedra itself failed; 2 for wrong usage. The token is read from
     /// the variable EXEDRA_TOKEN or from --token-file.
     Exec(ExecArgs),
+    /// List the executors of a server
+    Ls(fleet::LsArgs),
+    /// Show one executor, and who is on it
+    Show(fleet::ShowArgs),
+    /// Let no new client in to an executor; those who are there stay
+    Drain(fleet::DrainArgs),
+    /// Print what happened at a server
+    Events(fleet::EventsArgs),
+    /// Print who asked a server for what; needs the token of an administrator
+    AccessLog(fleet::AccessLogArgs),
     /// Tell what works on this machine: sandboxes, limits
     ///
     /// Ends with 0 if everything does, else with 1.

@@ -216,7 +216,7 @@ fn row(record: &TokenRecord, now: u64) -> [String; 7] {
 }
 
 /// Seconds in words.
-fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     let span = Duration::from_secs(seconds);
     match span.as_secs() {
         0..120 => format!("{seconds} s"),

@@ -7,6 +7,7 @@ mod cut;
 mod doctor;
 mod exec;
 mod exec_server;
+mod fleet;
 mod handover;
 mod plane;
 mod policy;

@@ -8,6 +8,7 @@ mod answer;
 mod base;
 mod connect;
 mod http;
+mod overview;
 mod register;
 mod trace;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use connect::RegistryClient;
+pub use overview::Verb;
 pub use register::{BEARER_VARIABLE, DEFAULT_NAME, Description, Registration, RegistrationConfig};
 
 /// How to talk to a registry.

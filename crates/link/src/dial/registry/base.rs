@@ -68,6 +68,19 @@ impl Base {
             .map_err(|error| format!("the base URL is invalid: {error}"))
     }
 
+    /// `{base}/{before}/{segments}`, each of `segments` as one path segment, whatever it holds.
+    pub(super) fn beneath(&self, before: &str, segments: &[&str]) -> Result<Url, String> {
+        let mut text = format!("{}/{before}", self.text);
+        for segment in segments {
+            if matches!(*segment, "" | "." | "..") {
+                return Err(format!("`{segment}` cannot be part of a URL"));
+            }
+            text.push('/');
+            text.extend(utf8_percent_encode(segment, SEGMENT));
+        }
+        Url::parse(&text).map_err(|error| format!("the base URL is invalid: {error}"))
+    }
+
     /// Whether `url` is of the same origin: scheme, host and port.
     pub(super) fn is_origin_of(&self, url: &Url) -> bool {
         self.url.origin() == url.origin()

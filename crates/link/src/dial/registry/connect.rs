@@ -23,7 +23,7 @@ const MAX_NEAR: usize = 5;
 /// A registry and the token for it; `Debug` redacts the token. Clones share connections.
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
-    http: Http,
+    pub(super) http: Http,
 }
 
 impl RegistryClient {
@@ -49,10 +49,7 @@ impl RegistryClient {
         let endpoint = self.http.base.endpoint("v1/executors", id.as_str(), "connect").map_err(ConnectError::Config)?;
         let body = serde_json::to_string(request).map_err(|error| ConnectError::Config(error.to_string()))?;
         let timeout = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS)) + MARGIN;
-        let answer = self.http.post(endpoint, body, timeout).await.map_err(|unanswered| match unanswered {
-            Unanswered::Failed(text) => ConnectError::Transport(text),
-            Unanswered::Redirected(origin) => ConnectError::Redirected(origin),
-        })?;
+        let answer = self.http.post(endpoint, body, timeout).await.map_err(unreached)?;
         if answer.is_success() { self.read(id, request, &answer) } else { Err(self.refused(id, &answer)) }
     }
 
@@ -82,6 +79,14 @@ impl RegistryClient {
             Some(code::EXECUTOR_BUSY) => ConnectError::Busy { executor, held_since: detail.held_since },
             _ => ConnectError::Status { status, code: failure.code, message, retry_after: failure.retry_after },
         }
+    }
+}
+
+/// Why there is no answer.
+pub(super) fn unreached(unanswered: Unanswered) -> ConnectError {
+    match unanswered {
+        Unanswered::Failed(text) => ConnectError::Transport(text),
+        Unanswered::Redirected(origin) => ConnectError::Redirected(origin),
     }
 }
 

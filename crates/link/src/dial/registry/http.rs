@@ -24,8 +24,21 @@ use crate::retry_after;
 use crate::ws::client_tls;
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Largest listing that is read: a page of it, and an executor says at most 8 KiB of itself.
+const MAX_LISTING: usize = 4 * 1024 * 1024;
 /// Redirects that are followed one after the other.
 const MAX_REDIRECTS: usize = 10;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// To look.
+    Get,
+    /// To have something done.
+    Post,
+    /// To have something undone or taken away.
+    Delete,
+}
 
 /// A registry, with the token for it.
 #[derive(Clone, Debug)]
@@ -88,6 +101,20 @@ impl Http {
             headers.insert(TRACE_PARENT, parent);
         }
         let request = self.client.post(url).headers(headers).body(json).timeout(timeout);
+        Self::send(request, MAX_BODY_BYTES).await
+    }
+
+    /// Asks for `url`, which is one of the base's, without a body.
+    pub(super) async fn ask(&self, verb: Verb, url: Url, timeout: Duration) -> Result<Answer, Unanswered> {
+        let request = match verb {
+            Verb::Get => self.client.get(url),
+            Verb::Post => self.client.post(url),
+            Verb::Delete => self.client.delete(url),
+        };
+        Self::send(request.header(AUTHORIZATION, self.header.clone()).timeout(timeout), MAX_LISTING).await
+    }
+
+    async fn send(request: reqwest::RequestBuilder, max: usize) -> Result<Answer, Unanswered> {
         let mut response = request.send().await.map_err(unanswered)?;
         let mut answer = Answer {
             status: response.status().as_u16(),
@@ -96,7 +123,7 @@ impl Http {
             is_cut: false,
         };
         while let Some(piece) = response.chunk().await.map_err(unanswered)? {
-            let room = MAX_BODY_BYTES - answer.body.len();
+            let room = max - answer.body.len();
             answer.body.extend(piece.iter().take(room));
             if piece.len() > room {
                 answer.is_cut = true;
