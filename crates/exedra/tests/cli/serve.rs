@@ -119,7 +119,11 @@ fn a_server_restored_from_a_backup_knows_its_tokens() {
     let url = other.line();
     let away = run(server.exec(&["--wait", "0s", "box", "--", "true"]).env("EXEDRA_SERVER", &url));
     assert_eq!(away.code, 255);
-    assert!(away.stderr.contains("not connected"), "the token is good, and the executor is known: {}", away.stderr);
+    assert!(
+        away.stderr.contains("executor `box` is offline"),
+        "the token is good, and the executor is known: {}",
+        away.stderr
+    );
 }
 
 #[test]
