@@ -2,7 +2,7 @@
 //! an empty data directory again.
 //!
 //! In flow two directories, out flows what was saved. The database is copied by SQLite in one read transaction
-//! (`VACUUM INTO`), the signing keys after it; a manifest with their hashes is written last, so that a backup without
+//! (`VACUUM INTO`), the signing keys and the server's own key after it; a manifest with their hashes is written last, so that a backup without
 //! one is none. The lock, who is connected, and tickets that were used are no part of it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -14,14 +14,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::datadir::{DATABASE, DataDir, SIGNING_KEYS};
+use crate::datadir::{DATABASE, DataDir, SERVER_KEY, SIGNING_KEYS};
 use crate::error::RegistryError;
 use crate::keys;
+use crate::serverkey::ServerKey;
 use crate::store::{Check, SqliteStore};
 
 /// The layout of a backup that this version writes, and the only one that it reads.
 const VERSION: u32 = 1;
 const MANIFEST: &str = "backup.json";
+/// What a backup consists of, in this order. The last is missing where it was never needed.
+const FILES: [&str; 3] = [DATABASE, SIGNING_KEYS, SERVER_KEY];
 /// Largest manifest, in bytes; anything larger is some other file.
 const MAX_MANIFEST: u64 = 64 * 1024;
 
@@ -95,7 +98,13 @@ async fn save(dir: &DataDir, into: &Path) -> Result<Backup, RegistryError> {
     let schema = copied.map_err(|error| RegistryError::store(&dir.database(), error))?;
     File::open(&database).and_then(|file| file.sync_all()).map_err(|error| RegistryError::io(&database, error))?;
     copy(&dir.signing_keys(), &into.join(SIGNING_KEYS))?;
-    let files = [DATABASE, SIGNING_KEYS].map(|name| saved(into, name)).into_iter().collect::<Result<_, _>>()?;
+    let mut names = FILES.to_vec();
+    if dir.server_key().is_file() {
+        copy(&dir.server_key(), &into.join(SERVER_KEY))?;
+    } else {
+        names.pop();
+    }
+    let files = names.into_iter().map(|name| saved(into, name)).collect::<Result<_, _>>()?;
     let backup = Backup { version: VERSION, created_at: SystemClock.now(), schema, files };
     let manifest = into.join(MANIFEST);
     let text = serde_json::to_vec_pretty(&backup).map_err(|error| RegistryError::io(&manifest, error.into()))?;
@@ -121,7 +130,8 @@ pub async fn check(backup: &Path) -> Result<Backup, RegistryError> {
     if told.version != VERSION {
         return Err(refused(backup, format!("it has version {}, and this program knows {VERSION}", told.version)));
     }
-    if told.files.iter().map(|file| file.name.as_str()).ne([DATABASE, SIGNING_KEYS]) {
+    let names: Vec<_> = told.files.iter().map(|file| file.name.as_str()).collect();
+    if names != FILES && names != FILES[..2] {
         return Err(refused(backup, "its backup.json names other files than a backup has"));
     }
     for file in &told.files {
@@ -133,6 +143,9 @@ pub async fn check(backup: &Path) -> Result<Backup, RegistryError> {
     let schema = SqliteStore::schema(&database, Check::Pages).await;
     schema.map_err(|error| RegistryError::store(&database, error))?;
     keys::check(&backup.join(SIGNING_KEYS))?;
+    if names.contains(&SERVER_KEY) {
+        ServerKey::open(&backup.join(SERVER_KEY))?;
+    }
     Ok(told)
 }
 
@@ -145,7 +158,10 @@ pub async fn restore(backup: &Path, data_dir: &Path) -> Result<Backup, RegistryE
     let dir = DataDir::prepare(data_dir)?;
     let _hold = dir.hold("exedra restore", SystemClock.now()).await?;
     dir.check_empty()?;
-    let put = copy(&backup.join(SIGNING_KEYS), &dir.signing_keys())
+    let keys = told.files.iter().map(|file| &file.name).filter(|name| **name != DATABASE);
+    let mut keys = keys.map(|name| (backup.join(name), data_dir.join(name)));
+    let put = keys
+        .try_for_each(|(from, to)| copy(&from, &to))
         // With the database the directory counts as full, so it comes last and at once.
         .and_then(|()| copy(&backup.join(DATABASE), &dir.arriving()))
         .and_then(|()| {
@@ -154,6 +170,7 @@ pub async fn restore(backup: &Path, data_dir: &Path) -> Result<Backup, RegistryE
         .and_then(|()| sync(Some(data_dir)));
     if put.is_err() {
         let _ = std::fs::remove_file(dir.signing_keys());
+        let _ = std::fs::remove_file(dir.server_key());
         let _ = std::fs::remove_file(dir.arriving());
     }
     put.map(|()| told)

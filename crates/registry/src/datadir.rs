@@ -18,6 +18,8 @@ use crate::error::RegistryError;
 pub const DATABASE: &str = "registry.db";
 /// The signing keys, in the directory.
 pub const SIGNING_KEYS: &str = "signing-keys.json";
+/// The name of the server's own key.
+pub const SERVER_KEY: &str = "server-key";
 /// The files that say who works on the directory; a directory with no others is empty.
 const LOCKS: [&str; 2] = ["lock", "setup.lock"];
 /// Time between two looks at a lock that somebody holds.
@@ -120,7 +122,7 @@ impl DataDir {
 
     /// The server's own key.
     pub fn server_key(&self) -> PathBuf {
-        self.path.join("server-key")
+        self.path.join(SERVER_KEY)
     }
 
     /// Holds the directory for a server, and leaves word in it who does.

@@ -62,6 +62,10 @@ async fn what_was_answered_before_a_backup_is_in_it_and_nothing_is_halved() {
         restore(&target, &restored).await.unwrap();
         let after = ids(&restored).await;
         assert!(before.iter().all(|id| after.contains(id)), "round {round}");
+        for key in ["signing-keys.json", "server-key"] {
+            let saved = std::fs::read(data.join(key)).unwrap();
+            assert_eq!(std::fs::read(restored.join(key)).unwrap(), saved, "{key}");
+        }
         sizes.push(after.len());
     }
     stop.store(true, Ordering::SeqCst);
