@@ -166,11 +166,13 @@ fn the_file_itself_stays_as_it_is() {
 /// Params that decode, for every method.
 fn request(method: &str) -> Request {
     let sandbox = json!(null);
+    // A file's in bytes, a terminal's in rows and columns.
+    let size = if method.starts_with("fs/") { json!(1) } else { json!({"rows": 1, "cols": 1}) };
     let params = json!({
         "clientName": "c", "processId": "p", "argv": ["a"], "cwd": "/", "env": {}, "tty": false, "chunk": "",
         "signal": "interrupt", "path": "/a", "dataBase64": "", "recursive": false, "sourcePath": "/a",
         "destinationPath": "/b", "handleId": "h", "offset": 0, "len": 1, "mode": "replace", "options": {"maxDepth": 1, "maxDirectories": 1, "maxEntries": 1, "followDirectorySymlinks": false}, "watchId": 1,
-        "missing": [], "requestId": "r", "method": "POST", "url": "http://h/", "size": {"rows": 1, "cols": 1},
+        "missing": [], "requestId": "r", "method": "POST", "url": "http://h/", "size": size, "uploadId": "u", "sha256": "",
         "sandbox": sandbox, "roots": [], "configPaths": [["a"]], "requirementsPaths": [],
         "requirements_paths": [],
     });
@@ -194,6 +196,9 @@ fn read_only_refuses_every_method_that_changes_something() {
         "fs/copy",
         "fs/open",
         "fs/writeBlock",
+        "fs/uploadOpen",
+        "fs/uploadFinish",
+        "fs/uploadDiscard",
         "http/request",
     ];
     assert_eq!(refused, changing);
