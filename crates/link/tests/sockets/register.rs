@@ -69,7 +69,8 @@ async fn requests_and_texts_are_those_of_stock() {
         assert_eq!(asked.line, line, "{name}");
         let mut names: Vec<&str> = asked.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "authorization", "content-length", "content-type", "host"], "{name}");
+        let of_stock = ["accept", "authorization", "content-length", "content-type", "host"];
+        assert_eq!(names, [&of_stock[..], &["traceparent"]].concat(), "{name}");
         for (header, value) in expected["headers"].as_object().unwrap() {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             assert_eq!(asked.header(header), Some(value.as_str()), "{name}");
