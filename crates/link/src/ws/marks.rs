@@ -3,7 +3,7 @@
 //! In flow marks as the writer sends them and pongs as the reader sees them, out flows the highest number that counts as
 //! answered. A peer that speaks and leaves a mark unanswered for the limit of silence, though its kernel has had it as
 //! long, answers none: then it gets no more, and all counts as answered, as if it had no marks. While our own side does
-//! not read, answers cannot come; what was written then counts after a while, or both ends could wait for each other.
+//! not read, answers cannot come; what was written then counts after a minute, or both ends could wait for each other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use super::watch::{Pulse, may_answer};
 /// Between two looks at a mark without an answer.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks in a row that find our side not reading, after which what was written counts as answered.
-const UNREAD: u32 = 5;
+const UNREAD: u32 = 60;
 
 /// The marks of one connection.
 #[derive(Debug)]
