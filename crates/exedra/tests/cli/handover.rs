@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ChildStdin, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -26,6 +26,16 @@ impl Generations {
         let server = Server::start();
         let lock = server.data_dir().join("lock");
         Self { server, lock }
+    }
+
+    /// A `cat` on the executor `box` that has answered, run with these flags, and its stdin.
+    fn cat(&self, flags: &[&str]) -> (Running, ChildStdin) {
+        let args = [flags, &["-i", "box", "--", "cat"]].concat();
+        let mut cat = Running::start(self.server.exec(&args).stdin(Stdio::piped()));
+        let mut stdin = cat.stdin();
+        stdin.write_all(b"one\n").unwrap();
+        assert_eq!(cat.line(), "one");
+        (cat, stdin)
     }
 
     /// The process that holds the data directory.
@@ -112,11 +122,7 @@ fn nobody_is_refused_and_idle_executors_follow() {
 fn a_command_in_use_is_not_interrupted_and_the_old_process_ends_with_it() {
     let it = Generations::start();
     let _executor = it.server.executor("box");
-    let mut command = it.server.exec(&["-i", "box", "--", "cat"]);
-    let mut cat = Running::start(command.stdin(Stdio::piped()));
-    let mut stdin = cat.stdin();
-    stdin.write_all(b"one\n").unwrap();
-    assert_eq!(cat.line(), "one");
+    let (cat, mut stdin) = it.cat(&[]);
     let (first, second) = (it.hand_over(), it.hand_over());
     stdin.write_all(b"two\n").unwrap();
     assert_eq!(cat.line(), "two");
@@ -131,11 +137,7 @@ fn a_command_in_use_is_not_interrupted_and_the_old_process_ends_with_it() {
 fn an_executor_in_use_is_given_up_when_somebody_else_asks_for_it_and_nothing_is_lost() {
     let it = Generations::start();
     let _executor = it.server.executor("box");
-    let mut command = it.server.exec(&["-i", "box", "--", "cat"]);
-    let mut cat = Running::start(command.stdin(Stdio::piped()));
-    let mut stdin = cat.stdin();
-    stdin.write_all(b"one\n").unwrap();
-    assert_eq!(cat.line(), "one");
+    let (cat, mut stdin) = it.cat(&[]);
     let first = it.hand_over();
     let other = run(&mut it.server.exec(&["--wait", "60s", "box", "--", "echo", "other"]));
     assert_eq!((other.code, other.out()), (0, "other\n"), "{}", other.stderr);
@@ -151,11 +153,7 @@ fn an_executor_in_use_is_given_up_when_somebody_else_asks_for_it_and_nothing_is_
 fn what_is_revoked_afterwards_is_cut_in_the_old_process_too() {
     let it = Generations::start();
     let _executor = it.server.executor("box");
-    let mut command = it.server.exec(&["--reconnect", "0s", "-i", "box", "--", "cat"]);
-    let mut cat = Running::start(command.stdin(Stdio::piped()));
-    let mut stdin = cat.stdin();
-    stdin.write_all(b"one\n").unwrap();
-    assert_eq!(cat.line(), "one");
+    let (cat, stdin) = it.cat(&["--reconnect", "0s"]);
     let first = it.hand_over();
     assert!(is_alive(first));
     let data_dir = it.server.data_dir();

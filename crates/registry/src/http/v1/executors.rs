@@ -14,6 +14,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{one, only, query, wrong};
+use crate::auth::Caller;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::{credentials, limits};
 use crate::presence;
@@ -184,8 +185,7 @@ pub async fn forget(
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let caller = service.caller(credentials::bearer(&headers).as_ref()).await?;
-    let id = service.administered(&caller, &credentials::segment(id)).await?;
+    let (caller, id) = administered(&service, &headers, id).await?;
     service.forget(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -200,8 +200,7 @@ pub async fn drain(
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Json<Executor>, Problem> {
-    let caller = service.caller(credentials::bearer(&headers).as_ref()).await?;
-    let id = service.administered(&caller, &credentials::segment(id)).await?;
+    let (caller, id) = administered(&service, &headers, id).await?;
     Ok(Json(service.drain_executor(&caller, &id, true).await?.into()))
 }
 
@@ -215,8 +214,7 @@ pub async fn resume(
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Json<Executor>, Problem> {
-    let caller = service.caller(credentials::bearer(&headers).as_ref()).await?;
-    let id = service.administered(&caller, &credentials::segment(id)).await?;
+    let (caller, id) = administered(&service, &headers, id).await?;
     Ok(Json(service.drain_executor(&caller, &id, false).await?.into()))
 }
 
@@ -232,10 +230,20 @@ pub async fn label(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Executor>, Problem> {
-    let caller = service.caller(credentials::bearer(&headers).as_ref()).await?;
-    let id = service.administered(&caller, &credentials::segment(id)).await?;
+    let (caller, id) = administered(&service, &headers, id).await?;
     let body: LabelsBody =
         limits::json(body, "labels are an object with texts, as in {\"labels\":{\"team\":\"a\"}}").await?;
     let change = ExecutorChange { assigned: Some(body.labels), ..ExecutorChange::default() };
     Ok(Json(service.change(&caller, &id, &change).await?.into()))
+}
+
+/// Who asks, and which executor that caller may change.
+async fn administered(
+    service: &Service,
+    headers: &HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<(Caller, ExecutorId), Problem> {
+    let caller = service.caller(credentials::bearer(headers).as_ref()).await?;
+    let id = service.administered(&caller, &credentials::segment(id)).await?;
+    Ok((caller, id))
 }
