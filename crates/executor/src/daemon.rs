@@ -7,6 +7,7 @@
 mod about;
 mod attempt;
 pub mod event;
+pub mod join;
 pub mod standing;
 mod streams;
 pub mod token;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 use self::attempt::{Attempt, Ended};
 pub use self::event::Event;
 use self::event::Watch;
+pub use self::join::Join;
 use self::standing::Standing;
 pub use self::token::TokenSource;
 use self::verdict::{Decision, Judge, Outcome, Pauses, Reason};
@@ -46,6 +48,8 @@ pub struct DaemonConfig {
     pub transports: Vec<Transport>,
     /// Where the token comes from.
     pub token: TokenSource,
+    /// What is traded for the token before the first registration, if anything is.
+    pub join: Option<Join>,
     /// How to talk to the registry.
     pub http: HttpOptions,
     /// How to dial the rendezvous.
@@ -64,6 +68,7 @@ impl DaemonConfig {
             labels: BTreeMap::new(),
             transports: about::TRANSPORTS.to_vec(),
             token: TokenSource::stock(),
+            join: None,
             http: HttpOptions::default(),
             dial: DialOptions::default(),
             pauses: Pauses::default(),
@@ -77,6 +82,7 @@ pub struct Daemon {
     executor: Arc<Executor>,
     registration: Registration,
     token: TokenSource,
+    join: Option<Join>,
     dial: DialOptions,
     judge: Judge,
     standing: Standing,
@@ -114,8 +120,8 @@ impl Daemon {
             http: config.http,
         })?;
         let judge = Judge::new(config.pauses);
-        let (token, dial, standing) = (config.token, config.dial, Standing::default());
-        Ok(Self { executor, registration, token, dial, judge, standing })
+        let (token, join, dial, standing) = (config.token, config.join, config.dial, Standing::default());
+        Ok(Self { executor, registration, token, join, dial, judge, standing })
     }
 
     /// Runs until `cancel`, or until it gives up; then ends all sessions. `watch` is called between awaits and must not
@@ -132,6 +138,9 @@ impl Daemon {
     }
 
     async fn attempts(&mut self, cancel: &CancellationToken, watch: &mut Watch<'_>) -> Exit {
+        if let Some(exit) = self.join(cancel, watch).await {
+            return exit;
+        }
         loop {
             let Some(ended) = self.attempt(cancel, watch).await else { return Exit::Cancelled };
             match self.judge.decide(ended.outcome, fastrand::f64()) {
@@ -141,10 +150,8 @@ impl Daemon {
                 Decision::Retry(pause) => {
                     report(&ended, pause);
                     watch(Event::Waiting { pause, reason: ended.text });
-                    tokio::select! {
-                        biased;
-                        () = cancel.cancelled() => return Exit::Cancelled,
-                        () = tokio::time::sleep(pause) => {}
+                    if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        return Exit::Cancelled;
                     }
                 }
             }

@@ -4,24 +4,21 @@
 //! hold a key is an error and never a reason for a new key: who pinned the old one would take us for somebody else.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use exedra_proto::base64::Base64Text;
 use exedra_proto::secret::Secret;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use rustix::fs::{AtFlags, CWD, OFlags};
 use sha2::Sha256;
+
+use crate::private::{self, Unusable};
 
 /// What a file with a key begins with; the seed follows as base64.
 const MAGIC: &str = "exedra-identity-1 ";
 /// Bytes of a seed, as Ed25519 has it (RFC 8032).
 const SEED: usize = 32;
-/// Larger files are something else.
-const MAX_FILE: u64 = 4096;
 /// What keeps digests apart from everything else that the seed is used for.
 const DIGEST_KEY: &[u8] = b"exedra-digest/1";
 
@@ -78,15 +75,15 @@ impl Identity {
     /// # Errors
     /// It is there and cannot be used, or it cannot be made.
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
-        let failed = |source| IdentityError::Io { path: path.to_owned(), source };
         match Self::load(path) {
             Err(IdentityError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             loaded => return loaded,
         }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
-        }
-        create(path)?;
+        let mut seed = [0_u8; SEED];
+        getrandom::fill(&mut seed).map_err(|_| IdentityError::NoRandom)?;
+        let text = Secret::new(format!("{MAGIC}{}\n", Base64Text::encode(&seed).0));
+        private::create(path, &text).map_err(|source| IdentityError::Io { path: path.to_owned(), source })?;
+        // Somebody may have been quicker.
         Self::load(path)
     }
 
@@ -95,22 +92,13 @@ impl Identity {
     /// # Errors
     /// There is none, or it cannot be used.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let failed = |source| IdentityError::Io { path: path.to_owned(), source };
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
-        if !metadata.is_file() || mode & 0o077 != 0 || owner != rustix::process::geteuid().as_raw() {
-            return Err(IdentityError::Exposed { path: path.to_owned(), mode, owner });
-        }
-        let mut text = String::new();
-        let read = file.take(MAX_FILE).read_to_string(&mut text);
         let corrupt = || IdentityError::Corrupt(path.to_owned());
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(corrupt()),
-            read => read.map_err(failed)?,
-        };
-        let encoded = text.trim_end().strip_prefix(MAGIC).ok_or_else(corrupt)?;
+        let text = private::read(path).map_err(|unusable| match unusable {
+            Unusable::Io(source) => IdentityError::Io { path: path.to_owned(), source },
+            Unusable::Exposed { mode, owner } => IdentityError::Exposed { path: path.to_owned(), mode, owner },
+            Unusable::NoText => corrupt(),
+        })?;
+        let encoded = text.expose().trim_end().strip_prefix(MAGIC).ok_or_else(corrupt)?;
         let seed = Base64Text(encoded.to_owned()).decode().map_err(|_| corrupt())?;
         Self::from_seed(&seed).ok_or_else(corrupt)
     }
@@ -170,29 +158,6 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
-}
-
-/// Writes a new key beside `path` and puts it there, unless somebody was quicker; theirs stays then.
-fn create(path: &Path) -> Result<(), IdentityError> {
-    let failed = |source| IdentityError::Io { path: path.to_owned(), source };
-    let mut seed = [0_u8; SEED];
-    getrandom::fill(&mut seed).map_err(|_| IdentityError::NoRandom)?;
-    let text = Secret::new(format!("{MAGIC}{}\n", Base64Text::encode(&seed).0));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", uuid::Uuid::new_v4()));
-    let temporary = path.with_file_name(name);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.expose().as_bytes())?;
-        file.sync_all()?;
-        match rustix::fs::linkat(CWD, &temporary, CWD, path, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
-    })();
-    let _ = std::fs::remove_file(&temporary);
-    written.map_err(failed)
 }
 
 #[cfg(test)]

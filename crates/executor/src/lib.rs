@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod credential;
 pub mod daemon;
 mod dispatch;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod executor;
 pub mod identity;
 pub mod listen;
 pub mod peer;
+mod private;
 mod rest;
 pub mod serve;
 mod session;

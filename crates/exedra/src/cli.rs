@@ -1,12 +1,14 @@
 //! The command line as it was typed: flags and their checks that need nothing but the text.
 //!
 //! In flow the arguments, out flows one [`Cli`]. What a missing flag means (environment, default) is for `settings`;
-//! what a command does is for `commands`. The token has no flag: arguments are visible to everybody on the machine.
+//! what a command does is for `commands`. Tokens have no flag, since arguments are visible to everybody on the machine; a join
+//! token has one, because it is used up by the time somebody looks.
 
 pub mod audit;
 pub mod backup;
 pub mod duration;
 pub mod fleet;
+pub mod join;
 pub mod limits;
 pub mod listen;
 pub mod policy;
@@ -192,7 +194,7 @@ pub struct ExecServerArgs {
     /// Register with the server at this URL instead, and be reached through it
     ///
     /// The token is read from --token-file, from the variable EXEDRA_TOKEN or from
-    /// CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN.
+    /// CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN. Without any of them it is the credential that this executor got when it joined.
     #[arg(long, value_name = "URL", conflicts_with = "listen", requires = "executor_id")]
     pub remote: Option<String>,
     /// The id under which clients find this executor
@@ -211,6 +213,9 @@ pub struct ExecServerArgs {
     /// Read the token from this file; it is read again when the server refuses the token
     #[arg(long, value_name = "FILE", requires = "remote")]
     pub token_file: Option<PathBuf>,
+    /// How it comes by a credential of its own.
+    #[command(flatten)]
+    pub join: join::JoinArgs,
     /// Send the token over plain http to a host that is not loopback
     #[arg(long, requires = "remote")]
     pub insecure_http: bool,

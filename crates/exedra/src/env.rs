@@ -10,6 +10,8 @@ use std::ffi::OsString;
 pub const EXEDRA_SERVER: &str = "EXEDRA_SERVER";
 /// The bearer token, for `exec` (role client) and `exec-server --remote` (role executor).
 pub const EXEDRA_TOKEN: &str = "EXEDRA_TOKEN";
+/// A join token for `exec-server --remote`, where neither `--join` nor `--join-file` is given.
+pub const EXEDRA_JOIN_TOKEN: &str = "EXEDRA_JOIN_TOKEN";
 /// A PEM file with the certificates to trust, where `--ca-file` is not given.
 pub const EXEDRA_CA_FILE: &str = "EXEDRA_CA_FILE";
 /// What is logged to stderr: a level, or `target=level` parts with commas between.
@@ -34,7 +36,7 @@ pub const NO_COLOR: &str = "NO_COLOR";
 pub const TERM: &str = "TERM";
 
 /// Variables that hold a secret: commands that an executor runs never inherit them.
-pub const SECRETS: &[&str] = &[EXEDRA_TOKEN, CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN];
+pub const SECRETS: &[&str] = &[EXEDRA_TOKEN, EXEDRA_JOIN_TOKEN, CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN];
 
 /// The value of `name`; none if it is unset or not UTF-8.
 pub fn text(name: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use std::error::Error;
 
 use exedra_executor::ExecutorError;
 use exedra_executor::audit::AuditError;
+use exedra_executor::credential::CredentialError;
 use exedra_host::policy::PolicyError;
 use exedra_registry::RegistryError;
 use exedra_rendezvous::RendezvousError;
@@ -29,6 +30,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
         exedra_link::error::RegisterError,
         ExecutorError,
         AuditError,
+        CredentialError,
         PolicyError,
         RegistryError,
         RendezvousError

@@ -39,6 +39,11 @@ pub fn identity(flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Where the credentials are that executors got for join tokens; none, if there is no home directory to put them in.
+pub fn credentials() -> Option<PathBuf> {
+    Some(state_dir()?.join("credentials"))
+}
+
 /// Where an executor's output may wait on disk, the best place first. A home that is not there is not made.
 pub fn spools() -> Vec<PathBuf> {
     let is_home_there = absolute(env::text(env::HOME)).is_some_and(|home| home.is_dir());

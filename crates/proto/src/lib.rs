@@ -27,4 +27,5 @@ pub mod sandbox;
 pub mod secret;
 pub mod session;
 pub mod ticket;
+pub mod token;
 pub mod wrapped;

@@ -1,5 +1,7 @@
 //! Bodies of the registry's HTTP API, and its error codes.
 
+mod join;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use uuid::Uuid;
 use crate::ids::{ExecutorId, RegistrationId};
 use crate::noise::PublicKey;
 use crate::secret::Secret;
+
+pub use join::{JoinReply, JoinRequest};
 
 /// Body of `POST {base}/cloud/executor/{id}/register`, dialect A.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -309,6 +313,8 @@ pub mod code {
     pub const TOKEN_UNKNOWN: &str = "token_unknown";
     /// The token was revoked, or its time is over.
     pub const TOKEN_ENDED: &str = "token_ended";
+    /// A join token is to be traded for a name that somebody has.
+    pub const EXECUTOR_EXISTS: &str = "executor_exists";
     /// None of the transports offered fits.
     pub const TRANSPORT_UNSUPPORTED: &str = "transport_unsupported";
     /// No such path.

@@ -72,6 +72,9 @@ pub enum Denied {
     /// It is past its time.
     #[error("the token has expired")]
     Expired,
+    /// It is a join token, and was traded as often as it may be.
+    #[error("the join token was used up")]
+    UsedUp,
     /// It is good, and for something else.
     #[error("the token's role is {held}; this needs {needed}")]
     Role {
@@ -113,6 +116,7 @@ impl Denied {
             Self::Unknown => Some("unknown"),
             Self::Revoked => Some("revoked"),
             Self::Expired => Some("expired"),
+            Self::UsedUp => Some("used_up"),
             Self::Role { .. } => Some("role"),
             Self::Pattern(_) => Some("pattern"),
             Self::OtherToken => Some("other"),
@@ -183,18 +187,32 @@ impl Caller {
     }
 }
 
-tokio::task_local! {
-    /// The token that was shown in the course of this work.
-    static SHOWN: RefCell<Option<(TokenId, Role)>>;
+/// What came to light in the course of some work.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// The token that was shown, if it is one of ours, good or not.
+    pub token: Option<(TokenId, Role)>,
+    /// The executor that it was about, where a request's path does not say so.
+    pub executor: Option<ExecutorId>,
 }
 
-/// Does `work`, and says which of our tokens was shown in its course, good or not.
-pub async fn noting<T>(work: impl Future<Output = T>) -> (T, Option<(TokenId, Role)>) {
+tokio::task_local! {
+    /// What came to light so far.
+    static NOTED: RefCell<Noted>;
+}
+
+/// Does `work`, and says what came to light in its course.
+pub async fn noting<T>(work: impl Future<Output = T>) -> (T, Noted) {
     let noted = async {
         let done = work.await;
-        (done, SHOWN.with(|shown| shown.borrow_mut().take()))
+        (done, NOTED.with(RefCell::take))
     };
-    SHOWN.scope(RefCell::new(None), noted).await
+    NOTED.scope(RefCell::default(), noted).await
+}
+
+/// The work in whose course this is called is about this executor. Outside of a request nobody asks.
+pub fn note_executor(executor: &ExecutorId) {
+    let _ = NOTED.try_with(|noted| noted.borrow_mut().executor = Some(executor.clone()));
 }
 
 impl Auth {
@@ -280,22 +298,56 @@ impl Auth {
         self.token(&permit.hash).await.map(drop)
     }
 
+    /// The join token that is shown, also one that has ended: a trade that was made with it before stays made.
+    ///
+    /// # Errors
+    /// There is no such token, or it is no join token.
+    pub async fn joiner(&self, bearer: Option<&Secret>) -> Result<TokenRecord, Denied> {
+        let bearer = bearer.ok_or(Denied::Missing)?;
+        if !token::is_well_formed(bearer.expose()) {
+            return Err(Denied::Unknown);
+        }
+        let token = self.known(&TokenHash::of(bearer)).await?;
+        if token.role == Role::Join {
+            return Ok(token);
+        }
+        self.living(&token)?;
+        Err(Denied::Role { held: token.role, needed: Role::Join })
+    }
+
     /// The good token of that hash.
     async fn token(&self, hash: &TokenHash) -> Result<TokenRecord, Denied> {
-        let now = self.clock.now();
-        let (token, kept) = self.store.token(hash, now).await?.ok_or(Denied::Unknown)?;
+        let token = self.known(hash).await?;
+        self.living(&token)?;
+        Ok(token)
+    }
+
+    /// The token of that hash, whatever its state.
+    async fn known(&self, hash: &TokenHash) -> Result<TokenRecord, Denied> {
+        let (token, kept) = self.store.token(hash, self.clock.now()).await?.ok_or(Denied::Unknown)?;
         if !kept.matches(hash) {
             return Err(Denied::Unknown);
         }
         // Outside of a request nobody asks.
-        let _ = SHOWN.try_with(|shown| *shown.borrow_mut() = Some((token.id.clone(), token.role)));
+        let _ = NOTED.try_with(|noted| noted.borrow_mut().token = Some((token.id.clone(), token.role)));
+        Ok(token)
+    }
+
+    /// Whether it is good now; then it was used.
+    fn living(&self, token: &TokenRecord) -> Result<(), Denied> {
+        let now = self.clock.now();
         if token.revoked_at.is_some() {
             return Err(Denied::Revoked);
         }
         if token.expires_at.is_some_and(|at| at <= now) {
             return Err(Denied::Expired);
         }
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(token.id.clone(), now);
-        Ok(token)
+        self.note_used(&token.id);
+        Ok(())
+    }
+
+    /// The token was used now.
+    pub fn note_used(&self, token: &TokenId) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), self.clock.now());
     }
 }

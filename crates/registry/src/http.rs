@@ -60,6 +60,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(v1::tokens::list, v1::tokens::create))
         .routes(routes!(v1::tokens::show, v1::tokens::revoke))
         .routes(routes!(v1::tokens::rotate))
+        .routes(routes!(v1::join::join))
         .routes(routes!(v1::events::list))
         .routes(routes!(v1::events::follow))
         .routes(routes!(v1::status::status))

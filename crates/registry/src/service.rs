@@ -10,6 +10,7 @@ mod direct;
 mod ended;
 pub mod events;
 pub mod fleet;
+mod join;
 mod near;
 mod noise;
 mod ready;

@@ -184,6 +184,40 @@ pub struct NewRegistration {
     pub bind_key: bool,
 }
 
+/// What [`Store::trade`] is given.
+#[derive(Clone, Debug)]
+pub struct Trade {
+    /// The join token.
+    pub join: TokenId,
+    /// What its bearer is to get: a token for one executor, by its id.
+    pub credential: TokenRecord,
+    /// That token's hash.
+    pub hash: TokenHash,
+    /// The time.
+    pub now: u64,
+}
+
+/// What became of a [`Trade`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Traded {
+    /// The credential is kept from now on, and the join token has a use less.
+    Made(TokenRecord),
+    /// It was kept before; nothing changed.
+    Known(TokenRecord),
+    /// It was kept before, and has ended.
+    Ended,
+    /// The join token was revoked.
+    JoinRevoked,
+    /// The join token's time is over.
+    JoinExpired,
+    /// The join token has no use left.
+    JoinUsedUp,
+    /// An executor of that id is registered, or another good token is for that id alone.
+    NameTaken,
+    /// Another token has that hash.
+    HashTaken,
+}
+
 /// Something that happened, to be written down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
@@ -230,6 +264,10 @@ pub trait Store: Send + Sync + 'static {
         old_until: u64,
         now: u64,
     ) -> Pending<'a, Option<TokenRecord>>;
+
+    /// Trades a use of a join token for another token, all of it or nothing. The same hash for the same executor is the same
+    /// trade, whatever became of the join token since.
+    fn trade<'a>(&'a self, trade: &'a Trade) -> Pending<'a, Traded>;
 
     /// Notes when tokens were last shown; an earlier time than the one noted changes nothing.
     fn mark_used<'a>(&'a self, used: &'a [(TokenId, u64)]) -> Pending<'a, ()>;

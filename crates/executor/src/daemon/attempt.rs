@@ -147,7 +147,7 @@ fn unspoken(transport: Transport) -> Ended {
 }
 
 /// An error and what is behind it, down to the first cause; what a text has said already is left out.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()) {
         let cause = cause.to_string();

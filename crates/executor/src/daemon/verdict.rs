@@ -134,6 +134,22 @@ impl Judge {
         }
     }
 
+    /// Judges a join token that was not traded. That is before any registration, and asking again for what was refused gives
+    /// the same answer.
+    pub fn unjoined(&mut self, class: Class, retry_after: Option<Duration>, random: f64) -> Decision {
+        match class {
+            Class::Retry => self.pause(random, retry_after),
+            Class::Auth => Decision::GiveUp(Reason::Auth),
+            Class::Refused => Decision::GiveUp(Reason::Refused),
+            Class::Config => Decision::GiveUp(Reason::Config),
+        }
+    }
+
+    /// The join token was traded.
+    pub fn joined(&mut self) {
+        self.pauses.passing.reset();
+    }
+
     /// The pause before the next client.
     fn next_client(&mut self, opened: bool, lasted: Duration) -> Duration {
         if opened || lasted >= UNOPENED_SHORT {
@@ -229,6 +245,24 @@ mod tests {
     fn other_refusals_end_it_at_once_before_the_first_success() {
         assert_eq!(judge().decide(failed(Class::Refused), 0.5), Decision::GiveUp(Reason::Refused));
         assert_eq!(judge().decide(failed(Class::Config), 0.5), Decision::GiveUp(Reason::Config));
+    }
+
+    #[test]
+    fn a_join_token_is_offered_again_unless_it_was_refused() {
+        let mut judge = judge();
+        for pause in [1, 2, 4] {
+            let pause = Decision::Retry(Duration::from_secs(pause));
+            assert_eq!(judge.unjoined(Class::Retry, None, 0.0), pause);
+        }
+        let wish = Some(Duration::from_secs(9));
+        assert_eq!(judge.unjoined(Class::Retry, wish, 0.0), Decision::Retry(Duration::from_secs(9)));
+        judge.joined();
+        assert_eq!(judge.unjoined(Class::Retry, None, 0.0), Decision::Retry(Duration::from_secs(1)));
+        for (class, reason) in
+            [(Class::Auth, Reason::Auth), (Class::Refused, Reason::Refused), (Class::Config, Reason::Config)]
+        {
+            assert_eq!(judge.unjoined(class, wish, 0.0), Decision::GiveUp(reason));
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn run(config: DaemonConfig) -> Running {
 }
 
 impl Running {
-    async fn exit(&mut self) -> Exit {
+    pub async fn exit(&mut self) -> Exit {
         within("the daemon's end", self.task.join_next()).await.unwrap().unwrap()
     }
 

@@ -12,6 +12,7 @@ mod environment;
 mod files;
 mod flow;
 mod http;
+mod join;
 mod lifecycle;
 mod listen;
 mod model;

@@ -45,9 +45,12 @@ pub struct TokenCreateArgs {
     /// A token with fewer than all is refused wherever an executor cannot be held to it, which today is everywhere.
     #[arg(long, value_name = "RIGHTS", value_parser = Rights::parse)]
     pub rights: Option<Rights>,
-    /// How long it is good, as in 30d [default: until it is revoked]
+    /// How long it is good, as in 30d [default: until it is revoked; a join token 1h]
     #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
     pub expires: Option<Duration>,
+    /// How often a join token can be traded [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub uses: Option<u32>,
     /// What it is for, for people
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
@@ -134,4 +137,6 @@ pub enum Role {
     Client,
     /// May do both, and what concerns the server itself.
     Admin,
+    /// May be traded for the token of an executor: `exec-server --join`.
+    Join,
 }

@@ -3,10 +3,13 @@
 //! In flow the flags, out flow the URL (listener) or a line per registration (server), and the exit status in the end.
 //! The texts of failures are those of upstream's executor, which scripts know.
 
+mod access;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
+use exedra_executor::daemon::verdict::Reason;
+use exedra_executor::daemon::{self, Daemon, DaemonConfig};
 use exedra_executor::listen::auth::{SignedOptions, WsAuth};
 use exedra_executor::listen::tls::Tls;
 use exedra_executor::listen::{ListenOptions, ListenUrl, Listener};
@@ -95,7 +98,10 @@ async fn remote(
     if !args.transport.is_empty() {
         daemon.transports = args.transport.iter().map(|transport| (*transport).into()).collect();
     }
-    daemon.token = token_source(args);
+    let access = access::resolve(url, args)?;
+    let kept = access.kept();
+    daemon.token = access.token;
+    daemon.join = access.join;
     daemon.http.insecure_http = args.insecure_http;
     let executor = Arc::new(Executor::new(config)?);
     let daemon =
@@ -104,11 +110,12 @@ async fn remote(
     let run = async { Ok(daemon.run(cancel.clone(), tell).await) };
     match signals.cancelling(&cancel, || executor.hurry(), run).await? {
         daemon::Exit::Cancelled => Ok(Exit::Success),
-        daemon::Exit::GaveUp { text, hint, .. } => {
+        daemon::Exit::GaveUp { text, hint, reason } => {
             let failure = Failure::from(anyhow::Error::msg(text)).with_exit(Exit::Refused);
-            Err(match hint {
-                Some(hint) => failure.with_hint(hint),
-                None => failure,
+            Err(match (kept, hint) {
+                (Some(file), _) if reason == Reason::Auth => failure.with_hint(access::rejoin(&file)),
+                (_, Some(hint)) => failure.with_hint(hint),
+                (_, None) => failure,
             })
         }
     }
@@ -120,14 +127,6 @@ fn tell(event: daemon::Event) {
         // As upstream has it with registries that give a registration no id.
         let id = if id.is_empty() { id } else { format!("{id} ") };
         output::note(&format!("codex exec-server remote executor {id}registered with executor_id {executor_id}"));
-    }
-}
-
-fn token_source(args: &ExecServerArgs) -> TokenSource {
-    match &args.token_file {
-        Some(file) => TokenSource::File(file.clone()),
-        None if env::text(env::EXEDRA_TOKEN).is_some() => TokenSource::Env(env::EXEDRA_TOKEN.to_owned()),
-        None => TokenSource::Env(env::CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN.to_owned()),
     }
 }
 

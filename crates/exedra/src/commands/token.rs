@@ -74,6 +74,7 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
         rights: args.rights.unwrap_or(Rights::ALL),
         name: args.name.unwrap_or_default(),
         lifetime: args.expires,
+        uses: args.uses,
         ..NewToken::of(role(args.role))
     };
     let tokens = open(args.data_dir).await?;
@@ -109,7 +110,7 @@ async fn show(args: TokenShowArgs) -> Result<(), Failure> {
     if args.json {
         return Ok(output::json(&found)?);
     }
-    let [id, role, executors, state, made, used, name] = row(&found, now());
+    let [id, role, executors, state, made, used, from, name] = row(&found, now());
     let labels: Vec<_> = found.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let rows = [
         ["id", &id],
@@ -120,8 +121,12 @@ async fn show(args: TokenShowArgs) -> Result<(), Failure> {
         ["state", &state],
         ["made", &made],
         ["last used", &used],
+        ["uses left", &found.uses_left.map(|uses| uses.to_string()).unwrap_or_default()],
+        ["joined with", &from],
         ["name", &name],
     ];
+    let of_join = ["uses left", "joined with"];
+    let rows = rows.into_iter().filter(|[what, value]| !value.is_empty() || !of_join.contains(what));
     Ok(output::table(rows.map(|row| row.map(str::to_owned)))?)
 }
 
@@ -136,7 +141,7 @@ async fn list(args: TokenListArgs) -> Result<(), Failure> {
     }
     let now = now();
     let rows = records.iter().map(|record| row(record, now));
-    let header = ["ID", "ROLE", "EXECUTORS", "STATE", "MADE", "USED", "NAME"].map(str::to_owned);
+    let header = ["ID", "ROLE", "EXECUTORS", "STATE", "MADE", "USED", "FROM", "NAME"].map(str::to_owned);
     Ok(output::table(std::iter::once(header).chain(rows))?)
 }
 
@@ -190,6 +195,7 @@ fn role(role: Role) -> token::Role {
         Role::Executor => token::Role::Executor,
         Role::Client => token::Role::Client,
         Role::Admin => token::Role::Admin,
+        Role::Join => token::Role::Join,
     }
 }
 
@@ -197,11 +203,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn row(record: &TokenRecord, now: u64) -> [String; 7] {
+fn row(record: &TokenRecord, now: u64) -> [String; 8] {
     let state = match (record.revoked_at, record.expires_at) {
         (Some(at), _) => format!("revoked {} ago", span(now.saturating_sub(at))),
         (None, Some(at)) if at <= now => format!("expired {} ago", span(now - at)),
-        (None, Some(at)) => format!("good for {}", span(at - now)),
+        _ if record.uses_left == Some(0) => "used up".to_owned(),
+        (None, Some(at)) => format!("good for {}{}", span(at - now), uses(record.uses_left)),
         (None, None) => "good".to_owned(),
     };
     [
@@ -211,8 +218,18 @@ fn row(record: &TokenRecord, now: u64) -> [String; 7] {
         state,
         format!("{} ago", span(now.saturating_sub(record.created_at))),
         record.last_used.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(now.saturating_sub(at)))),
+        record.joined_with.as_ref().map(ToString::to_string).unwrap_or_default(),
         record.name.clone(),
     ]
+}
+
+/// How often a join token can still be traded.
+fn uses(left: Option<u32>) -> String {
+    match left {
+        None => String::new(),
+        Some(1) => ", once".to_owned(),
+        Some(left) => format!(", {left} times"),
+    }
 }
 
 /// Seconds in words.
@@ -244,5 +261,8 @@ mod tests {
         assert_eq!(state(Some(2_000 + 86_400 * 30), None), "good for 30 days");
         assert_eq!(state(Some(2_000), None), "expired 0 s ago");
         assert_eq!(state(Some(9_000), Some(1_400)), "revoked 10 min ago");
+        let join = |left| row(&TokenRecord { uses_left: Some(left), ..record(Some(2_060), None) }, 2_000)[3].clone();
+        assert_eq!(join(3), "good for 60 s, 3 times");
+        assert_eq!((join(1), join(0)), ("good for 60 s, once".to_owned(), "used up".to_owned()));
     }
 }

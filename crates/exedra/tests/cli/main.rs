@@ -9,6 +9,7 @@ mod exec;
 mod exec_server;
 mod fleet;
 mod handover;
+mod join;
 mod plane;
 mod policy;
 mod program;

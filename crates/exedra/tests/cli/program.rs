@@ -40,6 +40,7 @@ pub fn exedra_at(program: &Path, args: &[&str]) -> Command {
     for name in [
         "EXEDRA_SERVER",
         "EXEDRA_TOKEN",
+        "EXEDRA_JOIN_TOKEN",
         "EXEDRA_CA_FILE",
         "EXEDRA_LOG",
         "EXEDRA_LOG_FORMAT",
@@ -48,6 +49,7 @@ pub fn exedra_at(program: &Path, args: &[&str]) -> Command {
         "CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN",
         "XDG_DATA_HOME",
         "XDG_CONFIG_HOME",
+        "XDG_STATE_HOME",
         "http_proxy",
         "HTTP_PROXY",
         "ALL_PROXY",

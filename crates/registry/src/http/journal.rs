@@ -44,9 +44,10 @@ pub async fn request(State(service): State<Arc<Service>>, request: Request, next
     if let Some(origin) = request.extensions().get::<Origin>() {
         span.record("client", tracing::field::display(origin.address));
     }
-    let (mut response, shown) = noting(next.run(request).instrument(span.clone())).await;
+    let (mut response, noted) = noting(next.run(request).instrument(span.clone())).await;
     let status = response.status();
-    (line.token, line.role) = shown.unzip();
+    (line.token, line.role) = noted.token.unzip();
+    line.executor = line.executor.or(noted.executor);
     line.request_id.clone_from(&id);
     line.outcome = status.as_str().to_owned();
     service.note_access(line);

@@ -89,7 +89,7 @@ impl Problem {
     fn of_denied(denied: &Denied) -> Self {
         let message = denied.to_string();
         match denied {
-            Denied::Missing | Denied::Unknown | Denied::Revoked | Denied::Expired => {
+            Denied::Missing | Denied::Unknown | Denied::Revoked | Denied::Expired | Denied::UsedUp => {
                 let problem = Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message);
                 Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..problem }
             }
@@ -163,6 +163,12 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(text) => Self::body_invalid(text),
             Refusal::UnknownToken => Self::new(StatusCode::NOT_FOUND, code::TOKEN_UNKNOWN, "there is no such token"),
             Refusal::EndedToken => Self::new(StatusCode::CONFLICT, code::TOKEN_ENDED, "the token has ended"),
+            Refusal::NameTaken => Self::new(
+                StatusCode::CONFLICT,
+                code::EXECUTOR_EXISTS,
+                "somebody has that name: an executor of that id is registered, or another token is for it alone; an \
+                 administrator can revoke that token and forget the executor",
+            ),
             Refusal::Crowded => Self::unavailable("too many wait for events at the moment", CROWD_RETRY),
             Refusal::OtherKey => Self::new(
                 StatusCode::FORBIDDEN,

@@ -7,6 +7,7 @@ pub mod access;
 pub mod connections;
 pub mod events;
 pub mod executors;
+pub mod join;
 pub mod status;
 pub mod tokens;
 

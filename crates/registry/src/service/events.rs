@@ -29,6 +29,8 @@ pub const LISTENERS_MAX: usize = 64;
 pub enum EventKind {
     /// Two instances want the name of one executor.
     ExecutorContended,
+    /// A join token was traded for the credential of an executor.
+    ExecutorJoined,
     /// An administrator gave an executor labels.
     ExecutorLabelled,
     /// No new client is let in to an executor.
@@ -50,6 +52,7 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ExecutorContended => "executor_contended",
+            Self::ExecutorJoined => "executor_joined",
             Self::ExecutorLabelled => "executor_labelled",
             Self::ExecutorDraining => "executor_draining",
             Self::ExecutorResumed => "executor_resumed",

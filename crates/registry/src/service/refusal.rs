@@ -56,6 +56,8 @@ pub enum Refusal {
     UnknownToken,
     /// The token has ended.
     EndedToken,
+    /// A join token cannot be traded for this name, which somebody has.
+    NameTaken,
     /// Too many wait for events.
     Crowded,
     /// The store does not answer, or cannot be written.

@@ -200,7 +200,7 @@ fn check(request: &RegisterRequest) -> Result<(), Refusal> {
 }
 
 /// Attempts until it works, fails for good, or `patience` is over.
-async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+pub(super) async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
     patience: Duration,
     passes: impl Fn(&E) -> bool,
     mut attempt: impl FnMut() -> F,

@@ -22,6 +22,9 @@ use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 /// Longest name of a token, in bytes.
 const MAX_NAME: usize = 128;
 
+/// How long a join token is good that was given no end.
+const JOIN_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
 /// The tokens of a data directory.
 #[derive(Clone)]
 pub struct Tokens {
@@ -43,15 +46,17 @@ pub struct NewToken {
     pub rights: Rights,
     /// What it is for, for people; may be empty.
     pub name: String,
-    /// How long it is good; without end, if not set.
+    /// How long it is good; if not set, a join token for an hour, and any other without end.
     pub lifetime: Option<Duration>,
+    /// Of a join token: how often it can be traded; once, if not set.
+    pub uses: Option<u32>,
 }
 
 impl NewToken {
     /// A token of this role for all executors, without name and end.
     pub fn of(role: Role) -> Self {
         let (executors, labels, rights) = (Pattern::any(), Labels::default(), Rights::ALL);
-        Self { role, executors, labels, rights, name: String::new(), lifetime: None }
+        Self { role, executors, labels, rights, name: String::new(), lifetime: None, uses: None }
     }
 }
 
@@ -84,14 +89,17 @@ impl Tokens {
     /// # Errors
     /// Its name is too long or has control characters, or it cannot be saved.
     pub async fn create(&self, new: NewToken) -> Result<CreatedToken, RegistryError> {
-        if new.name.len() > MAX_NAME || new.name.chars().any(char::is_control) {
-            let text = format!("a token's name has at most {MAX_NAME} bytes and no control characters");
-            return Err(RegistryError::Config(text));
-        }
+        check_name(&new.name)?;
         if !new.rights.is_all() && matches!(new.role, Role::Executor | Role::Join) {
             let text = "rights are for the tokens of clients; an executor's owner decides by a policy".to_owned();
             return Err(RegistryError::Config(text));
         }
+        let is_join = new.role == Role::Join;
+        if new.uses.is_some_and(|uses| uses == 0 || !is_join) {
+            let text = "uses are for join tokens, and at least 1".to_owned();
+            return Err(RegistryError::Config(text));
+        }
+        let lifetime = new.lifetime.or(is_join.then_some(JOIN_LIFETIME));
         let secret = token::generate(new.role)?;
         let now = self.clock.now();
         let record = TokenRecord {
@@ -99,7 +107,8 @@ impl Tokens {
             executors: new.executors,
             labels: new.labels,
             rights: new.rights,
-            expires_at: new.lifetime.map(|lifetime| now.saturating_add(lifetime.as_secs().max(1))),
+            expires_at: lifetime.map(|lifetime| now.saturating_add(lifetime.as_secs().max(1))),
+            uses_left: is_join.then(|| new.uses.unwrap_or(1)),
             ..TokenRecord::new(token::new_id()?, new.role, now)
         };
         let added = self.store.add_token(&record, &TokenHash::of(&secret)).await;
@@ -199,6 +208,14 @@ impl Tokens {
     fn error(&self, error: StoreError) -> RegistryError {
         RegistryError::store(&self.database, error)
     }
+}
+
+/// Refuses a name that is too long or would move a terminal's cursor.
+pub(super) fn check_name(name: &str) -> Result<(), RegistryError> {
+    if name.len() <= MAX_NAME && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(RegistryError::Config(format!("a token's name has at most {MAX_NAME} bytes and no control characters")))
 }
 
 /// An id as it should be. The text is not repeated: it may be the token itself.

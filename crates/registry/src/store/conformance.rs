@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Access, Event, ExecutorChange, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError,
-    TokenRecord,
+    TokenRecord, Trade, Traded,
 };
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
@@ -23,6 +23,8 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     a_token_cannot_be_added_twice(&make().await).await;
     a_token_gets_another_secret(&make().await).await;
     a_token_is_noted_as_used(&make().await).await;
+    a_join_token_is_traded_as_often_as_it_may_be(&make().await).await;
+    a_trade_is_refused_for_what_speaks_against_it(&make().await).await;
     an_instance_keeps_its_registration(&make().await).await;
     another_instance_gets_the_next_epoch(&make().await).await;
     a_superseded_instance_keeps_its_own_or_takes_over(&make().await).await;
@@ -169,6 +171,71 @@ async fn a_token_is_noted_as_used(store: &impl Store) {
         assert_eq!(used().await, Some(noted));
     }
     store.mark_used(&[]).await.unwrap();
+}
+
+/// A store with the join token `tok-j`, good until 100.
+async fn with_join_token<S: Store>(store: &S, uses: u32) -> &S {
+    let join = TokenRecord {
+        uses_left: Some(uses),
+        expires_at: Some(100),
+        ..TokenRecord::new(TokenId::new("tok-j"), Role::Join, 10)
+    };
+    store.add_token(&join, &hash("join")).await.unwrap();
+    store
+}
+
+fn credential(id: &str, executor: &str) -> Trade {
+    let credential = TokenRecord {
+        executors: Pattern::parse(executor).unwrap(),
+        joined_with: Some(TokenId::new("tok-j")),
+        ..TokenRecord::new(TokenId::new(id), Role::Executor, 20)
+    };
+    Trade { join: TokenId::new("tok-j"), credential, hash: hash(id), now: 20 }
+}
+
+async fn a_join_token_is_traded_as_often_as_it_may_be(store: &impl Store) {
+    let store = with_join_token(store, 2).await;
+    let left = async || store.token_of_id(&TokenId::new("tok-j")).await.unwrap().unwrap().0.uses_left;
+    let (a, b, c) = (credential("tok-a", "a"), credential("tok-b", "b"), credential("tok-c", "c"));
+    assert_eq!(store.trade(&a).await.unwrap(), Traded::Made(a.credential.clone()));
+    assert_eq!(store.token(&hash("tok-a"), 20).await.unwrap().unwrap().0, a.credential);
+    let (b_done, c_done) = tokio::join!(store.trade(&b), store.trade(&c));
+    let done = [b_done.unwrap(), c_done.unwrap()];
+    assert!(done.contains(&Traded::JoinUsedUp) && done.iter().any(|one| matches!(one, Traded::Made(_))), "{done:?}");
+    assert_eq!((store.tokens().await.unwrap().len(), left().await), (3, Some(0)));
+    let again = Trade { now: 200, credential: credential("tok-d", "a").credential, ..a.clone() };
+    assert_eq!(store.trade(&again).await.unwrap(), Traded::Known(a.credential.clone()), "whatever the time");
+    store.revoke_token(&a.credential.id, 30).await.unwrap();
+    assert_eq!(store.trade(&again).await.unwrap(), Traded::Ended);
+    assert_eq!(store.tokens().await.unwrap().len(), 3);
+}
+
+async fn a_trade_is_refused_for_what_speaks_against_it(store: &impl Store) {
+    let store = with_join_token(with_token(store).await, 9).await;
+    store.register(&new("box", "i1", "reg-1")).await.unwrap();
+    let bound = credential("tok-bound", "bound");
+    assert_eq!(store.trade(&bound).await.unwrap(), Traded::Made(bound.credential.clone()));
+    let stolen = Trade { hash: hash("1"), ..credential("tok-s", "s") };
+    let moved = Trade { hash: hash("tok-bound"), ..credential("tok-m", "elsewhere") };
+    for (trade, refused) in [
+        (credential("tok-x", "box"), Traded::NameTaken),
+        (credential("tok-y", "bound"), Traded::NameTaken),
+        (stolen, Traded::HashTaken),
+        (moved, Traded::HashTaken),
+        (Trade { now: 100, ..credential("tok-e", "late") }, Traded::JoinExpired),
+        (Trade { join: TokenId::new("tok-gone"), ..credential("tok-g", "g") }, Traded::JoinRevoked),
+    ] {
+        assert_eq!(store.trade(&trade).await.unwrap(), refused);
+    }
+    store.revoke_token(&bound.credential.id, 30).await.unwrap();
+    let next = Trade { now: 99, ..credential("tok-next", "bound") };
+    assert_eq!(store.trade(&next).await.unwrap(), Traded::Made(next.credential.clone()), "a dead token binds no name");
+    store.rotate_token(&next.credential.id, &hash("rotated"), 90, 80).await.unwrap();
+    assert_eq!(store.trade(&next).await.unwrap(), Traded::HashTaken, "its secret is another now");
+    store.revoke_token(&TokenId::new("tok-j"), 40).await.unwrap();
+    assert_eq!(store.trade(&credential("tok-r", "r")).await.unwrap(), Traded::JoinRevoked);
+    let left = store.token_of_id(&TokenId::new("tok-j")).await.unwrap().unwrap().0.uses_left;
+    assert_eq!(left, Some(7), "refusals cost nothing");
 }
 
 async fn an_instance_keeps_its_registration(store: &impl Store) {

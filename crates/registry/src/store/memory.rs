@@ -10,9 +10,9 @@ use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 
 use super::{
     Access, EVENTS_KEPT, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT,
-    Registration, Store, StoreError, TokenRecord,
+    Registration, Store, StoreError, TokenRecord, Trade, Traded,
 };
-use crate::token::TokenHash;
+use crate::token::{Role, TokenHash};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -106,6 +106,46 @@ impl Store for MemoryStore {
             records.old.retain(|(old, ..)| old != id);
             records.old.push((id.clone(), std::mem::replace(kept, hash.clone()), old_until));
             Ok(Some(token.clone()))
+        })
+    }
+
+    fn trade<'a>(&'a self, trade: &'a Trade) -> Pending<'a, Traded> {
+        self.write(move |records| {
+            let (now, wanted) = (trade.now, &trade.credential);
+            let is_good =
+                |token: &TokenRecord| token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now);
+            if let Some((known, _)) = records.tokens.iter().find(|(_, kept)| kept.matches(&trade.hash)) {
+                let is_same = known.joined_with.is_some() && known.executors == wanted.executors;
+                return Ok(match (is_same, is_good(known)) {
+                    (true, true) => Traded::Known(known.clone()),
+                    (true, false) => Traded::Ended,
+                    (false, _) => Traded::HashTaken,
+                });
+            }
+            if records.old.iter().any(|(_, kept, _)| kept.matches(&trade.hash)) {
+                return Ok(Traded::HashTaken);
+            }
+            let is_bound = |token: &TokenRecord| {
+                token.role == Role::Executor && token.executors == wanted.executors && is_good(token)
+            };
+            let is_taken = records.tokens.iter().any(|(token, _)| is_bound(token))
+                || records.executors.keys().any(|id| id.as_str() == wanted.executors.as_str());
+            let join = records.tokens.iter_mut().map(|(token, _)| token).find(|token| token.id == trade.join);
+            let Some(join) = join else { return Ok(Traded::JoinRevoked) };
+            if join.revoked_at.is_some() {
+                return Ok(Traded::JoinRevoked);
+            }
+            if join.expires_at.is_some_and(|at| at <= now) {
+                return Ok(Traded::JoinExpired);
+            }
+            let Some(left) = join.uses_left.unwrap_or(0).checked_sub(1) else { return Ok(Traded::JoinUsedUp) };
+            if is_taken {
+                return Ok(Traded::NameTaken);
+            }
+            join.uses_left = Some(left);
+            records.tokens.push((wanted.clone(), trade.hash.clone()));
+            records.tokens.sort_by_key(|(token, _)| token.created_at);
+            Ok(Traded::Made(wanted.clone()))
         })
     }
 

@@ -11,6 +11,7 @@ mod keys;
 mod rows;
 mod schema;
 mod tokens;
+mod trade;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use sqlx::{Connection as _, Row as _, Sqlite, Transaction};
 
 use super::{
     Access, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT,
-    Registration, Store, StoreError, TokenRecord,
+    Registration, Store, StoreError, TokenRecord, Trade, Traded,
 };
 use crate::token::TokenHash;
 use rows::{failure, from_time, to_time};
@@ -94,6 +95,15 @@ impl Store for SqliteStore {
             let rotated = tokens::rotate(&mut tx, id, hash, old_until, now).await?;
             tx.commit().await.map_err(failure)?;
             Ok(rotated)
+        })
+    }
+
+    fn trade<'a>(&'a self, trade: &'a Trade) -> Pending<'a, Traded> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let traded = trade::trade(&mut tx, trade).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(traded)
         })
     }
 

@@ -17,6 +17,8 @@ mod ended;
 #[cfg(test)]
 mod environment;
 #[cfg(test)]
+mod join;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod openapi;

@@ -141,7 +141,7 @@ async fn tokens_are_governed_over_http() {
     refusal(unknown, 404, "token_unknown").await;
     for bad in [
         json!({"role": "root"}),
-        json!({"role": "join"}),
+        json!({"role": "client", "uses": 2}),
         json!({"role": "client", "executors": "a b"}),
         json!({"role": "client", "rights": []}),
         json!({"role": "executor", "rights": ["exec"]}),

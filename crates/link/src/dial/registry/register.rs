@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use exedra_proto::registry::{RegisterReply, RegisterRequest, Transport, idempotency_id};
+use exedra_proto::registry::{JoinReply, JoinRequest, RegisterReply, RegisterRequest, Transport, idempotency_id};
 use exedra_proto::secret::Secret;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
@@ -110,34 +111,64 @@ impl Registration {
     /// # Errors
     /// See [`RegisterError`].
     pub async fn register(&self) -> Result<RegisterReply, RegisterError> {
-        let body = serde_json::to_string(&self.request).map_err(|error| RegisterError::Config(error.to_string()))?;
-        let posted = self.http.post(self.endpoint.clone(), body, self.options.request_timeout).await;
+        let answer = self.post(&self.http, self.endpoint.clone(), &self.request).await?;
+        self.read(&answer)
+    }
+
+    /// Trades a join token for the credential with this SHA-256 (64 hex digits), which is to be this executor's own.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub async fn join(&self, join_token: &Secret, credential_sha256: &str) -> Result<JoinReply, RegisterError> {
+        let endpoint = self.http.base.beneath("v1", &["join"]).map_err(RegisterError::Config)?;
+        let http = self.http.with_bearer(trimmed(join_token)?).map_err(RegisterError::Config)?;
+        let request = JoinRequest {
+            executor_id: self.request.executor_id.clone(),
+            credential_sha256: credential_sha256.to_owned(),
+            name: self.request.name.clone().filter(|name| name != DEFAULT_NAME),
+        };
+        let answer = self.post(&http, endpoint, &request).await?;
+        let reply: JoinReply = answer.decode().map_err(RegisterError::Undecodable)?;
+        if reply.executor_id != self.request.executor_id {
+            return Err(other_executor());
+        }
+        Ok(reply)
+    }
+
+    /// The answer to a POST, which is a success.
+    async fn post(&self, http: &Http, endpoint: Url, request: &impl Serialize) -> Result<Answer, RegisterError> {
+        let body = serde_json::to_string(request).map_err(|error| RegisterError::Config(error.to_string()))?;
+        let posted = http.post(endpoint, body, self.options.request_timeout).await;
         let answer = posted.map_err(|unanswered| match unanswered {
             Unanswered::Failed(text) => RegisterError::Transport(text),
             Unanswered::Redirected(origin) => RegisterError::Redirected(origin),
         })?;
-        if answer.is_success() { self.read(&answer) } else { Err(self.refused(&answer)) }
+        if answer.is_success() { Ok(answer) } else { Err(refused(http, &answer)) }
     }
 
     fn read(&self, answer: &Answer) -> Result<RegisterReply, RegisterError> {
         let reply: RegisterReply = answer.decode().map_err(RegisterError::Undecodable)?;
         if reply.executor_id != self.request.executor_id {
-            return Err(RegisterError::Undecodable(Cause("it names another executor".to_owned())));
+            return Err(other_executor());
         }
         let checked = self.http.base.check_ticket(reply.url.expose());
         checked.map_err(|reason| RegisterError::Undecodable(Cause(reason)))?;
         Ok(reply)
     }
+}
 
-    fn refused(&self, answer: &Answer) -> RegisterError {
-        let failure = answer.failure(self.http.bearer.expose());
-        let (status, code, message) = (failure.status, failure.code, failure.message);
-        if answer.is_auth() {
-            RegisterError::Auth { status, code, message }
-        } else {
-            RegisterError::Status { status, code, message, retry_after: failure.retry_after }
-        }
+fn refused(http: &Http, answer: &Answer) -> RegisterError {
+    let failure = answer.failure(http.bearer.expose());
+    let (status, code, message) = (failure.status, failure.code, failure.message);
+    if answer.is_auth() {
+        RegisterError::Auth { status, code, message }
+    } else {
+        RegisterError::Status { status, code, message, retry_after: failure.retry_after }
     }
+}
+
+fn other_executor() -> RegisterError {
+    RegisterError::Undecodable(Cause("it names another executor".to_owned()))
 }
 
 fn trimmed(bearer: &Secret) -> Result<Secret, RegisterError> {

@@ -68,7 +68,7 @@ pub struct SecretToken {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTokenBody {
-    /// `executor`, `client` or `admin`.
+    /// `executor`, `client`, `admin` or `join`.
     role: String,
     /// The executors that it reaches; all, if not given.
     executors: Option<String>,
@@ -80,8 +80,10 @@ pub struct NewTokenBody {
     rights: Option<Vec<String>>,
     /// For people.
     name: Option<String>,
-    /// How long it is good, in seconds; until it is revoked, if not given.
+    /// How long it is good, in seconds; if not given a join token for an hour, and any other until it is revoked.
     expires_in: Option<u64>,
+    /// Of a join token: how often it can be traded; once, if not given.
+    uses: Option<u32>,
 }
 
 /// How a token is renewed.
@@ -121,8 +123,8 @@ impl From<CreatedToken> for SecretToken {
 
 impl NewTokenBody {
     fn read(self) -> Result<NewToken, Problem> {
-        let role = Role::parse(&self.role).filter(|role| *role != Role::Join);
-        let role = role.ok_or_else(|| Problem::body_invalid("the role is none of executor, client and admin"))?;
+        let role = Role::parse(&self.role);
+        let role = role.ok_or_else(|| Problem::body_invalid("the role is none of executor, client, admin and join"))?;
         let rights = self.rights.map(|words| Rights::parse(&words.join(","))).transpose();
         let executors = self.executors.map(|text| Pattern::parse(&text)).transpose();
         Ok(NewToken {
@@ -131,6 +133,7 @@ impl NewTokenBody {
             rights: rights.map_err(|error| Problem::body_invalid(error.to_string()))?.unwrap_or(Rights::ALL),
             name: self.name.unwrap_or_default(),
             lifetime: self.expires_in.map(Duration::from_secs),
+            uses: self.uses,
             ..NewToken::of(role)
         })
     }
