@@ -64,9 +64,9 @@ impl Executor {
     }
 
     fn with_session(opened: Opened, introduction: Introduction, recovery: Option<Recovery>) -> Self {
-        let Opened { session, extension, client, events } = opened;
+        let Opened { session, extension, paths, client, events } = opened;
         let up = Up { client, extension, number: 0 };
-        let (line, state) = Line::new(up.clone(), recovery.is_some());
+        let (line, state) = Line::new(up.clone(), recovery.is_some(), paths);
         let routes = Arc::new(Routes::default());
         let keeper = Keeper { state, routes: Arc::clone(&routes), session: session.clone(), introduction, recovery };
         let mut tasks = JoinSet::new();

@@ -1,7 +1,7 @@
 //! Files on the executor: one method per method of the protocol.
 //!
 //! In flow absolute paths and bytes, out flow bytes and descriptions. A path keeps the form in which it was given
-//! (native or URI). Errors tell with [`Error::is_not_found`] whether a file is missing.
+//! (native or URI), unless the executor reads the other alone. Errors tell with [`Error::is_not_found`] whether a file is missing.
 
 mod blocks;
 mod upload;
@@ -44,7 +44,7 @@ impl Files {
     /// # Errors
     /// See [`Error`]; this holds for all methods.
     pub async fn read(&self, path: &AbsolutePath) -> Result<Vec<u8>, Error> {
-        let result = self.line.repeat::<FsReadFile>(&path_only(path)).await?;
+        let result = self.line.repeat::<FsReadFile>(&self.path_only(path)).await?;
         result.data_base64.decode().map_err(|text| Error::Protocol(format!("{}: {text}", FsReadFile::NAME)))
     }
 
@@ -55,7 +55,7 @@ impl Files {
     pub async fn write(&self, path: &AbsolutePath, data: &[u8]) -> Result<(), Error> {
         let data_base64 = Base64Text::encode(data);
         self.call::<FsWriteFile>(&WriteFileParams {
-            path: path.clone(),
+            path: self.written(path),
             data_base64,
             follow_symlinks: None,
             sandbox: None,
@@ -70,7 +70,7 @@ impl Files {
     /// A parent is missing, or something else is there.
     pub async fn create_directory(&self, path: &AbsolutePath, recursive: bool) -> Result<(), Error> {
         let params = CreateDirectoryParams {
-            path: path.clone(),
+            path: self.written(path),
             recursive: Some(recursive),
             follow_symlinks: None,
             sandbox: None,
@@ -84,7 +84,7 @@ impl Files {
     /// # Errors
     /// There is nothing.
     pub async fn metadata(&self, path: &AbsolutePath) -> Result<Metadata, Error> {
-        self.line.repeat::<FsGetMetadata>(&path_only(path)).await
+        self.line.repeat::<FsGetMetadata>(&self.path_only(path)).await
     }
 
     /// The entries of a directory, in any order.
@@ -92,7 +92,7 @@ impl Files {
     /// # Errors
     /// It is none.
     pub async fn read_directory(&self, path: &AbsolutePath) -> Result<Vec<DirectoryEntry>, Error> {
-        Ok(self.line.repeat::<FsReadDirectory>(&path_only(path)).await?.entries)
+        Ok(self.line.repeat::<FsReadDirectory>(&self.path_only(path)).await?.entries)
     }
 
     /// Removes a file or directory; with `recursive` what it holds, with `force` a missing one is fine.
@@ -102,7 +102,7 @@ impl Files {
     pub async fn remove(&self, path: &AbsolutePath, recursive: bool, force: bool) -> Result<(), Error> {
         let (recursive, force) = (Some(recursive), Some(force));
         self.call::<FsRemove>(&RemoveParams {
-            path: path.clone(),
+            path: self.written(path),
             recursive,
             force,
             follow_symlinks: None,
@@ -117,7 +117,7 @@ impl Files {
     /// # Errors
     /// It cannot be copied.
     pub async fn copy(&self, from: &AbsolutePath, to: &AbsolutePath, recursive: bool) -> Result<(), Error> {
-        let (source_path, destination_path) = (from.clone(), to.clone());
+        let (source_path, destination_path) = (self.written(from), self.written(to));
         self.call::<FsCopy>(&CopyParams {
             source_path,
             destination_path,
@@ -134,7 +134,7 @@ impl Files {
     /// # Errors
     /// There is nothing.
     pub async fn canonicalize(&self, path: &AbsolutePath) -> Result<AbsolutePath, Error> {
-        Ok(self.line.repeat::<FsCanonicalize>(&path_only(path)).await?.path)
+        Ok(self.line.repeat::<FsCanonicalize>(&self.path_only(path)).await?.path)
     }
 
     /// What is below a directory, as far as `options` go (0.145 and later).
@@ -142,7 +142,7 @@ impl Files {
     /// # Errors
     /// There is nothing, or the options will not do.
     pub async fn walk(&self, path: &AbsolutePath, options: WalkOptions) -> Result<WalkResult, Error> {
-        self.line.repeat::<FsWalk>(&WalkParams { path: path.clone(), options, sandbox: None }).await
+        self.line.repeat::<FsWalk>(&WalkParams { path: self.written(path), options, sandbox: None }).await
     }
 
     /// Opens a file for access by blocks; writing needs 0.169.
@@ -171,11 +171,16 @@ impl Files {
         Ok(self.line.up().await.map_err(|loss| loss.not_sent(method))?.number)
     }
 
+    /// A path as the executor reads it.
+    fn written(&self, path: &AbsolutePath) -> AbsolutePath {
+        self.line.paths().write(path)
+    }
+
+    fn path_only(&self, path: &AbsolutePath) -> PathParams {
+        PathParams::new(self.written(path))
+    }
+
     async fn call<M: Method>(&self, params: &M::Params) -> Result<M::Result, Error> {
         self.line.call::<M>(params).await
     }
-}
-
-fn path_only(path: &AbsolutePath) -> PathParams {
-    PathParams::new(path.clone())
 }

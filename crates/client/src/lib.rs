@@ -14,6 +14,7 @@ mod inbox;
 mod intake;
 pub mod line;
 mod opening;
+mod paths;
 mod patience;
 pub mod process;
 mod receipts;

@@ -4,6 +4,7 @@
 //! to the next connection, one that was sent only if it may be repeated. Knows no process and no file.
 
 use std::fmt;
+use std::sync::Arc;
 
 use exedra_link::error::Disconnect;
 use exedra_link::peer::{CallError, Client, Reply};
@@ -15,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::error::{Error, Loss};
+use crate::paths::Paths;
 
 /// A connection with the session on it.
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ pub(crate) enum State {
 pub(crate) struct Line {
     state: watch::Receiver<State>,
     mends: bool,
+    paths: Arc<Paths>,
 }
 
 /// What became of the connection.
@@ -60,14 +63,19 @@ pub struct Changes(watch::Receiver<State>);
 
 impl Line {
     /// A line that begins with `up`; with `mends` somebody seeks another connection after a break. Also where to say so.
-    pub(crate) fn new(up: Up, mends: bool) -> (Self, watch::Sender<State>) {
+    pub(crate) fn new(up: Up, mends: bool, paths: Paths) -> (Self, watch::Sender<State>) {
         let (tell, state) = watch::channel(State::Up(up));
-        (Self { state, mends }, tell)
+        (Self { state, mends, paths: Arc::new(paths) }, tell)
     }
 
     /// Whether a break is mended.
     pub(crate) fn mends(&self) -> bool {
         self.mends
+    }
+
+    /// How the executor reads paths.
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     /// The connection, if there is one at this moment.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use exedra_link::connection::Connection;
 use exedra_link::peer::{CallError, Client, Events};
+use exedra_proto::environment::{EnvironmentInfo, NoParams};
 use exedra_proto::ids::SessionId;
-use exedra_proto::method::{INITIALIZED, Initialize};
+use exedra_proto::method::{self, INITIALIZED, Initialize};
 use exedra_proto::session::{ExedraOne, Extensions, InitializeParams};
 
 use crate::error::Error;
+use crate::paths::Paths;
 
 /// How long an executor may take to open a session.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +30,8 @@ pub(crate) struct Introduction {
 pub(crate) struct Opened {
     pub(crate) session: SessionId,
     pub(crate) extension: ExedraOne,
+    /// How it reads paths. Not looked for where a session is resumed.
+    pub(crate) paths: Paths,
     pub(crate) client: Client,
     pub(crate) events: Events,
 }
@@ -51,7 +55,21 @@ impl Introduction {
         client.notify(INITIALIZED).await.map_err(Error::LostBeforeSession)?;
         let agreed = result.extensions.and_then(|extensions| extensions.exedra_1).unwrap_or_default();
         let extension = self.offer.unwrap_or_default().and(agreed);
-        Ok(Opened { session: result.session_id, extension, client, events })
+        let paths = match result.environment_info {
+            _ if resume.is_some() || extension != ExedraOne::default() => Paths::Any,
+            Some(info) => Paths::Uris { base: info.cwd },
+            None => tokio::time::timeout(limit, paths(&client)).await.map_err(|_| Error::NoSession(limit))??,
+        };
+        Ok(Opened { session: result.session_id, extension, paths, client, events })
+    }
+}
+
+/// Asks a stock executor that did not say: the method came with URIs.
+async fn paths(client: &Client) -> Result<Paths, Error> {
+    match client.call::<method::EnvironmentInfo>(&NoParams).await {
+        Ok(EnvironmentInfo { cwd, .. }) => Ok(Paths::Uris { base: cwd }),
+        Err(CallError::Rpc(_)) => Ok(Paths::Native),
+        Err(error) => Err(no_session(error)),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::inbox::Numbered as _;
 use crate::intake::Intake;
 use crate::line::{Line, Up};
+use crate::paths::Paths;
 use crate::receipts::Receipts;
 use crate::routes::Routes;
 
@@ -111,11 +112,11 @@ impl Command {
         }
     }
 
-    fn params(&self, process_id: ProcessId) -> StartParams {
+    fn params(&self, process_id: ProcessId, paths: &Paths) -> StartParams {
         StartParams {
             process_id,
             argv: self.argv.clone(),
-            cwd: self.cwd.clone(),
+            cwd: paths.write_cwd(&self.cwd),
             env: self.env.clone(),
             env_policy: self.env_policy.clone(),
             tty: self.tty,
@@ -139,7 +140,7 @@ impl Process {
         id: ProcessId,
         command: &Command,
     ) -> Result<Self, Error> {
-        let params = command.params(id.clone());
+        let params = command.params(id.clone(), line.paths());
         let controls = Controls { line: line.clone(), id: id.clone(), writes: Arc::default() };
         let mut process = Self {
             controls,

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use exedra_proto::path::CwdPath;
 use ipnet::IpNet;
 
 use crate::exit::Exit;
@@ -254,9 +255,9 @@ pub struct ExecArgs {
     /// Go straight to a listener, ws://… or unix://…, without a server
     #[arg(long, value_name = "URL", conflicts_with_all = ["executor", "server"])]
     pub url: Option<String>,
-    /// Working directory there, absolute or relative to the executor's own
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub cwd: String,
+    /// Working directory there, absolute, relative to the executor's own, or a file: URI
+    #[arg(long, value_name = "DIR", default_value = ".", value_parser = CwdPath::parse)]
+    pub cwd: CwdPath,
     /// Set a variable there; may be repeated
     #[arg(long, value_name = "K=V", value_parser = variable)]
     pub env: Vec<(String, String)>,

@@ -97,6 +97,17 @@ impl CwdPath {
         Self { path: path.into(), form: PathForm::Native }
     }
 
+    /// From the text of either form.
+    ///
+    /// # Errors
+    /// The text of stock peers for a URI that names no file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if is_uri(text) {
+            return Ok(Self { path: from_uri(text)?, form: PathForm::Uri });
+        }
+        Ok(Self::native(text))
+    }
+
     /// The native path.
     pub fn as_path(&self) -> &Path {
         &self.path
@@ -128,12 +139,7 @@ impl<'de> Deserialize<'de> for AbsolutePath {
 
 impl<'de> Deserialize<'de> for CwdPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if is_uri(&text) {
-            let path = from_uri(&text).map_err(serde::de::Error::custom)?;
-            return Ok(Self { path, form: PathForm::Uri });
-        }
-        Ok(Self::native(text))
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

@@ -6,6 +6,7 @@
 mod app_server;
 mod as_client;
 mod as_executor;
+mod as_listener;
 mod confined;
 mod files;
 mod held;
@@ -50,6 +51,7 @@ pub async fn run(world: &World) -> Result<bool> {
         as_client::run(world, &report).await?;
         confined::run(world, &report).await?;
         relay::run(world, &report).await?;
+        as_listener::run(world, &report).await?;
         as_executor::run(world, &report).await
     };
     // The restart is waiting for the most part.

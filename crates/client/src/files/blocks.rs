@@ -26,7 +26,7 @@ impl FileHandle {
     pub(super) async fn open(files: Files, path: &AbsolutePath, mode: OpenMode) -> Result<Self, Error> {
         let id = format!("h{}", files.routes.next_number());
         let params =
-            OpenParams { handle_id: id.clone(), path: path.clone(), mode, follow_symlinks: None, sandbox: None };
+            OpenParams { handle_id: id.clone(), path: files.written(path), mode, follow_symlinks: None, sandbox: None };
         let connection = files.connection(FsOpen::NAME).await?;
         files.line.call_on::<FsOpen>(connection, &params).await?;
         Ok(Self { files, id, connection })

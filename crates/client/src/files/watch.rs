@@ -23,8 +23,9 @@ impl Missing {
         let watch_id = files.routes.next_number();
         // The notification may overtake the answer.
         let changed = files.routes.watch(watch_id);
-        let params =
-            WatchMissingParams { watch_id, missing: missing.to_vec(), present: present.cloned(), sandbox: None };
+        let missing = missing.iter().map(|path| files.written(path)).collect();
+        let present = present.map(|path| files.written(path));
+        let params = WatchMissingParams { watch_id, missing, present, sandbox: None };
         let result = files.call::<FsWatchMissing>(&params).await?;
         Ok(result.watching.then_some(Self(changed)))
     }

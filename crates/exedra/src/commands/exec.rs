@@ -11,7 +11,6 @@ use exedra_client::connect::Options;
 use exedra_client::process::Command;
 use exedra_client::{Error, Executor, Server, connect};
 use exedra_proto::ids::ExecutorId;
-use exedra_proto::path::CwdPath;
 use exedra_proto::secret::Secret;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -90,7 +89,7 @@ fn plan(args: &ExecArgs) -> Run {
     }
     let stdin = args.interactive || (args.tty && io::stdin().is_terminal());
     let command = Command {
-        cwd: CwdPath::native(&args.cwd),
+        cwd: args.cwd.clone(),
         env: variables,
         tty: args.tty,
         stdin,

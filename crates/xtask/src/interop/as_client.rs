@@ -23,7 +23,7 @@ const PATCH: &str = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: new.txt
 /// Says something long after the turn that it began in, and ends.
 const LATE: &str = "sleep 1; echo la\"\"te-$((6*7)); exit 5";
 /// Ends by an interrupt, and says so.
-const TRAP: &str = "trap 'echo got-$((6*7)); exit 9' INT; while :; do sleep 0.1; done";
+const TRAP: &str = "trap 'echo got-$((6*7)); exit 9' INT; : > armed; while :; do sleep 0.1; done";
 /// Runs on whatever becomes of its turn.
 const ENDLESS: &str = "echo $$ > pid.new; mv pid.new pid; exec sleep 600";
 /// What the client is told where its own sandbox is not wanted.
@@ -143,6 +143,8 @@ impl Seat<'_> {
         let place = self.place(name, [("begin", leave), ("break", Wish::Keys("\u{3}"))]).await?;
         let mut thread = place.thread().await?;
         place.turn(&mut thread, "begin").await?;
+        let armed = place.work.join("armed");
+        until("the command waits for it", TURN, || armed.exists()).await?;
         let output = place.turn(&mut thread, "break").await?;
         ensure!(output.contains("got-42"), "the interrupt gave {output:?}");
         ensure!(output.contains("exited with code 9"), "its end was told as {output:?}");

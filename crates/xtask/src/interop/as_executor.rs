@@ -58,7 +58,7 @@ async fn one(world: &World, stock: &Stock, report: &Report) -> Result<()> {
     if stock.minor() == SERVES_MANY {
         report.check(&format!("{who}: three clients at once"), at_once(&plane)).await?;
     }
-    super::files::run(&plane, ID, &who, &dir, report).await?;
+    super::files::run(super::files::connect(&plane, ID), &who, &dir, report).await?;
     world.tell_secrets(&plane);
     Ok(())
 }

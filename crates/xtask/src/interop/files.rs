@@ -1,4 +1,4 @@
-//! Each `fs` method through the client library, against an executor that a server leads to.
+//! Each `fs` method through the client library, against a stock executor.
 //!
 //! The executor is on this machine, so what the library says is compared with what the disk says.
 
@@ -21,8 +21,13 @@ use crate::report::Report;
 const BUDGET: Duration = Duration::from_secs(30);
 
 /// One check for each method.
-pub(super) async fn run(plane: &Plane, id: &str, who: &str, dir: &Path, report: &Report) -> Result<()> {
-    let connect = report.check(&format!("{who}: the client library connects"), connect(plane, id)).await?;
+pub(super) async fn run(
+    connect: impl Future<Output = Result<Executor>>,
+    who: &str,
+    dir: &Path,
+    report: &Report,
+) -> Result<()> {
+    let connect = report.check(&format!("{who}: the client library connects"), connect).await?;
     let Some(executor) = connect else { return Ok(()) };
     let place = Place { files: executor.files(), dir: dir.join("files") };
     std::fs::create_dir(&place.dir)?;
@@ -37,7 +42,8 @@ pub(super) async fn run(plane: &Plane, id: &str, who: &str, dir: &Path, report: 
     Ok(())
 }
 
-async fn connect(plane: &Plane, id: &str) -> Result<Executor> {
+/// A session with the executor `id`, to which a server leads.
+pub(super) async fn connect(plane: &Plane, id: &str) -> Result<Executor> {
     let server = Server::new(&plane.url, &Secret::new(plane.client_token.as_str()), false)?;
     let id = ExecutorId::parse(id)?;
     Ok(server.executor(&id, BUDGET, |_, _| {}).await?)

@@ -151,9 +151,7 @@ async fn works(plane: &Plane, standing: &mut Standing) -> Result<()> {
     if standing.is_noise {
         answers(plane, &standing.id).await?;
     } else {
-        // Those that sign know directories as URIs alone.
-        let cwd = if standing.id.starts_with("signed") { "file:///" } else { "/" };
-        let args = ["--wait", "45s", "--cwd", cwd, &standing.id, "--", "sh", "-c", "echo $((6*7)); exit 3"];
+        let args = ["--wait", "45s", "--cwd", "/", &standing.id, "--", "sh", "-c", "echo $((6*7)); exit 3"];
         let output = plane.exec(&args).output(EXEC).await?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(3), "exec ended with {}: {said}", output.status);
