@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use exedra_link::carrier::Carrier;
 use exedra_link::connection::Connection;
+pub use exedra_link::dial::registry::BearerSource;
 pub use exedra_link::dial::registry::Verb;
 use exedra_link::dial::registry::{HttpOptions, RegistryClient};
 use exedra_link::dial::rendezvous;
@@ -81,6 +82,13 @@ impl Server {
         let http = HttpOptions { insecure_http, ..HttpOptions::default() };
         let registry = RegistryClient::new(url, Some(token), &http).map_err(LinkError::from)?;
         Ok(Self { registry, dial: DialOptions::default(), options: Options::default() })
+    }
+
+    /// With a token that is read anew before each request.
+    #[must_use]
+    pub fn reading(mut self, source: BearerSource) -> Self {
+        self.registry = self.registry.reading(source);
+        self
     }
 
     /// With other options.

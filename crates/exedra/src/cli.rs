@@ -168,6 +168,10 @@ pub struct ServeArgs {
     /// Executors without a key are refused such a name. A stock executor makes a new key at each start.
     #[arg(long)]
     pub bind_key: bool,
+    /// Take signed tokens (OIDC) of other issuers by the rules in this file (TOML), so that CI jobs and pods need no secret;
+    /// read again on SIGHUP, which then ends nothing
+    #[arg(long, value_name = "FILE")]
+    pub workloads: Option<PathBuf>,
     /// The region that requests signed as AWS does have to name
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     pub aws_region: String,

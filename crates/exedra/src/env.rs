@@ -12,6 +12,9 @@ pub const EXEDRA_SERVER: &str = "EXEDRA_SERVER";
 pub const EXEDRA_TOKEN: &str = "EXEDRA_TOKEN";
 /// A join token for `exec-server --remote`, where neither `--join` nor `--join-file` is given.
 pub const EXEDRA_JOIN_TOKEN: &str = "EXEDRA_JOIN_TOKEN";
+/// A file with the token, for both, where neither `--token-file` nor [`EXEDRA_TOKEN`] is given. It is read again before
+/// each request, so that the token in it may be replaced.
+pub const EXEDRA_TOKEN_FILE: &str = "EXEDRA_TOKEN_FILE";
 /// A PEM file with the certificates to trust, where `--ca-file` is not given.
 pub const EXEDRA_CA_FILE: &str = "EXEDRA_CA_FILE";
 /// What is logged to stderr: a level, or `target=level` parts with commas between.

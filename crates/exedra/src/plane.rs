@@ -5,6 +5,7 @@
 
 mod handover;
 mod http;
+mod issuers;
 mod metrics;
 
 use std::io;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_proto::plane::Cutoff;
+use exedra_registry::workload::WorkloadConfig;
 use exedra_registry::{PublicUrl, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
 use tokio::net::TcpListener;
@@ -50,6 +52,8 @@ pub struct PlaneConfig {
     pub drain_window: Duration,
     /// How it is to be reached.
     pub front: Front,
+    /// The file with the rules by which other issuers' tokens are taken, if any are.
+    pub workloads: Option<PathBuf>,
     /// Where the metrics are to be had, if anywhere.
     pub metrics: Option<SocketAddr>,
 }
@@ -137,6 +141,8 @@ impl Plane {
         config.purpose.clone_into(&mut registry_config.purpose);
         registry_config.bind_keys = config.bind_keys;
         registry_config.aws_region = config.aws_region.unwrap_or(registry_config.aws_region);
+        registry_config.workloads =
+            config.workloads.map(|file| WorkloadConfig { file, fetch: Arc::new(issuers::Issuers) });
         let mut listen = config.listen;
         if let Listen::After(predecessor) = &mut listen {
             registry_config.hold = predecessor.take_hold();
@@ -193,6 +199,11 @@ impl Plane {
     /// Its tokens.
     pub fn tokens(&self) -> &Tokens {
         self.registry.tokens()
+    }
+
+    /// Reads the rules for workloads again; a new file that cannot be used changes nothing but the log.
+    pub async fn reload_workloads(&self) {
+        self.registry.reload_workloads().await;
     }
 
     /// Starts a new process of `program` in the place of this one. It is ready, and has not begun.

@@ -5,6 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+use exedra_client::Server;
+use exedra_client::connect::BearerSource;
 use exedra_proto::secret::Secret;
 
 use crate::config::ConfigFile;
@@ -81,27 +84,40 @@ pub struct Access {
     pub server: String,
     /// The client's token.
     pub token: Secret,
+    /// The file in which it is, if it is in one.
+    file: Option<PathBuf>,
 }
 
 impl Access {
+    /// The server, asked with the token as it is at each time.
+    ///
+    /// # Errors
+    /// The URL or the token cannot be used.
+    pub fn server(&self, insecure_http: bool) -> Result<Server, Failure> {
+        let server = Server::new(&self.server, &self.token, insecure_http).context("cannot use this server")?;
+        let Some(file) = self.file.clone() else { return Ok(server) };
+        Ok(server.reading(BearerSource::new(move || token_file(&file).map_err(|error| format!("{error:#}")))))
+    }
+
     /// From the flags, then the environment, then the configuration file, which is read only if something is missing.
     ///
     /// # Errors
     /// Something is missing everywhere, or a file cannot be read.
     pub fn resolve(server: Option<String>, token_file: Option<&Path>) -> Result<Self, Failure> {
         let server = server.and_then(given).or_else(|| variable(env::EXEDRA_SERVER));
-        let token = match token_file {
-            Some(file) => Some(self::token_file(file)?),
-            None => variable(env::EXEDRA_TOKEN).map(Secret::new),
-        };
+        let token = token_file.is_none().then(|| variable(env::EXEDRA_TOKEN).map(Secret::new)).flatten();
+        let file = token_file.map(Path::to_owned).or_else(|| variable(env::EXEDRA_TOKEN_FILE).map(PathBuf::from));
+        let file = file.filter(|_| token.is_none());
+        let token = token.map_or_else(|| file.as_deref().map(self::token_file).transpose(), |token| Ok(Some(token)))?;
         if let (Some(server), Some(token)) = (&server, &token) {
-            return Ok(Self { server: server.clone(), token: token.clone() });
+            return Ok(Self { server: server.clone(), token: token.clone(), file });
         }
         let config = config_file().map_or_else(|| Ok(ConfigFile::default()), |path| ConfigFile::load(&path))?;
-        let token = match (token, config.token, config.token_file) {
-            (Some(token), ..) | (None, Some(token), _) => Some(token),
-            (None, None, Some(file)) => Some(self::token_file(&file)?),
-            (None, None, None) => None,
+        let (token, file) = match (token, config.token, config.token_file) {
+            (Some(token), ..) => (Some(token), file),
+            (None, Some(token), _) => (Some(token), None),
+            (None, None, Some(file)) => (Some(self::token_file(&file)?), Some(file)),
+            (None, None, None) => (None, None),
         };
         let server = server.or(config.server).ok_or_else(|| {
             Failure::usage(
@@ -111,12 +127,12 @@ impl Access {
         })?;
         let token = token.ok_or_else(|| {
             Failure::usage(
-                format!("there is no token: {} is not set", env::EXEDRA_TOKEN),
+                format!("there is no token: neither {} nor {} is set", env::EXEDRA_TOKEN, env::EXEDRA_TOKEN_FILE),
                 "make one on the server with `exedra token create --role client`, and put it into the variable \
                  EXEDRA_TOKEN or into a file for --token-file",
             )
         })?;
-        Ok(Self { server, token })
+        Ok(Self { server, token, file })
     }
 }
 
@@ -144,7 +160,6 @@ fn absolute(text: Option<String>) -> Option<PathBuf> {
 /// # Errors
 /// The file cannot be read, or holds no token.
 pub fn token_file(file: &Path) -> anyhow::Result<Secret> {
-    use anyhow::Context as _;
     let size = std::fs::metadata(file).with_context(|| format!("cannot read the token file {}", file.display()))?.len();
     anyhow::ensure!(size <= MAX_TOKEN_FILE, "{} is too large for a token file", file.display());
     let text =

@@ -21,4 +21,4 @@ pub use accept::accept;
 pub use dial::{DialOptions, dial};
 pub use limits::{Limits, Times, WsOptions};
 pub use socket::{TcpView, prepare_tcp};
-pub use tls::{client_tls, trust_only};
+pub use tls::{client_tls, tls_trusting, trust_only};

@@ -42,7 +42,7 @@ pub trait Cutoff: Send + Sync {
     /// Close the connections of this registration and refuse its tickets from now on.
     fn registration(&self, registration: &RegistrationId, reason: CloseReason);
 
-    /// Close the connections that were opened with tickets of this token.
+    /// Close the connections that were opened with tickets of this token, and refuse those that were issued up to now.
     fn token(&self, token: &TokenId, reason: CloseReason);
 
     /// The executor of this registration is wanted here, or is here: another server that this one took the place of, and

@@ -285,6 +285,8 @@ pub mod code {
     pub const RIGHTS_NOT_ENFORCEABLE: &str = "rights_not_enforceable";
     /// The executor's name is bound to another key.
     pub const EXECUTOR_KEY_BOUND: &str = "executor_key_bound";
+    /// The token is another issuer's and good, and no rule here is for its bearer.
+    pub const WORKLOAD_UNMATCHED: &str = "workload_unmatched";
     /// A signed request cannot be read, or what has to be signed is not.
     pub const SIGNATURE_INVALID: &str = "signature_invalid";
     /// A request is signed for another region or service.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use exedra_proto::ids::{ExecutorId, InvalidExecutorId, TokenId};
@@ -13,6 +14,7 @@ use exedra_proto::secret::Secret;
 use crate::clock::Clock;
 use crate::store::{ExecutorRecord, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
+use crate::workload::{self, Fault, Workloads};
 
 /// Checks tokens.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct Auth {
     clock: Arc<dyn Clock>,
     /// Tokens that were shown since that was last saved, and when.
     used: Arc<Mutex<HashMap<TokenId, u64>>>,
+    /// Whom other issuers vouch for.
+    workloads: Option<Arc<Workloads>>,
 }
 
 /// The holder of this token may do this, with this executor.
@@ -39,6 +43,9 @@ pub struct Permit {
     /// When the token ends, and with it what it allows.
     pub expires_at: Option<u64>,
     hash: TokenHash,
+    /// When the token was last found to be good. Tickets are issued as of then, so that a cut that comes in between hits
+    /// them, too.
+    checked_at: AtomicU64,
 }
 
 /// Who shows a token, whatever for.
@@ -100,6 +107,9 @@ pub enum Denied {
         "the token's rights are {0} alone; no transport of today lets an executor be held to that, so it is refused"
     )]
     NotEnforceable(Rights),
+    /// Another issuer's, and not to be taken.
+    #[error(transparent)]
+    Workload(#[from] Fault),
     /// There can be no such executor.
     #[error(transparent)]
     ExecutorId(#[from] InvalidExecutorId),
@@ -123,12 +133,27 @@ impl Denied {
             Self::Partial => Some("partial"),
             Self::Labels => Some("labels"),
             Self::NotEnforceable(_) => Some("rights"),
+            Self::Workload(fault) => Some(fault.reason()),
             Self::ExecutorId(_) | Self::Store(_) => None,
+        }
+    }
+
+    /// Whether it passes by itself.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Workload(fault) => fault.is_passing(),
+            _ => false,
         }
     }
 }
 
 impl Permit {
+    /// When the token was last found to be good.
+    pub fn checked_at(&self) -> u64 {
+        self.checked_at.load(Ordering::Relaxed)
+    }
+
     /// Whether it reaches an executor that has these labels and does what its bearer is allowed, no more.
     ///
     /// # Errors
@@ -218,7 +243,12 @@ pub fn note_executor(executor: &ExecutorId) {
 impl Auth {
     /// Checks against these tokens, by this clock.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, used: Arc::default() }
+        Self { store, clock, used: Arc::default(), workloads: None }
+    }
+
+    /// Also takes the tokens of other issuers, by these rules.
+    pub fn take_workloads(&mut self, workloads: Arc<Workloads>) {
+        self.workloads = Some(workloads);
     }
 
     /// Permits the bearer to do what `needed` may, with `executor`.
@@ -226,11 +256,8 @@ impl Auth {
     /// # Errors
     /// The first reason against it: first the token, then its role, then the id, then the pattern.
     pub async fn permit(&self, bearer: Option<&Secret>, needed: Role, executor: &str) -> Result<Permit, Denied> {
-        let bearer = bearer.ok_or(Denied::Missing)?;
-        if !token::is_well_formed(bearer.expose()) {
-            return Err(Denied::Unknown);
-        }
-        self.permit_hash(TokenHash::of(bearer), needed, executor).await
+        let (token, hash) = self.holder(bearer).await?;
+        self.permit_token(token, hash, needed, executor)
     }
 
     /// Permits the holder of the token of that id, who has shown to be that.
@@ -239,11 +266,17 @@ impl Auth {
     /// As [`Auth::permit`].
     pub async fn permit_id(&self, token: &TokenId, needed: Role, executor: &str) -> Result<Permit, Denied> {
         let (_, hash) = self.store.token_of_id(token).await?.ok_or(Denied::Unknown)?;
-        self.permit_hash(hash, needed, executor).await
+        let token = self.token(&hash).await?;
+        self.permit_token(token, hash, needed, executor)
     }
 
-    async fn permit_hash(&self, hash: TokenHash, needed: Role, executor: &str) -> Result<Permit, Denied> {
-        let token = self.token(&hash).await?;
+    fn permit_token(
+        &self,
+        token: TokenRecord,
+        hash: TokenHash,
+        needed: Role,
+        executor: &str,
+    ) -> Result<Permit, Denied> {
         if !token.role.covers(needed) {
             return Err(Denied::Role { held: token.role, needed });
         }
@@ -252,7 +285,8 @@ impl Auth {
             return Err(Denied::Pattern(token.executors));
         }
         let TokenRecord { id, executors: pattern, labels, rights, expires_at, .. } = token;
-        Ok(Permit { token: id, executor, pattern, labels, rights, expires_at, hash })
+        let checked_at = AtomicU64::new(self.clock.now());
+        Ok(Permit { token: id, executor, pattern, labels, rights, expires_at, hash, checked_at })
     }
 
     /// Which tokens were shown since this was last asked, and when.
@@ -273,12 +307,8 @@ impl Auth {
     /// # Errors
     /// It is not good.
     pub async fn identify(&self, bearer: Option<&Secret>) -> Result<Caller, Denied> {
-        let bearer = bearer.ok_or(Denied::Missing)?;
-        if !token::is_well_formed(bearer.expose()) {
-            return Err(Denied::Unknown);
-        }
-        let hash = TokenHash::of(bearer);
-        let TokenRecord { id, role, executors: pattern, labels, rights, .. } = self.token(&hash).await?;
+        let (token, hash) = self.holder(bearer).await?;
+        let TokenRecord { id, role, executors: pattern, labels, rights, .. } = token;
         Ok(Caller { token: id, role, pattern, labels, rights, hash })
     }
 
@@ -295,7 +325,42 @@ impl Auth {
     /// # Errors
     /// What speaks against the token now.
     pub async fn confirm(&self, permit: &Permit) -> Result<(), Denied> {
-        self.token(&permit.hash).await.map(drop)
+        let now = self.clock.now();
+        self.token(&permit.hash).await?;
+        permit.checked_at.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The good token that somebody shows, or that stands for whom another issuer's token names; with the hash by which it
+    /// is found again.
+    async fn holder(&self, bearer: Option<&Secret>) -> Result<(TokenRecord, TokenHash), Denied> {
+        let bearer = bearer.ok_or(Denied::Missing)?;
+        if token::is_well_formed(bearer.expose()) {
+            let hash = TokenHash::of(bearer);
+            return Ok((self.token(&hash).await?, hash));
+        }
+        match &self.workloads {
+            Some(workloads) if workload::is_signed(bearer.expose()) => self.workload(workloads, bearer).await,
+            _ => Err(Denied::Unknown),
+        }
+    }
+
+    /// The token of a workload. Its record says what the rules allow the bearer now, and until when this proof is good.
+    async fn workload(&self, workloads: &Workloads, bearer: &Secret) -> Result<(TokenRecord, TokenHash), Denied> {
+        let identity = workloads.identify(bearer).await?;
+        let hash = identity.hash();
+        let now = self.clock.now();
+        let known = self.store.token(&hash, now).await?.map(|(known, _)| known);
+        let known = match known {
+            Some(known) if identity.is_kept_by(&known) => known,
+            _ => {
+                let id = token::new_id().map_err(|_| StoreError::Failed("there is no randomness".to_owned()))?;
+                self.store.admit_workload(&identity.record(id, now), &hash).await?
+            }
+        };
+        Self::note(&known);
+        self.living(&known)?;
+        Ok((identity.narrow(known), hash))
     }
 
     /// The join token that is shown, also one that has ended: a trade that was made with it before stays made.
@@ -328,9 +393,14 @@ impl Auth {
         if !kept.matches(hash) {
             return Err(Denied::Unknown);
         }
+        Self::note(&token);
+        Ok(token)
+    }
+
+    /// Notes who was shown.
+    fn note(token: &TokenRecord) {
         // Outside of a request nobody asks.
         let _ = NOTED.try_with(|noted| noted.borrow_mut().token = Some((token.id.clone(), token.role)));
-        Ok(token)
     }
 
     /// Whether it is good now; then it was used.

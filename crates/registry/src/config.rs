@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::RegistryError;
+use crate::workload::WorkloadConfig;
 
 /// What a registry is started with.
 pub struct RegistryConfig {
@@ -37,6 +38,8 @@ pub struct RegistryConfig {
     pub bind_keys: bool,
     /// The region that signed registrations name.
     pub aws_region: String,
+    /// Whom other issuers vouch for; nobody, if not set.
+    pub workloads: Option<WorkloadConfig>,
     /// Time between two looks for tokens that were revoked or have expired, whose connections then have to go; and between
     /// two tries at a store that cannot be written.
     pub token_watch: Duration,
@@ -55,6 +58,7 @@ impl RegistryConfig {
             write_patience: Duration::from_secs(5),
             bind_keys: false,
             aws_region: "us-east-1".to_owned(),
+            workloads: None,
             housekeeping: Duration::from_secs(60),
             token_watch: Duration::from_secs(1),
         }

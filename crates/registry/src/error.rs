@@ -85,6 +85,14 @@ pub enum RegistryError {
         /// Why.
         reason: String,
     },
+    /// The file with the rules for workloads cannot be used.
+    #[error("the workload rules in {} cannot be used: {reason}", .path.display())]
+    Workloads {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is no such token.
     #[error("there is no token `{id}`")]
     UnknownToken {
@@ -128,6 +136,9 @@ impl RegistryError {
             Self::Backup { .. } => Some(
                 "`backup` needs records and a new name; `restore` needs a whole backup and an empty data directory",
             ),
+            Self::Workloads { reason, .. } => {
+                reason.contains("others may write").then_some("chmod go-w it, and what holds it")
+            }
             Self::UnknownToken { .. } => Some("`exedra token list` shows the ids"),
             Self::EndedToken { .. } => Some("make another with `exedra token create`"),
             Self::Config(_) | Self::Io { .. } | Self::Randomness => None,

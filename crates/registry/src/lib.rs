@@ -2,7 +2,7 @@
 //!
 //! Executors register and clients ask to be connected, over HTTP; signed tickets for the rendezvous flow out, and a
 //! database in a data directory keeps the records. Layers: `http` over `service` over `store`, each knowing the one
-//! below alone; beside them `auth`, `presence` (who is online and whose turn it is) and `keys`. The rendezvous is joined
+//! below alone; beside them `auth`, `workload` (whom other issuers vouch for), `presence` (who is online and whose turn it is) and `keys`. The rendezvous is joined
 //! by the key ring and two small traits; no message of theirs ever comes here.
 
 mod auth;
@@ -20,6 +20,7 @@ mod service;
 mod sigv4;
 pub mod store;
 pub mod token;
+pub mod workload;
 
 pub use config::{PublicUrl, RegistryConfig};
 pub use error::RegistryError;

@@ -26,12 +26,14 @@ use crate::serverkey::ServerKey;
 use crate::service::tokens::Tokens;
 use crate::service::{Direct, Service};
 use crate::store::{Check, SqliteStore, Store};
+use crate::workload::Workloads;
 
 /// A registry that holds its data directory. Dropped, it stops its tasks; [`Registry::shutdown`] also saves what is not
 /// saved yet.
 pub struct Registry {
     service: Arc<Service>,
     tokens: Tokens,
+    workloads: Option<Arc<Workloads>>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -79,15 +81,17 @@ impl Registry {
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
         learn(&presence, store.as_ref(), &dir).await?;
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database());
+        let workloads = config.workloads.map(|workloads| Workloads::open(workloads, Arc::clone(&clock)));
+        let workloads = workloads.transpose()?.map(Arc::new);
         let direct = Direct::new(ServerKey::open(&dir.server_key())?, config.aws_region);
         let service =
             Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience, direct, config.bind_keys);
-        let service = Arc::new(service);
+        let service = Arc::new(service.with_workloads(workloads.clone()));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping(Arc::clone(&service), Arc::clone(&clock), config.housekeeping, stop.clone()));
         tasks.spawn(token_watch(Arc::clone(&service), config.token_watch, stop.clone()));
-        Ok(Self { service, tokens, clock, stop, tasks, dir, hold })
+        Ok(Self { service, tokens, workloads, clock, stop, tasks, dir, hold })
     }
 
     /// Learns what another process wrote since this one opened: the one whose place this one takes.
@@ -130,6 +134,19 @@ impl Registry {
     /// The tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Reads the rules for workloads again, if there are any. Says so in the log, also if the new ones cannot be used and
+    /// those until now stay in force.
+    pub async fn reload_workloads(&self) {
+        if let Some(workloads) = &self.workloads {
+            match workloads.reload() {
+                Ok(()) => tracing::info!("the workload rules were read again"),
+                Err(error) => {
+                    tracing::error!(%error, hint = error.hint(), "the workload rules until now stay in force")
+                }
+            }
+        }
     }
 
     /// A copy of the hold on the data directory, for the process that takes our place.

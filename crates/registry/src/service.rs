@@ -35,6 +35,7 @@ use crate::keys::SigningKeys;
 use crate::presence::{Slot, Tracker};
 use crate::store::Store;
 use crate::token::Role;
+use crate::workload::Workloads;
 
 use access::AccessLog;
 use contention::Contention;
@@ -107,6 +108,15 @@ impl Service {
         }
     }
 
+    /// Also takes the tokens of other issuers, by these rules.
+    #[must_use]
+    pub fn with_workloads(mut self, workloads: Option<Arc<Workloads>>) -> Self {
+        if let Some(workloads) = workloads {
+            self.auth.take_workloads(workloads);
+        }
+        self
+    }
+
     /// From now on tickets name this URL; before, none are given out.
     pub fn set_public_url(&self, url: PublicUrl) {
         *self.public_url.write().unwrap_or_else(PoisonError::into_inner) = Some(url);
@@ -128,7 +138,7 @@ impl Service {
 
     /// A ticket of `life` seconds, or as long as its token is good.
     fn ticket(&self, slot: &Slot, role: TicketRole, permit: &Permit, life: u64) -> Result<Ticket, Refusal> {
-        let now = self.clock.now();
+        let now = permit.checked_at();
         let expires_at = permit.expires_at.map_or(now + life, |end| end.min(now + life));
         let claims = Claims {
             registration: slot.registration.clone(),

@@ -60,6 +60,19 @@ pub struct TokenRecord {
     pub uses_left: Option<u32>,
     /// The join token that it was traded for.
     pub joined_with: Option<TokenId>,
+    /// Whose it is, if it stands for a workload that shows tokens of another issuer.
+    pub workload: Option<Workload>,
+}
+
+/// Somebody whom another issuer vouches for, as one rule of ours lets them in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// The issuer.
+    pub issuer: String,
+    /// Who it is to that issuer.
+    pub subject: String,
+    /// The name of the rule.
+    pub rule: String,
 }
 
 impl TokenRecord {
@@ -78,6 +91,7 @@ impl TokenRecord {
             last_used: None,
             uses_left: None,
             joined_with: None,
+            workload: None,
         }
     }
 }
@@ -255,8 +269,17 @@ pub trait Store: Send + Sync + 'static {
     /// before if that is still good at `now`.
     fn token<'a>(&'a self, hash: &'a TokenHash, now: u64) -> Pending<'a, Option<(TokenRecord, TokenHash)>>;
 
+    /// Lets a workload in again, or for the first time: the token of that hash gets what `token` says that it is and
+    /// may, and the later of both ends; it keeps its id, when it was made, and whether it was revoked. Where there is none,
+    /// it is `token`.
+    fn admit_workload<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, TokenRecord>;
+
+    /// Makes the revoked token of a workload good again, as far as its time is not over: its record, or none if there is
+    /// no such token, or it is no workload's.
+    fn readmit_workload<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<TokenRecord>>;
+
     /// Gives a token another secret; the one until now stays good until `old_until`. Its record, or none if there is no
-    /// such token or it ended.
+    /// such token, it ended, or it is a workload's.
     fn rotate_token<'a>(
         &'a self,
         id: &'a TokenId,

@@ -18,6 +18,7 @@ use serde::Serialize;
 pub use format::{TokenHash, generate, is_well_formed, new_id};
 pub use labels::{InvalidLabels, Labels};
 pub use lifetime::{InvalidLifetime, parse_lifetime};
+pub(crate) use pattern::matches;
 pub use pattern::{InvalidPattern, Pattern};
 pub use rights::{InvalidRights, Right, Rights};
 

@@ -179,7 +179,7 @@ impl Router {
         if self.doors != Doors::Open {
             return Err(Rejection::Draining);
         }
-        self.fences.pass(&claims.registration, &claims.token, claims.epoch, now)?;
+        self.fences.pass(&claims.registration, (&claims.token, claims.issued_at), claims.epoch, now)?;
         let id = ConnectionId(self.next_id);
         let full = self.connections.len() >= self.max_connections;
         match claims.role {
@@ -271,7 +271,7 @@ impl Router {
         effects
     }
 
-    /// All that came in by this token has to go, and its tickets are refused from now on.
+    /// All that came in by this token has to go, and its tickets that were issued up to now are refused.
     pub fn cut_token(&mut self, token: &TokenId, reason: CloseReason, now: u64) -> Vec<Effect> {
         self.fences.shut_token(token, now);
         let mut effects = Vec::new();

@@ -65,8 +65,8 @@ fn target(args: &ExecArgs) -> Result<Target, Failure> {
     let executor = args.executor.as_deref().unwrap_or_default();
     let executor = ExecutorId::parse(executor)
         .map_err(|error| Failure::usage(format!("`{executor}` is no executor id"), error.to_string()))?;
-    let Access { server, token } = Access::resolve(args.server.clone(), args.token_file.as_deref())?;
-    let server = Server::new(&server, &token, args.insecure_http).context("cannot use this server")?;
+    let access = Access::resolve(args.server.clone(), args.token_file.as_deref())?;
+    let server = access.server(args.insecure_http)?;
     Ok(Target::Behind { server: Box::new(server), executor })
 }
 

@@ -4,7 +4,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use exedra_client::Server;
 use exedra_client::connect::Verb;
 use serde_json::{Value, json};
@@ -172,8 +171,7 @@ fn start() -> Result<(), Failure> {
 }
 
 fn server(args: &ServerArgs) -> Result<Server, Failure> {
-    let Access { server, token } = Access::resolve(args.server.clone(), args.token_file.as_deref())?;
-    Ok(Server::new(&server, &token, args.insecure_http).context("cannot use this server")?)
+    Access::resolve(args.server.clone(), args.token_file.as_deref())?.server(args.insecure_http)
 }
 
 fn tell(event: &Value, json: bool) -> Result<(), Failure> {

@@ -2,7 +2,6 @@
 //!
 //! In flow the flags, out flows the server's URL on stdout, and then nothing but the log.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +53,7 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         aws_region: Some(args.aws_region),
         drain_window: DRAIN_WINDOW,
         metrics: args.metrics,
+        workloads: args.workloads,
         front: Front {
             tls,
             proxies: Proxies { networks: args.trusted_proxy, header: args.proxy_header },
@@ -77,10 +77,9 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let mut handovers = signal(SignalKind::user_defined2())?;
     let is_first = !matches!(config.listen, Listen::After(_));
-    let reload = match &config.front.tls {
-        Some(tls) => Some((Arc::clone(tls), signals.take_hangup()?)),
-        None => None,
-    };
+    let tls = config.front.tls.clone();
+    let has_files = tls.is_some() || config.workloads.is_some();
+    let hangup = has_files.then(|| signals.take_hangup()).transpose()?;
     let plane = tokio::select! {
         plane = Plane::start(config) => plane?,
         _ = signals.next() => return Ok(Exit::Success),
@@ -93,9 +92,8 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
     }
     systemd::ready();
     tokio::select! {
-        done = until_the_end(plane, &program, &mut signals, &mut handovers) => done,
+        done = until_the_end(plane, &program, &mut signals, &mut handovers, (tls, hangup)) => done,
         never = systemd::watchdog() => match never {},
-        never = follow(reload) => match never {},
     }
 }
 
@@ -104,10 +102,18 @@ async fn until_the_end(
     program: &Program,
     signals: &mut Signals,
     handovers: &mut Signal,
+    (tls, mut hangup): (Option<Arc<Tls>>, Option<Signal>),
 ) -> Result<Exit, Failure> {
     loop {
         let wish = tokio::select! {
             stop = signals.next() => Err(stop),
+            () = hung_up(&mut hangup) => {
+                if let Some(tls) = &tls {
+                    tls.reload();
+                }
+                plane.reload_workloads().await;
+                continue;
+            }
             _ = handovers.recv() => tokio::select! {
                 stop = signals.next() => Err(stop),
                 successor = plane.successor(program) => Ok(successor),
@@ -140,12 +146,10 @@ fn finish(done: Result<(), Stop>) -> Result<Exit, Failure> {
     }
 }
 
-/// Has the certificate read again on SIGHUP; never returns.
-async fn follow(reload: Option<(Arc<Tls>, Signal)>) -> Infallible {
-    if let Some((tls, mut hangup)) = reload {
-        while hangup.recv().await.is_some() {
-            tls.reload();
-        }
+/// Waits for SIGHUP, where there is something to be read again then.
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) if hangup.recv().await.is_some() => {}
+        _ => std::future::pending().await,
     }
-    std::future::pending().await
 }

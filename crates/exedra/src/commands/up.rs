@@ -144,6 +144,7 @@ impl Up {
             drain_window: Duration::ZERO,
             front: Front::default(),
             metrics: None,
+            workloads: None,
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;

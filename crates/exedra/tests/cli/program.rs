@@ -41,6 +41,7 @@ pub fn exedra_at(program: &Path, args: &[&str]) -> Command {
         "EXEDRA_SERVER",
         "EXEDRA_TOKEN",
         "EXEDRA_JOIN_TOKEN",
+        "EXEDRA_TOKEN_FILE",
         "EXEDRA_CA_FILE",
         "EXEDRA_LOG",
         "EXEDRA_LOG_FORMAT",

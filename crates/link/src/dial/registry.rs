@@ -6,6 +6,7 @@
 
 mod answer;
 mod base;
+mod bearer;
 mod connect;
 mod http;
 mod overview;
@@ -15,6 +16,7 @@ mod trace;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use bearer::BearerSource;
 pub use connect::RegistryClient;
 pub use overview::Verb;
 pub use register::{BEARER_VARIABLE, DEFAULT_NAME, Description, Registration, RegistrationConfig};

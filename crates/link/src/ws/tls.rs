@@ -25,7 +25,7 @@ pub fn client_tls() -> Result<Arc<ClientConfig>, String> {
 /// # Errors
 /// The file cannot be read, or what is in it cannot be trusted; the text names the file.
 pub fn trust_only(authorities: &Path) -> Result<(), String> {
-    let config = trusting(authorities).map_err(|text| format!("{}: {text}", authorities.display()))?;
+    let config = tls_trusting(authorities)?;
     CONFIG.set(Ok(config)).map_err(|_| "it was decided before whom to trust".to_owned())
 }
 
@@ -37,6 +37,14 @@ fn build() -> Result<Arc<ClientConfig>, String> {
         .map_err(|error| error.to_string())?
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// TLS settings with the certificates in the PEM file `authorities`, and no others, whatever the process trusts.
+///
+/// # Errors
+/// The file cannot be read, or what is in it cannot be trusted; the text names the file.
+pub fn tls_trusting(authorities: &Path) -> Result<Arc<ClientConfig>, String> {
+    trusting(authorities).map_err(|text| format!("{}: {text}", authorities.display()))
 }
 
 fn trusting(authorities: &Path) -> Result<Arc<ClientConfig>, String> {

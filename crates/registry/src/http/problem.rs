@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::error::RegistryError;
 use crate::service::{Denied, Refusal};
 use crate::sigv4::Fault;
+use crate::workload;
 
 /// After how many seconds somebody may come back who met a store that cannot answer.
 const STORE_RETRY: &str = "2";
@@ -21,6 +22,8 @@ const STORE_RETRY: &str = "2";
 const DRAIN_RETRY: &str = "3";
 
 /// After how many seconds somebody may come back who found no place among those who wait for events.
+/// After how many seconds somebody may come back whose issuer's keys could not be had.
+const ISSUER_RETRY: &str = "5";
 const CROWD_RETRY: &str = "10";
 
 /// The body of an answer that is no success: the members of RFC 9457, and beside them upstream's shape.
@@ -96,10 +99,23 @@ impl Problem {
             Denied::Role { .. } | Denied::Pattern(_) | Denied::Labels | Denied::OtherToken | Denied::Partial => {
                 Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
             }
+            Denied::Workload(fault) => Self::untaken(fault, message),
             Denied::NotEnforceable(_) => Self::new(StatusCode::FORBIDDEN, code::RIGHTS_NOT_ENFORCEABLE, message),
             Denied::ExecutorId(_) => Self::new(StatusCode::BAD_REQUEST, code::EXECUTOR_ID_INVALID, message),
             Denied::Store(_) => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
         }
+    }
+
+    /// Another issuer's token that is not taken.
+    fn untaken(fault: &workload::Fault, message: String) -> Self {
+        if fault.is_passing() {
+            return Self::unavailable(&message, ISSUER_RETRY);
+        }
+        if fault.is_proven() {
+            return Self::new(StatusCode::FORBIDDEN, code::WORKLOAD_UNMATCHED, message);
+        }
+        let problem = Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message);
+        Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..problem }
     }
 
     /// A signature that is not good. Who has none, or one that does not match, is a stranger.

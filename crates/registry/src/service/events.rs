@@ -45,6 +45,8 @@ pub enum EventKind {
     TokenRotated,
     /// A token was revoked.
     TokenRevoked,
+    /// The revoked token of a workload is good again.
+    TokenReadmitted,
 }
 
 impl EventKind {
@@ -60,6 +62,7 @@ impl EventKind {
             Self::TokenCreated => "token_created",
             Self::TokenRotated => "token_rotated",
             Self::TokenRevoked => "token_revoked",
+            Self::TokenReadmitted => "token_readmitted",
         }
     }
 }

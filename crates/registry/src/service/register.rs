@@ -37,14 +37,14 @@ const STORE_PAUSE: Duration = Duration::from_millis(200);
 impl Service {
     /// Permits the bearer to register as `executor`. Waits for a store that cannot answer.
     pub async fn permit_executor(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
-        let passes = |denied: &Denied| matches!(denied, Denied::Store(error) if error.is_retryable());
-        Ok(patiently(self.write_patience, passes, || self.auth.permit(bearer, Role::Executor, executor)).await?)
+        Ok(patiently(self.write_patience, Denied::is_passing, || self.auth.permit(bearer, Role::Executor, executor))
+            .await?)
     }
 
     /// Permits the holder of a token that has shown to be its holder to register as `executor`.
     pub async fn permit_token(&self, token: &TokenId, executor: &str) -> Result<Permit, Refusal> {
-        let passes = |denied: &Denied| matches!(denied, Denied::Store(error) if error.is_retryable());
-        Ok(patiently(self.write_patience, passes, || self.auth.permit_id(token, Role::Executor, executor)).await?)
+        Ok(patiently(self.write_patience, Denied::is_passing, || self.auth.permit_id(token, Role::Executor, executor))
+            .await?)
     }
 
     /// Registers.

@@ -171,6 +171,22 @@ impl Tokens {
         Ok(revoked)
     }
 
+    /// Lets a workload in again that was revoked.
+    ///
+    /// # Errors
+    /// There is no such token, it stands for no workload, or it cannot be saved.
+    pub async fn readmit(&self, id: &str) -> Result<TokenRecord, RegistryError> {
+        let id = token_id(id)?;
+        if self.show(id.as_str()).await?.workload.is_none() {
+            let text = "only the token of a workload can be made good again; make a new one".to_owned();
+            return Err(RegistryError::Config(text));
+        }
+        let readmitted = self.store.readmit_workload(&id).await.map_err(|error| self.error(error))?;
+        let readmitted = readmitted.ok_or(RegistryError::UnknownToken { id })?;
+        self.tell(EventKind::TokenReadmitted, &readmitted).await;
+        Ok(readmitted)
+    }
+
     /// Gives a token another secret. The one until now is good for `grace` longer; what is open with it stays open.
     ///
     /// # Errors
@@ -178,6 +194,10 @@ impl Tokens {
     pub async fn rotate(&self, id: &str, grace: Duration) -> Result<CreatedToken, RegistryError> {
         let id = token_id(id)?;
         let before = self.show(id.as_str()).await?;
+        if before.workload.is_some() {
+            let text = "the token of a workload has no secret of this server's; its issuer renews it".to_owned();
+            return Err(RegistryError::Config(text));
+        }
         let secret = token::generate(before.role)?;
         let now = self.clock.now();
         let until = now.saturating_add(grace.as_secs());

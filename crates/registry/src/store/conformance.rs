@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Access, Event, ExecutorChange, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError,
-    TokenRecord, Trade, Traded,
+    TokenRecord, Trade, Traded, Workload,
 };
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
@@ -25,6 +25,7 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     a_token_is_noted_as_used(&make().await).await;
     a_join_token_is_traded_as_often_as_it_may_be(&make().await).await;
     a_trade_is_refused_for_what_speaks_against_it(&make().await).await;
+    a_workload_keeps_its_token(&make().await).await;
     an_instance_keeps_its_registration(&make().await).await;
     another_instance_gets_the_next_epoch(&make().await).await;
     a_superseded_instance_keeps_its_own_or_takes_over(&make().await).await;
@@ -236,6 +237,31 @@ async fn a_trade_is_refused_for_what_speaks_against_it(store: &impl Store) {
     assert_eq!(store.trade(&credential("tok-r", "r")).await.unwrap(), Traded::JoinRevoked);
     let left = store.token_of_id(&TokenId::new("tok-j")).await.unwrap().unwrap().0.uses_left;
     assert_eq!(left, Some(7), "refusals cost nothing");
+}
+
+async fn a_workload_keeps_its_token(store: &impl Store) {
+    let text = |text: &str| text.to_owned();
+    let workload = Workload { issuer: text("https://i"), subject: text("me'\";--"), rule: text("r") };
+    let first = TokenRecord { workload: Some(workload), ..token("tok-w", 10) };
+    assert_eq!(store.admit_workload(&first, &hash("w")).await.unwrap(), first);
+    assert_eq!(store.token(&hash("w"), 12).await.unwrap().unwrap().0, first);
+    let id = TokenId::new("tok-w");
+    store.mark_used(&[(id.clone(), 13)]).await.unwrap();
+    let later = TokenRecord { role: Role::Executor, name: text("other"), expires_at: Some(99), ..first.clone() };
+    let again = TokenRecord { id: TokenId::new("tok-x"), created_at: 50, ..later.clone() };
+    let expected = TokenRecord { last_used: Some(13), ..later };
+    assert_eq!(store.admit_workload(&again, &hash("w")).await.unwrap(), expected, "id and age stay");
+    let sooner = TokenRecord { expires_at: Some(60), ..again.clone() };
+    assert_eq!(store.admit_workload(&sooner, &hash("w")).await.unwrap(), expected, "the later end counts");
+    assert_eq!(store.rotate_token(&id, &hash("z"), 0, 20).await.unwrap(), None, "there is no secret");
+    store.revoke_token(&id, 70).await.unwrap();
+    let barred = TokenRecord { revoked_at: Some(70), ..expected.clone() };
+    assert_eq!(store.admit_workload(&again, &hash("w")).await.unwrap(), barred, "revoked stays revoked");
+    assert_eq!(store.readmit_workload(&id).await.unwrap(), Some(expected));
+    with_token(store).await;
+    assert_eq!(store.readmit_workload(&TokenId::new("tok-1")).await.unwrap(), None);
+    assert_eq!(store.readmit_workload(&TokenId::new("tok-2")).await.unwrap(), None);
+    assert_eq!(store.tokens().await.unwrap().len(), 2);
 }
 
 async fn an_instance_keeps_its_registration(store: &impl Store) {

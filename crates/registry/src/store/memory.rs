@@ -86,6 +86,31 @@ impl Store for MemoryStore {
         })
     }
 
+    fn admit_workload<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, TokenRecord> {
+        self.write(move |records| {
+            if let Some((known, _)) = records.tokens.iter_mut().find(|(_, kept)| kept.matches(hash)) {
+                let TokenRecord { id, created_at, revoked_at, last_used, expires_at, .. } = known.clone();
+                let expires_at = expires_at.max(token.expires_at);
+                *known = TokenRecord { id, created_at, revoked_at, last_used, expires_at, ..token.clone() };
+                return Ok(known.clone());
+            }
+            records.tokens.push((token.clone(), hash.clone()));
+            records.tokens.sort_by_key(|(token, _)| token.created_at);
+            Ok(token.clone())
+        })
+    }
+
+    fn readmit_workload<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<TokenRecord>> {
+        self.write(move |records| {
+            let mut tokens = records.tokens.iter_mut().map(|(token, _)| token);
+            let token = tokens.find(|token| token.id == *id && token.workload.is_some());
+            Ok(token.map(|token| {
+                token.revoked_at = None;
+                token.clone()
+            }))
+        })
+    }
+
     fn rotate_token<'a>(
         &'a self,
         id: &'a TokenId,
@@ -98,7 +123,10 @@ impl Store for MemoryStore {
                 return Err(StoreError::Failed("there is such a token".to_owned()));
             }
             let is_good = |token: &TokenRecord| {
-                token.id == *id && token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)
+                token.id == *id
+                    && token.workload.is_none()
+                    && token.revoked_at.is_none()
+                    && token.expires_at.is_none_or(|at| at > now)
             };
             let Some((token, kept)) = records.tokens.iter_mut().find(|(token, _)| is_good(token)) else {
                 return Ok(None);

@@ -12,6 +12,7 @@ mod rows;
 mod schema;
 mod tokens;
 mod trade;
+mod workloads;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -81,6 +82,24 @@ impl Store for SqliteStore {
 
     fn token<'a>(&'a self, hash: &'a TokenHash, now: u64) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
         Box::pin(tokens::by_hash(&self.readers, hash, now))
+    }
+
+    fn admit_workload<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, TokenRecord> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let admitted = workloads::admit(&mut tx, token, hash).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(admitted)
+        })
+    }
+
+    fn readmit_workload<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<TokenRecord>> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let readmitted = workloads::readmit(&mut tx, id).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(readmitted)
+        })
     }
 
     fn rotate_token<'a>(

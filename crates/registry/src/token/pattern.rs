@@ -41,25 +41,30 @@ impl Pattern {
 
     /// Whether it covers `executor`.
     pub fn covers(&self, executor: &ExecutorId) -> bool {
-        let (pattern, text) = (self.0.as_bytes(), executor.as_str().as_bytes());
-        let (mut p, mut t) = (0, 0);
-        // Behind the last star seen: where to go on in the pattern, and up to where the star has eaten.
-        let mut star: Option<(usize, usize)> = None;
-        while t < text.len() {
-            if pattern.get(p) == Some(&b'*') {
-                star = Some((p + 1, t));
-                p += 1;
-            } else if pattern.get(p) == text.get(t) {
-                (p, t) = (p + 1, t + 1);
-            } else if let Some((behind, eaten)) = star {
-                star = Some((behind, eaten + 1));
-                (p, t) = (behind, eaten + 1);
-            } else {
-                return false;
-            }
-        }
-        pattern.iter().skip(p).all(|byte| *byte == b'*')
+        matches(&self.0, executor.as_str())
     }
+}
+
+/// Whether all of `text` is as `pattern` says, in which `*` stands for any characters, none included.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    // Behind the last star seen: where to go on in the pattern, and up to where the star has eaten.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p + 1, t));
+            p += 1;
+        } else if pattern.get(p) == text.get(t) {
+            (p, t) = (p + 1, t + 1);
+        } else if let Some((behind, eaten)) = star {
+            star = Some((behind, eaten + 1));
+            (p, t) = (behind, eaten + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern.iter().skip(p).all(|byte| *byte == b'*')
 }
 
 impl fmt::Display for Pattern {

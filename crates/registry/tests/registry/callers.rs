@@ -10,7 +10,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::environment::key;
-use crate::support::{Site, register_body, site};
+use crate::issuer::{Issuer, SigningKey, config};
+use crate::support::{START, Site, register_body};
+
+const WORKLOAD: &str = r#"
+[[rule]]
+name = "clients"
+issuer = "ISSUER"
+claims = { sub = "repo:acme/*" }
+role = "client"
+executor = "b*"
+labels = { team = "a" }
+"#;
 
 /// What decides who may use an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +63,7 @@ fn class(operation: &str) -> Class {
 }
 
 /// Kinds of callers; the executor `box` registered with the token of [`Caller::Executor`], whose label is `team=a`.
-const CALLERS: [Caller; 18] = [
+const CALLERS: [Caller; 19] = [
     Caller::None,
     Caller::Wrong,
     Caller::Expired,
@@ -69,6 +80,7 @@ const CALLERS: [Caller; 18] = [
     Caller::OtherExecutor,
     Caller::Executor,
     Caller::Client,
+    Caller::Workload,
     Caller::LabelledAdmin,
     Caller::Admin,
 ];
@@ -86,6 +98,8 @@ enum Caller {
     OtherExecutor,
     Executor,
     Client,
+    /// As [`Caller::Client`], by the word of another issuer.
+    Workload,
     LabelledAdmin,
     Admin,
 }
@@ -94,7 +108,7 @@ enum Caller {
 fn refused(class: Class, caller: Caller) -> Option<u16> {
     use Caller::{
         Admin, Client, Executor, Expired, FewerRights, Join, LabelledAdmin, OtherExecutor, OtherLabel, OtherPattern,
-        Revoked, Wrong,
+        Revoked, Workload, Wrong,
     };
     let may = match (class, caller) {
         (Class::Signed, _) => return Some(401),
@@ -108,8 +122,8 @@ fn refused(class: Class, caller: Caller) -> Option<u16> {
         (Class::Look, _) => true,
         (_, OtherPattern(_) | OtherLabel(_)) => false,
         (Class::Register, Executor | OtherExecutor | FewerRights(Role::Admin)) => true,
-        (Class::Connect, Client) => true,
-        (Class::LookAtOne, Executor | Client | FewerRights(_)) => true,
+        (Class::Connect, Client | Workload) => true,
+        (Class::LookAtOne, Executor | Client | Workload | FewerRights(_)) => true,
         (Class::Administer, FewerRights(Role::Admin)) => true,
         _ => false,
     };
@@ -119,10 +133,14 @@ fn refused(class: Class, caller: Caller) -> Option<u16> {
 struct Bearers(Vec<(Caller, Option<String>)>);
 
 impl Bearers {
-    async fn new(site: &Site) -> Self {
+    async fn new(site: &Site, workload: String) -> Self {
         let mut all = Vec::new();
         for caller in CALLERS {
-            all.push((caller, bearer(site, caller).await));
+            let bearer = match caller {
+                Caller::Workload => Some(workload.clone()),
+                _ => bearer(site, caller).await,
+            };
+            all.push((caller, bearer));
         }
         site.clock.advance(60);
         Self(all)
@@ -136,7 +154,7 @@ impl Bearers {
 async fn bearer(site: &Site, caller: Caller) -> Option<String> {
     let team = |name: &str| Labels::new([("team".to_owned(), name.to_owned())]).unwrap();
     let new = match caller {
-        Caller::None => return None,
+        Caller::None | Caller::Workload => return None,
         Caller::Wrong => {
             return Some(exedra_registry::token::generate(Role::Admin).unwrap().expose().to_owned());
         }
@@ -183,8 +201,13 @@ fn body(operation: &str) -> Option<Value> {
 
 #[tokio::test]
 async fn every_operation_is_for_those_who_may_and_for_no_other() {
-    let (site, _dir) = site().await;
-    let bearers = Bearers::new(&site).await;
+    let key = SigningKey::ec("k");
+    let issuer = Issuer::start(&[&key]).await;
+    let rules = tempfile::tempdir().unwrap();
+    let file = rules.path().join("workloads.toml");
+    issuer.rules(&file, WORKLOAD);
+    let (site, _dir) = Site::with(|site| site.workloads = Some(config(&file))).await;
+    let bearers = Bearers::new(&site, key.sign(&issuer.claims(START, json!({})))).await;
     let (own, admin) = (bearers.of(Caller::Executor).unwrap(), bearers.of(Caller::Admin).unwrap());
     let document: Value = serde_json::from_str(&openapi_text().unwrap()).unwrap();
     let mut operations = 0;

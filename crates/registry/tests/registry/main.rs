@@ -17,6 +17,8 @@ mod ended;
 #[cfg(test)]
 mod environment;
 #[cfg(test)]
+mod issuer;
+#[cfg(test)]
 mod join;
 #[cfg(test)]
 mod lifecycle;
@@ -34,3 +36,5 @@ mod support;
 mod tokens;
 #[cfg(test)]
 mod v1;
+#[cfg(test)]
+mod workloads;

@@ -154,6 +154,10 @@ impl Site {
         self.presence().online(registration, 1);
     }
 
+    pub fn clock_now(&self) -> u64 {
+        self.clock.now()
+    }
+
     pub fn presence(&self) -> Arc<dyn Presence> {
         self.registry.presence()
     }

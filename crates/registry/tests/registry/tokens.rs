@@ -65,7 +65,8 @@ async fn what_is_listed_has_no_secret() {
             "revoked_at",
             "rights",
             "role",
-            "uses_left"
+            "uses_left",
+            "workload"
         ]
     );
     assert_eq!(listed[0]["role"], "admin");

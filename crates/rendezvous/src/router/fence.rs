@@ -19,6 +19,7 @@ const SWEEP_FROM: usize = 1_024;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Fences {
     registrations: BTreeMap<RegistrationId, Fence>,
+    /// Until when it is remembered that the token was cut: [`KEPT_SECS`] after that.
     tokens: BTreeMap<TokenId, u64>,
     #[serde(skip)]
     swept: usize,
@@ -39,12 +40,12 @@ impl Fences {
     pub fn pass(
         &mut self,
         registration: &RegistrationId,
-        token: &TokenId,
+        (token, issued_at): (&TokenId, u64),
         epoch: u64,
         now: u64,
     ) -> Result<(), Rejection> {
         self.sweep(now);
-        if self.tokens.contains_key(token) {
+        if self.tokens.get(token).is_some_and(|until| issued_at.saturating_add(KEPT_SECS) <= *until) {
             return Err(Rejection::Fenced);
         }
         let until = now.saturating_add(KEPT_SECS);
@@ -70,7 +71,8 @@ impl Fences {
         self.sweep(now);
     }
 
-    /// No ticket of the token passes any more.
+    /// No ticket of the token passes that was issued up to now. One that is issued later means that the token is good
+    /// again: that of a workload gets a new end with each proof that is shown.
     pub fn shut_token(&mut self, token: &TokenId, now: u64) {
         self.tokens.insert(token.clone(), now.saturating_add(KEPT_SECS));
         self.sweep(now);
@@ -96,14 +98,30 @@ mod tests {
         let token = TokenId::new("t");
         let id = |i: u64| RegistrationId::new(format!("r{i}"));
         for i in 0..10_000 {
-            fences.pass(&id(i), &token, 5, i * 100).unwrap();
+            fences.pass(&id(i), (&token, i * 100), 5, i * 100).unwrap();
             fences.shut_token(&TokenId::new(format!("t{i}")), i * 100);
         }
         let alive = usize::try_from(KEPT_SECS / 100).unwrap();
         assert!(fences.registrations.len() <= 2 * alive + SWEEP_FROM, "{}", fences.registrations.len());
         for i in 10_000 - alive as u64 + 1..10_000 {
-            assert_eq!(fences.pass(&id(i), &token, 4, 999_900), Err(Rejection::Fenced));
-            assert_eq!(fences.pass(&id(0), &TokenId::new(format!("t{i}")), 9, 999_900), Err(Rejection::Fenced));
+            assert_eq!(fences.pass(&id(i), (&token, 999_900), 4, 999_900), Err(Rejection::Fenced));
+            let cut = TokenId::new(format!("t{i}"));
+            assert_eq!(fences.pass(&id(0), (&cut, i * 100), 9, 999_900), Err(Rejection::Fenced));
         }
+    }
+
+    #[test]
+    fn a_token_that_is_good_again_passes_with_tickets_issued_since_and_with_no_other() {
+        let mut fences = Fences::default();
+        let (token, other) = (TokenId::new("t"), TokenId::new("o"));
+        let id = RegistrationId::new("r");
+        fences.shut_token(&token, 100);
+        for issued_at in [0, 99, 100] {
+            assert_eq!(fences.pass(&id, (&token, issued_at), 1, 150), Err(Rejection::Fenced), "{issued_at}");
+        }
+        fences.pass(&id, (&token, 101), 1, 150).unwrap();
+        fences.pass(&id, (&other, 0), 1, 150).unwrap();
+        fences.shut_token(&token, 200);
+        assert_eq!(fences.pass(&id, (&token, 101), 1, 250), Err(Rejection::Fenced), "cut once more");
     }
 }

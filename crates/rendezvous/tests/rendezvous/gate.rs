@@ -83,8 +83,8 @@ async fn an_executors_ticket_opens_websockets_until_its_registration_is_fenced()
 #[tokio::test]
 async fn tickets_of_a_cut_token_and_of_a_lower_epoch_are_refused() {
     let stage = Stage::start().await;
-    stage.rendezvous.token(&TokenId::new("tok-x"), CloseReason::Revoked);
     let cut = Claims { token: TokenId::new("tok-x"), ..claims(Role::Executor) };
+    stage.rendezvous.token(&TokenId::new("tok-x"), CloseReason::Revoked);
     assert_eq!(refusal(&stage, &stage.sign(&cut)).await.0, 409);
     let _newer = stage.dial(&stage.sign(&Claims { epoch: 2, ..claims(Role::Executor) })).await.unwrap();
     assert_eq!(refusal(&stage, &stage.sign(&claims(Role::Executor))).await.0, 409);

@@ -47,10 +47,15 @@ pub fn resolve(url: &str, args: &ExecServerArgs) -> Result<Access, Failure> {
     }
     let is_to_join = args.join.join.is_some() || args.join.join_file.is_some();
     if !is_to_join {
-        for name in [env::EXEDRA_TOKEN, env::CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN] {
-            if env::text(name).is_some() {
-                return Ok(Access::given(TokenSource::Env(name.to_owned())));
-            }
+        let variable = |name: &str| env::text(name).map(|_| Access::given(TokenSource::Env(name.to_owned())));
+        if let Some(access) = variable(env::EXEDRA_TOKEN) {
+            return Ok(access);
+        }
+        if let Some(file) = env::text(env::EXEDRA_TOKEN_FILE).filter(|file| !file.trim().is_empty()) {
+            return Ok(Access::given(TokenSource::File(file.into())));
+        }
+        if let Some(access) = variable(env::CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN) {
+            return Ok(access);
         }
     }
     let wants = is_to_join || variable().is_some();

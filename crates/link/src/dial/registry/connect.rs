@@ -12,6 +12,7 @@ use exedra_proto::secret::Secret;
 use super::HttpOptions;
 use super::answer::Answer;
 use super::base::Base;
+use super::bearer::BearerSource;
 use super::http::{Http, Unanswered};
 use crate::error::{Cause, ConnectError};
 
@@ -23,7 +24,8 @@ const MAX_NEAR: usize = 5;
 /// A registry and the token for it; `Debug` redacts the token. Clones share connections.
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
-    pub(super) http: Http,
+    http: Http,
+    source: Option<BearerSource>,
 }
 
 impl RegistryClient {
@@ -38,7 +40,20 @@ impl RegistryClient {
             Base::normalise(base_url).ok_or_else(|| ConnectError::Config("a server URL is required".to_owned()))?;
         let base = Base::parse(base, options.insecure_http).map_err(ConnectError::Config)?;
         let http = Http::new(base, Secret::new(bearer), options).map_err(ConnectError::Config)?;
-        Ok(Self { http })
+        Ok(Self { http, source: None })
+    }
+
+    /// The same registry, where the token is read anew before each request, since what it comes from may change.
+    #[must_use]
+    pub fn reading(self, source: BearerSource) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
+    /// With the token as it is now.
+    pub(super) fn http(&self) -> Result<Http, ConnectError> {
+        let Some(source) = &self.source else { return Ok(self.http.clone()) };
+        let bearer = source.read().map_err(ConnectError::Credential)?;
+        self.http.with_bearer(bearer).map_err(ConnectError::Credential)
     }
 
     /// Asks to be connected with an executor; waits up to `wait_ms` of the request and 15 s.
@@ -46,11 +61,12 @@ impl RegistryClient {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(&self, id: &ExecutorId, request: &ConnectRequest) -> Result<ConnectReply, ConnectError> {
-        let endpoint = self.http.base.endpoint("v1/executors", id.as_str(), "connect").map_err(ConnectError::Config)?;
+        let http = self.http()?;
+        let endpoint = http.base.endpoint("v1/executors", id.as_str(), "connect").map_err(ConnectError::Config)?;
         let body = serde_json::to_string(request).map_err(|error| ConnectError::Config(error.to_string()))?;
         let timeout = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS)) + MARGIN;
-        let answer = self.http.post(endpoint, body, timeout).await.map_err(unreached)?;
-        if answer.is_success() { self.read(id, request, &answer) } else { Err(self.refused(id, &answer)) }
+        let answer = http.post(endpoint, body, timeout).await.map_err(unreached)?;
+        if answer.is_success() { self.read(id, request, &answer) } else { Err(refused(&http, id, &answer)) }
     }
 
     fn read(&self, id: &ExecutorId, request: &ConnectRequest, answer: &Answer) -> Result<ConnectReply, ConnectError> {
@@ -67,18 +83,18 @@ impl RegistryClient {
         checked.map_err(|reason| ConnectError::Undecodable(Cause(reason)))?;
         Ok(reply)
     }
+}
 
-    fn refused(&self, id: &ExecutorId, answer: &Answer) -> ConnectError {
-        let failure = answer.failure(self.http.bearer.expose());
-        let (status, message, detail) = (failure.status, failure.message, failure.detail);
-        let executor = id.as_str().to_owned();
-        match failure.code.as_deref() {
-            _ if answer.is_auth() => ConnectError::Auth { status, code: failure.code, message },
-            Some(code::EXECUTOR_UNKNOWN) => ConnectError::Unknown { executor, near: near(&detail.near) },
-            Some(code::ENVIRONMENT_OFFLINE) => ConnectError::Offline { executor, last_seen: detail.last_seen },
-            Some(code::EXECUTOR_BUSY) => ConnectError::Busy { executor, held_since: detail.held_since },
-            _ => ConnectError::Status { status, code: failure.code, message, retry_after: failure.retry_after },
-        }
+fn refused(http: &Http, id: &ExecutorId, answer: &Answer) -> ConnectError {
+    let failure = answer.failure(http.bearer.expose());
+    let (status, message, detail) = (failure.status, failure.message, failure.detail);
+    let executor = id.as_str().to_owned();
+    match failure.code.as_deref() {
+        _ if answer.is_auth() => ConnectError::Auth { status, code: failure.code, message },
+        Some(code::EXECUTOR_UNKNOWN) => ConnectError::Unknown { executor, near: near(&detail.near) },
+        Some(code::ENVIRONMENT_OFFLINE) => ConnectError::Offline { executor, last_seen: detail.last_seen },
+        Some(code::EXECUTOR_BUSY) => ConnectError::Busy { executor, held_since: detail.held_since },
+        _ => ConnectError::Status { status, code: failure.code, message, retry_after: failure.retry_after },
     }
 }
 

@@ -21,13 +21,14 @@ impl RegistryClient {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn ask(&self, verb: Verb, segments: &[&str], query: &[(&str, String)]) -> Result<Value, ConnectError> {
-        let mut url = self.http.base.beneath("v1", segments).map_err(ConnectError::Config)?;
+        let http = self.http()?;
+        let mut url = http.base.beneath("v1", segments).map_err(ConnectError::Config)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let answer = self.http.ask(verb, url, PATIENCE).await.map_err(unreached)?;
+        let answer = http.ask(verb, url, PATIENCE).await.map_err(unreached)?;
         if !answer.is_success() {
-            let Failure { status, code, message, retry_after, .. } = answer.failure(self.http.bearer.expose());
+            let Failure { status, code, message, retry_after, .. } = answer.failure(http.bearer.expose());
             return Err(match answer.is_auth() {
                 true => ConnectError::Auth { status, code, message },
                 false => ConnectError::Status { status, code, message, retry_after },

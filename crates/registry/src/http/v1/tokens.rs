@@ -16,7 +16,7 @@ use crate::http::problem::{Problem, ProblemBody};
 use crate::http::{credentials, limits};
 use crate::service::Service;
 use crate::service::tokens::{CreatedToken, NewToken};
-use crate::store::TokenRecord;
+use crate::store::{TokenRecord, Workload};
 use crate::token::{Labels, Pattern, Rights, Role};
 
 /// A token, without its secret.
@@ -46,6 +46,9 @@ pub struct Token {
     uses_left: Option<u32>,
     /// The join token that it was traded for.
     joined_with: Option<String>,
+    /// Whose it is, if it stands for a workload of another issuer.
+    #[schema(value_type = Option<Object>, example = json!({"issuer": "https://i", "subject": "s", "rule": "r"}))]
+    workload: Option<Workload>,
 }
 
 /// All tokens.
@@ -111,6 +114,7 @@ impl From<TokenRecord> for Token {
             last_used: record.last_used,
             uses_left: record.uses_left,
             joined_with: record.joined_with.map(|token| token.as_str().to_owned()),
+            workload: record.workload,
         }
     }
 }

@@ -38,6 +38,7 @@ pub fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
         last_used: optional("last_used")?,
         uses_left,
         joined_with: joined_with.map(TokenId::new),
+        workload: super::workloads::workload(row)?,
     })
 }
 

@@ -22,6 +22,7 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_keys.sql"),
     include_str!("../migrations/0005_rights.sql"),
     include_str!("../migrations/0006_bound_keys.sql"),
+    include_str!("../migrations/0007_workloads.sql"),
 ];
 /// `Exdr`, which tells our files from other databases.
 const APPLICATION_ID: i64 = 0x4578_6472;

@@ -13,7 +13,8 @@ pub async fn insert(tx: &mut SqliteConnection, token: &TokenRecord, hash: &Token
     let labels = serde_json::to_string(&token.labels).map_err(|error| StoreError::Failed(error.to_string()))?;
     sqlx::query(
         "INSERT INTO tokens (id, hash, name, role, executors, labels, rights, created_at, expires_at, revoked_at, \
-         last_used, uses_left, joined_with) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         last_used, uses_left, joined_with, issuer, subject, rule) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(token.id.as_str())
     .bind(hash.as_bytes())
@@ -28,6 +29,9 @@ pub async fn insert(tx: &mut SqliteConnection, token: &TokenRecord, hash: &Token
     .bind(token.last_used.map(from_time))
     .bind(token.uses_left)
     .bind(token.joined_with.as_ref().map(TokenId::as_str))
+    .bind(token.workload.as_ref().map(|workload| &workload.issuer))
+    .bind(token.workload.as_ref().map(|workload| &workload.subject))
+    .bind(token.workload.as_ref().map(|workload| &workload.rule))
     .execute(tx)
     .await
     .map_err(failure)?;
@@ -72,7 +76,7 @@ pub async fn rotate(
 ) -> Result<Option<TokenRecord>, StoreError> {
     let row = sqlx::query(
         "UPDATE tokens SET old_hash = CASE WHEN ?3 > ?4 THEN hash END, old_until = CASE WHEN ?3 > ?4 THEN ?3 END, \
-         hash = ?2 WHERE id = ?1 AND revoked_at IS NULL AND coalesce(expires_at > ?4, 1) RETURNING *",
+         hash = ?2 WHERE id = ?1 AND issuer IS NULL AND revoked_at IS NULL AND coalesce(expires_at > ?4, 1) RETURNING *",
     )
     .bind(id.as_str())
     .bind(hash.as_bytes())

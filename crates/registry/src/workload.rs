@@ -1,0 +1,248 @@
+//! Workloads: jobs and pods that show a signed token (JWT) of an issuer that vouches for them, so that they need no secret
+//! of ours.
+//!
+//! A bearer token flows in, an [`Identity`] flows out: who it is, and what the rules of the owner's file allow. `jwt` and
+//! `keys` are pure, `issuer` fetches keys through a [`Fetch`] that is passed in, `file` reads the rules. It must not know
+//! the store nor HTTP's answers.
+
+mod fetch;
+mod file;
+mod issuer;
+mod jwt;
+mod keys;
+mod rule;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use exedra_proto::ids::TokenId;
+use exedra_proto::secret::Secret;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::error::RegistryError;
+use crate::store::{TokenRecord, Workload};
+use crate::token::{Pattern, TokenHash};
+
+use file::Rules;
+use issuer::Issuer;
+use rule::Rule;
+
+pub use fetch::{Fetch, Fetching, MAX_FETCHED};
+pub use jwt::is_signed;
+
+/// Longest name of a workload's token, in characters.
+const MAX_NAME: usize = 100;
+
+/// Where the rules are, and how keys are fetched.
+#[derive(Clone)]
+pub struct WorkloadConfig {
+    /// The file with issuers and rules.
+    pub file: PathBuf,
+    /// Fetches what issuers publish.
+    pub fetch: Arc<dyn Fetch>,
+}
+
+/// The rules in force, and the keys of their issuers.
+pub struct Workloads {
+    config: WorkloadConfig,
+    clock: Arc<dyn Clock>,
+    current: RwLock<Arc<Current>>,
+}
+
+/// What one reading of the file came to. Its tasks end with it.
+struct Current {
+    issuers: Vec<Arc<Issuer>>,
+    rules: Vec<Rule>,
+    _tasks: JoinSet<()>,
+}
+
+/// Somebody whom an issuer vouches for, and what a rule allows.
+#[derive(Debug)]
+pub struct Identity {
+    workload: Workload,
+    /// What the rule gives; its executors with `*` in place of what the bearer's claims say.
+    record: TokenRecord,
+    /// With what the claims say.
+    executors: Pattern,
+    /// Until when this proof is good, seconds since 1970.
+    until: u64,
+}
+
+/// Why a token of another issuer is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It is none.
+    #[error("the workload token is no JWT that can be read")]
+    Malformed,
+    /// Nobody asked for that issuer's word.
+    #[error("the workload token's issuer is not one of this server's")]
+    Issuer,
+    /// None, a symmetric one, or one that is not listed.
+    #[error("the workload token's algorithm is not allowed for its issuer")]
+    Algorithm,
+    /// The issuer does not publish such a key.
+    #[error("the workload token is signed with a key that its issuer does not publish")]
+    Key,
+    /// The signature is not the key's.
+    #[error("the workload token's signature is not good")]
+    Signature,
+    /// A claim is missing, or is nothing of its kind.
+    #[error("the workload token lacks a usable claim `{0}`")]
+    Claim(&'static str),
+    /// It is for others.
+    #[error("the workload token is for another audience")]
+    Audience,
+    /// It is past its time.
+    #[error("the workload token has expired")]
+    Expired,
+    /// Its time has not come.
+    #[error("the workload token is not good yet")]
+    Early,
+    /// The keys cannot be had now.
+    #[error("the keys of the workload token's issuer cannot be had at the moment")]
+    Away,
+    /// It is good, and no rule is for it.
+    #[error("no workload rule is for the bearer of this token")]
+    Unmatched,
+    /// It is good, and the rule that is for it makes no executor's name of its claims.
+    #[error("the claim `{0}` of the workload token is missing or cannot be a part of an executor's id")]
+    Placeholder(String),
+}
+
+impl Fault {
+    /// What it was, in a word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed => "workload_malformed",
+            Self::Issuer => "workload_issuer",
+            Self::Algorithm => "workload_algorithm",
+            Self::Key => "workload_key",
+            Self::Signature => "workload_signature",
+            Self::Claim(_) => "workload_claim",
+            Self::Audience => "workload_audience",
+            Self::Expired => "workload_expired",
+            Self::Early => "workload_early",
+            Self::Away => "workload_away",
+            Self::Unmatched | Self::Placeholder(_) => "workload_unmatched",
+        }
+    }
+
+    /// Whether it passes by itself.
+    pub fn is_passing(&self) -> bool {
+        *self == Self::Away
+    }
+
+    /// Whether the bearer is who the token says, and is let in by no rule.
+    pub fn is_proven(&self) -> bool {
+        matches!(self, Self::Unmatched | Self::Placeholder(_))
+    }
+}
+
+impl Workloads {
+    /// Reads the file, and begins to keep the keys of its issuers, which are fetched when they are needed. To be called
+    /// within tokio.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn open(config: WorkloadConfig, clock: Arc<dyn Clock>) -> Result<Self, RegistryError> {
+        let current = RwLock::new(Arc::new(start(file::load(&config.file)?, &config, &clock, &[])));
+        Ok(Self { config, clock, current })
+    }
+
+    /// Reads the file again. An issuer that stays as it was keeps its keys.
+    ///
+    /// # Errors
+    /// It cannot be used; then the rules until now stay in force.
+    pub fn reload(&self) -> Result<(), RegistryError> {
+        let rules = file::load(&self.config.file)?;
+        let before = self.current();
+        let next = start(rules, &self.config, &self.clock, &before.issuers);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(())
+    }
+
+    /// Whom this token is for, and what they may.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub async fn identify(&self, bearer: &Secret) -> Result<Identity, Fault> {
+        let current = self.current();
+        let seen = jwt::peek(bearer.expose())?;
+        // Before anything is fetched.
+        let issuer = current.issuers.iter().find(|issuer| issuer.settings.url == seen.issuer).ok_or(Fault::Issuer)?;
+        if !issuer.settings.algorithms.contains(&seen.algorithm) {
+            return Err(Fault::Algorithm);
+        }
+        let key = issuer.key(seen.key_id.as_deref(), seen.algorithm, self.clock.as_ref()).await?;
+        let claims = jwt::verify(bearer.expose(), &key, seen.algorithm)?;
+        let settings = &issuer.settings;
+        let proof = jwt::check(&claims, &settings.url, &settings.audience, settings.skew, self.clock.now())?;
+        let rule = current.rules.iter().find(|rule| rule.is_for(&settings.url, &claims));
+        let Some(rule) = rule else {
+            tracing::info!(issuer = settings.url, subject = proof.subject, "no workload rule is for this");
+            return Err(Fault::Unmatched);
+        };
+        Ok(Identity {
+            executors: rule.executors.fill(&claims)?,
+            until: rule.session.map_or(proof.until, |session| proof.until.max(proof.issued_at.saturating_add(session))),
+            record: rule.record(&proof.subject),
+            workload: Workload { issuer: settings.url.clone(), subject: proof.subject, rule: rule.name.clone() },
+        })
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Identity {
+    /// By what it is found among the tokens: no text of a token has this hash.
+    pub fn hash(&self) -> TokenHash {
+        let Workload { issuer, subject, rule } = &self.workload;
+        TokenHash::of(&Secret::new(format!("workload\0{issuer}\0{subject}\0{rule}")))
+    }
+
+    /// What is to be kept of it.
+    pub fn record(&self, id: TokenId, now: u64) -> TokenRecord {
+        TokenRecord {
+            id,
+            created_at: now,
+            expires_at: Some(self.until),
+            workload: Some(self.workload.clone()),
+            ..self.record.clone()
+        }
+    }
+
+    /// Whether that is what is kept already. What was revoked stays as it is.
+    pub fn is_kept_by(&self, known: &TokenRecord) -> bool {
+        let parts = |record: &TokenRecord| {
+            (record.name.clone(), record.role, record.executors.clone(), record.labels.clone(), record.rights)
+        };
+        let is_same = parts(known) == parts(&self.record);
+        known.revoked_at.is_some() || (is_same && known.expires_at >= Some(self.until))
+    }
+
+    /// What the bearer of this one proof may, of what is kept.
+    pub fn narrow(&self, known: TokenRecord) -> TokenRecord {
+        let TokenRecord { role, labels, rights, .. } = self.record.clone();
+        TokenRecord { role, labels, rights, executors: self.executors.clone(), expires_at: Some(self.until), ..known }
+    }
+}
+
+/// Has a task for each issuer; those that are as they were go on with the keys that they have.
+fn start(rules: Rules, config: &WorkloadConfig, clock: &Arc<dyn Clock>, before: &[Arc<Issuer>]) -> Current {
+    let mut tasks = JoinSet::new();
+    let issuers: Vec<_> = rules
+        .issuers
+        .into_iter()
+        .map(|settings| {
+            let same = before.iter().find(|issuer| issuer.settings == settings);
+            Arc::new(Issuer::new(settings, same.map(|issuer| issuer.cache())))
+        })
+        .collect();
+    for issuer in &issuers {
+        tasks.spawn(Arc::clone(issuer).run(Arc::clone(&config.fetch), Arc::clone(clock)));
+    }
+    Current { issuers, rules: rules.rules, _tasks: tasks }
+}

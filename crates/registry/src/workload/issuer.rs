@@ -1,0 +1,210 @@
+//! One issuer at work: its keys, and the one task that fetches them.
+//!
+//! Whoever needs a key asks here and waits for the task at most; requests that give up do not take a fetch with them. When
+//! something is fetched, the pure cache in `keys` decides.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use super::Fault;
+use super::fetch::{Fetch, MAX_FETCHED};
+use super::keys::{self, Cache, Key, Look};
+use crate::clock::Clock;
+
+/// How long an issuer has for both of its documents.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often somebody who needs a key looks again.
+const LOOKS: usize = 3;
+
+/// What the file says of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Its URL, letter by letter as its tokens name it.
+    pub url: String,
+    /// Whom its tokens have to be for.
+    pub audience: String,
+    /// How its tokens may be signed.
+    pub algorithms: Vec<Algorithm>,
+    /// By how much its clock may be off, in seconds.
+    pub skew: u64,
+    /// Whom to trust when its documents are fetched.
+    pub authorities: Option<PathBuf>,
+    /// Where its keys are, if they are not fetched.
+    pub keys: Option<PathBuf>,
+}
+
+/// An issuer.
+pub struct Issuer {
+    /// What it is.
+    pub settings: Settings,
+    cache: Mutex<Cache>,
+    wanted: Notify,
+    /// Counts the attempts.
+    tried: watch::Sender<u64>,
+}
+
+impl Issuer {
+    /// With the keys that are known of it.
+    pub fn new(settings: Settings, cache: Option<Cache>) -> Self {
+        let cache = Mutex::new(cache.unwrap_or_default());
+        Self { settings, cache, wanted: Notify::new(), tried: watch::Sender::new(0) }
+    }
+
+    /// A copy of what is known. A fetch that is under way is not the copy's.
+    pub fn cache(&self) -> Cache {
+        let mut cache = self.lock().clone();
+        cache.abandon();
+        cache
+    }
+
+    /// The key of that id.
+    ///
+    /// # Errors
+    /// There is none, or the issuer cannot be asked.
+    pub async fn key(&self, id: Option<&str>, algorithm: Algorithm, clock: &dyn Clock) -> Result<DecodingKey, Fault> {
+        for _ in 0..LOOKS {
+            let mut tried = self.tried.subscribe();
+            let look = self.lock().look(id, algorithm, clock.now());
+            match look {
+                Look::Found { key, is_stale } => {
+                    if is_stale {
+                        self.wanted.notify_one();
+                    }
+                    return Ok(key);
+                }
+                Look::None => return Err(Fault::Key),
+                Look::Away => return Err(Fault::Away),
+                Look::Fetch => {
+                    self.wanted.notify_one();
+                    if timeout(2 * PATIENCE, tried.changed()).await.is_err() {
+                        return Err(Fault::Away);
+                    }
+                }
+            }
+        }
+        Err(Fault::Away)
+    }
+
+    /// Fetches when it is wanted and time for it; never returns.
+    pub async fn run(self: Arc<Self>, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) {
+        loop {
+            self.wanted.notified().await;
+            if self.lock().begin(clock.now()) {
+                let outcome = match timeout(PATIENCE, self.load(fetch.as_ref())).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(format!("it did not answer within {} s", PATIENCE.as_secs())),
+                };
+                let issuer = &self.settings.url;
+                match &outcome {
+                    Ok(keys) => tracing::info!(issuer, keys = keys.len(), "the issuer's keys are here"),
+                    Err(error) => {
+                        tracing::warn!(issuer, error, "the issuer's keys cannot be had; those from before stay")
+                    }
+                }
+                self.lock().settle(outcome.ok(), clock.now());
+            }
+            self.tried.send_modify(|tried| *tried += 1);
+        }
+    }
+
+    async fn load(&self, fetch: &dyn Fetch) -> Result<Vec<Key>, String> {
+        if let Some(file) = self.settings.keys.clone() {
+            let read = tokio::task::spawn_blocking(move || read(&file)).await;
+            return read.map_err(|error| error.to_string())?;
+        }
+        let authorities = self.settings.authorities.as_deref();
+        let url = format!("{}/.well-known/openid-configuration", self.settings.url.trim_end_matches('/'));
+        let url = address(&url, &self.settings.url)?;
+        let discovered = fetch.get(&url, authorities).await.map_err(|error| format!("{url}: {error}"))?;
+        let discovered: Discovered =
+            serde_json::from_slice(&discovered).map_err(|error| format!("{url} says nothing of its keys: {error}"))?;
+        if discovered.issuer != self.settings.url {
+            let other: String = discovered.issuer.chars().take(200).collect();
+            return Err(format!("{url} speaks for another issuer, {other:?}"));
+        }
+        let url = address(&discovered.jwks_uri, &self.settings.url)?;
+        let document = fetch.get(&url, authorities).await.map_err(|error| format!("{url}: {error}"))?;
+        keys::parse(&document).map_err(|error| format!("{url}: {error}"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The document by which an issuer is discovered, as far as it matters.
+#[derive(Deserialize)]
+struct Discovered {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// The keys in a file.
+///
+/// # Errors
+/// It cannot be read, or has none.
+pub fn read(path: &Path) -> Result<Vec<Key>, String> {
+    let said = |error: std::io::Error| format!("{}: {error}", path.display());
+    let file = std::fs::File::open(path).map_err(said)?;
+    let mut document = Vec::new();
+    file.take(MAX_FETCHED as u64 + 1).read_to_end(&mut document).map_err(said)?;
+    if document.len() > MAX_FETCHED {
+        return Err(format!("{}: it is larger than {MAX_FETCHED} bytes", path.display()));
+    }
+    keys::parse(&document).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A URL to which nobody on the way can put a document: https, or this machine, if the issuer is on it.
+///
+/// # Errors
+/// It is none.
+pub fn address(text: &str, issuer: &str) -> Result<Url, String> {
+    let parse = |text: &str| Url::parse(text).map_err(|error| format!("{text:?} is no URL: {error}"));
+    let (url, issuer) = (parse(text)?, parse(issuer)?);
+    let is_here = |url: &Url| match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    let is_plain = url.scheme() == "http" && is_here(&url) && issuer.scheme() == "http" && is_here(&issuer);
+    if url.scheme() != "https" && !is_plain {
+        return Err(format!("{text:?} is not https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with a user or a password is not used".to_owned());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_is_trusted_and_this_machine_by_this_machine() {
+        let is_good = |text: &str, issuer: &str| address(text, issuer).is_ok();
+        assert!(is_good("https://a/jwks", "https://b"));
+        assert!(is_good("http://127.0.0.1:9/jwks", "http://localhost:9"));
+        assert!(is_good("http://[::1]/jwks", "http://127.0.0.1"));
+        for (text, issuer) in [
+            ("http://a/jwks", "https://a"),
+            ("http://127.0.0.1/jwks", "https://a"),
+            ("http://a/jwks", "http://127.0.0.1"),
+            ("http://127.0.0.1.example/jwks", "http://127.0.0.1"),
+            ("file:///etc/passwd", "https://a"),
+            ("https://me:secret@a/jwks", "https://a"),
+            ("jwks", "https://a"),
+        ] {
+            assert!(!is_good(text, issuer), "{text} of {issuer}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The keys that an issuer publishes (RFC 7517), and when they are fetched again.
+//!
+//! In flow documents, key ids and `now` (seconds since 1970), out flow keys, or what to do first. It fetches nothing.
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Keys are fetched no sooner than this after the last time, in seconds, whoever shows unknown ones.
+pub const PAUSE: u64 = 30;
+/// The same after the issuer could not be reached.
+pub const PAUSE_AFTER_FAILURE: u64 = 5;
+/// Keys older than this are fetched again when they are used, in seconds; so late is a key no longer taken that the
+/// issuer has withdrawn.
+pub const FRESH: u64 = 15 * 60;
+/// Keys are used for so long when the issuer cannot be reached, in seconds.
+pub const KEPT: u64 = 24 * 60 * 60;
+/// Most keys of an issuer; more are left out.
+const MAX_KEYS: usize = 100;
+
+/// A key, and what it may be used for.
+#[derive(Clone)]
+pub struct Key {
+    id: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+/// The keys of one issuer, as far as they are known.
+#[derive(Clone, Default)]
+pub struct Cache {
+    keys: Vec<Key>,
+    fetched_at: Option<u64>,
+    tried_at: Option<u64>,
+    has_failed: bool,
+    is_trying: bool,
+}
+
+/// What the cache says to somebody who needs a key.
+pub enum Look {
+    /// This one.
+    Found {
+        /// The key.
+        key: DecodingKey,
+        /// It is time to fetch the keys again.
+        is_stale: bool,
+    },
+    /// They have to be fetched first.
+    Fetch,
+    /// The issuer has no such key.
+    None,
+    /// The issuer cannot be reached.
+    Away,
+}
+
+impl Cache {
+    /// The key of that id that may be used with `algorithm`. A token that names no key is for an issuer that has one.
+    pub fn look(&self, id: Option<&str>, algorithm: Algorithm, now: u64) -> Look {
+        let is_kept = self.fetched_at.is_some_and(|at| now.saturating_sub(at) < KEPT);
+        let may_try = self.may_try(now);
+        if is_kept && let Some(key) = self.find(id, algorithm) {
+            let is_fresh = self.fetched_at.is_some_and(|at| now.saturating_sub(at) < FRESH);
+            return Look::Found { key: key.key.clone(), is_stale: !is_fresh && may_try };
+        }
+        match (may_try || self.is_trying, is_kept && !self.has_failed) {
+            (true, _) => Look::Fetch,
+            (false, true) => Look::None,
+            (false, false) => Look::Away,
+        }
+    }
+
+    /// Begins to fetch, if it is time for it.
+    pub fn begin(&mut self, now: u64) -> bool {
+        let begins = self.may_try(now);
+        if begins {
+            (self.tried_at, self.is_trying) = (Some(now), true);
+        }
+        begins
+    }
+
+    /// The keys came, or did not.
+    pub fn settle(&mut self, keys: Option<Vec<Key>>, now: u64) {
+        self.is_trying = false;
+        self.has_failed = keys.is_none();
+        if let Some(keys) = keys {
+            (self.keys, self.fetched_at) = (keys, Some(now));
+        }
+    }
+
+    /// Whoever was fetching does not any more.
+    pub fn abandon(&mut self) {
+        if std::mem::take(&mut self.is_trying) {
+            self.tried_at = None;
+        }
+    }
+
+    fn may_try(&self, now: u64) -> bool {
+        let pause = if self.has_failed { PAUSE_AFTER_FAILURE } else { PAUSE };
+        // A clock that was set back is not waited for.
+        !self.is_trying && self.tried_at.is_none_or(|at| now < at || now - at >= pause)
+    }
+
+    fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
+        let mut fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
+        if id.is_some() {
+            return fitting.find(|key| key.id.as_deref() == id);
+        }
+        fitting.next().filter(|_| fitting.next().is_none())
+    }
+}
+
+/// The keys of a document. What cannot be used is left out.
+///
+/// # Errors
+/// It is no such document, or has no key that can be used.
+pub fn parse(document: &[u8]) -> Result<Vec<Key>, String> {
+    #[derive(Deserialize)]
+    struct Document {
+        keys: Vec<Value>,
+    }
+    let Document { keys } = serde_json::from_slice(document).map_err(|error| format!("no set of keys: {error}"))?;
+    let keys: Vec<_> = keys.into_iter().filter_map(key).take(MAX_KEYS).collect();
+    if keys.is_empty() { Err("there is no key in it that can be used".to_owned()) } else { Ok(keys) }
+}
+
+/// A public key for signatures, with the algorithms that are its kind's, or the one that it is for.
+fn key(value: Value) -> Option<Key> {
+    let jwk: Jwk = serde_json::from_value(value).ok()?;
+    let is_for_signatures = match (&jwk.common.public_key_use, &jwk.common.key_operations) {
+        (Some(PublicKeyUse::Signature) | None, None) => true,
+        (Some(PublicKeyUse::Signature) | None, Some(operations)) => operations.contains(&KeyOperations::Verify),
+        _ => false,
+    };
+    let kind: &[Algorithm] = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => &[
+            Algorithm::RS256,
+            Algorithm::RS384,
+            Algorithm::RS512,
+            Algorithm::PS256,
+            Algorithm::PS384,
+            Algorithm::PS512,
+        ],
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => &[Algorithm::ES256],
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => &[Algorithm::ES384],
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
+        _ => &[],
+    };
+    let mut algorithms = kind.to_vec();
+    if let Some(only) = jwk.common.key_algorithm {
+        algorithms.retain(|algorithm| named(*algorithm) == Some(only));
+    }
+    let key = DecodingKey::from_jwk(&jwk).ok()?;
+    (is_for_signatures && !algorithms.is_empty()).then_some(Key { id: jwk.common.key_id, algorithms, key })
+}
+
+/// What a key calls its algorithm.
+fn named(algorithm: Algorithm) -> Option<KeyAlgorithm> {
+    match algorithm {
+        Algorithm::RS256 => Some(KeyAlgorithm::RS256),
+        Algorithm::RS384 => Some(KeyAlgorithm::RS384),
+        Algorithm::RS512 => Some(KeyAlgorithm::RS512),
+        Algorithm::PS256 => Some(KeyAlgorithm::PS256),
+        Algorithm::PS384 => Some(KeyAlgorithm::PS384),
+        Algorithm::PS512 => Some(KeyAlgorithm::PS512),
+        Algorithm::ES256 => Some(KeyAlgorithm::ES256),
+        Algorithm::ES384 => Some(KeyAlgorithm::ES384),
+        Algorithm::EdDSA => Some(KeyAlgorithm::EdDSA),
+        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The point of RFC 7517's example.
+    fn ec(change: Value) -> Value {
+        let mut key = json!({
+            "kty": "EC", "crv": "P-256", "kid": "e",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+        });
+        for (name, value) in change.as_object().unwrap() {
+            key[name] = value.clone();
+        }
+        key
+    }
+
+    fn rsa(id: &str) -> Value {
+        json!({"kty": "RSA", "kid": id, "n": "AQAB".repeat(86), "e": "AQAB"})
+    }
+
+    fn set(keys: &[Value]) -> Result<Vec<Key>, String> {
+        parse(json!({"keys": keys}).to_string().as_bytes())
+    }
+
+    fn algorithms(key: Value) -> Vec<Algorithm> {
+        set(&[key]).map_or(Vec::new(), |mut keys| keys.remove(0).algorithms)
+    }
+
+    #[test]
+    fn a_key_is_used_for_what_it_is_for_and_for_nothing_else() {
+        assert_eq!(algorithms(ec(json!({}))), [Algorithm::ES256]);
+        assert_eq!(algorithms(ec(json!({"use": "sig", "alg": "ES256"}))), [Algorithm::ES256]);
+        assert_eq!(algorithms(ec(json!({"key_ops": ["verify"]}))), [Algorithm::ES256]);
+        assert_eq!(algorithms(rsa("r")).len(), 6);
+        let mut narrow = rsa("r");
+        narrow["alg"] = json!("PS256");
+        assert_eq!(algorithms(narrow), [Algorithm::PS256]);
+        for not in [
+            ec(json!({"use": "enc"})),
+            ec(json!({"key_ops": ["sign"]})),
+            ec(json!({"alg": "RS256"})),
+            ec(json!({"alg": "HS256"})),
+            ec(json!({"alg": "ECDH-ES"})),
+            ec(json!({"crv": "P-521"})),
+            ec(json!({"kty": "oct", "k": "c2VjcmV0"})),
+            json!({"kty": "oct", "kid": "o", "k": "c2VjcmV0", "alg": "HS256"}),
+            json!(7),
+        ] {
+            assert!(algorithms(not.clone()).is_empty(), "{not}");
+        }
+        let mixed = set(&[json!({"kty": "new"}), ec(json!({})), json!(null)]).unwrap();
+        assert_eq!(mixed.len(), 1, "what is not known does no harm");
+        assert!(parse(b"{}").is_err() && parse(b"").is_err() && parse(br#"{"keys":[]}"#).is_err());
+    }
+
+    fn found(cache: &Cache, id: Option<&str>, algorithm: Algorithm, now: u64) -> &'static str {
+        match cache.look(id, algorithm, now) {
+            Look::Found { is_stale: false, .. } => "found",
+            Look::Found { is_stale: true, .. } => "stale",
+            Look::Fetch => "fetch",
+            Look::None => "none",
+            Look::Away => "away",
+        }
+    }
+
+    #[test]
+    fn unknown_keys_make_for_one_fetch_in_a_while() {
+        let mut cache = Cache::default();
+        let look = |cache: &Cache, id, now| found(cache, Some(id), Algorithm::ES256, now);
+        assert_eq!(look(&cache, "e", 100), "fetch");
+        assert!(cache.begin(100) && !cache.begin(100), "one at a time");
+        assert_eq!(look(&cache, "e", 100), "fetch", "whoever comes meanwhile waits for it");
+        cache.settle(Some(set(&[ec(json!({}))]).unwrap()), 101);
+        assert_eq!(look(&cache, "e", 101), "found");
+        for now in 101..100 + PAUSE {
+            assert_eq!(look(&cache, "x", now), "none");
+            assert!(!cache.begin(now));
+        }
+        assert_eq!(look(&cache, "x", 100 + PAUSE), "fetch");
+        assert_eq!(look(&cache, "x", 50), "fetch", "the clock was set back");
+    }
+
+    #[test]
+    fn keys_are_kept_while_the_issuer_is_away_but_not_for_ever() {
+        let mut cache = Cache::default();
+        let look = |cache: &Cache, id, now| found(cache, Some(id), Algorithm::ES256, now);
+        assert!(cache.begin(100));
+        cache.settle(None, 100);
+        assert_eq!(look(&cache, "e", 100), "away");
+        assert_eq!(look(&cache, "e", 100 + PAUSE_AFTER_FAILURE), "fetch");
+        assert!(cache.begin(200));
+        cache.settle(Some(set(&[ec(json!({}))]).unwrap()), 200);
+        assert_eq!(look(&cache, "e", 200 + FRESH - 1), "found");
+        assert_eq!(look(&cache, "e", 200 + FRESH), "stale");
+        assert!(cache.begin(200 + FRESH));
+        cache.settle(None, 200 + FRESH);
+        assert_eq!(look(&cache, "e", 200 + FRESH), "found", "and asked again a little later");
+        assert_eq!(look(&cache, "x", 200 + FRESH), "away", "it may be new");
+        assert!(cache.begin(200 + KEPT - 1));
+        cache.settle(None, 200 + KEPT - 1);
+        assert_eq!(look(&cache, "e", 200 + KEPT - 1), "found");
+        assert_eq!(look(&cache, "e", 200 + KEPT), "away");
+    }
+
+    #[test]
+    fn the_algorithm_has_to_be_the_keys_and_a_nameless_key_the_only_one() {
+        let mut cache = Cache::default();
+        cache.begin(0);
+        cache.settle(Some(set(&[ec(json!({})), rsa("r"), rsa("s")]).unwrap()), 0);
+        let look = |id, algorithm| found(&cache, id, algorithm, 1);
+        assert_eq!(look(Some("r"), Algorithm::RS256), "found");
+        for (id, algorithm) in [
+            (Some("r"), Algorithm::ES256),
+            (Some("r"), Algorithm::HS256),
+            (Some("e"), Algorithm::RS256),
+            (Some("e"), Algorithm::ES384),
+            (None, Algorithm::RS256),
+            (None, Algorithm::HS256),
+        ] {
+            assert_eq!(look(id, algorithm), "none", "{id:?} {algorithm:?}");
+        }
+        assert_eq!(look(None, Algorithm::ES256), "found");
+    }
+}

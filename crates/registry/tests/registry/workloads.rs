@@ -1,0 +1,427 @@
+//! Workloads: tokens of an issuer on loopback, good and forged, its keys as they come and go, and the rules.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Cutoff;
+use futures_util::future::join_all;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::issuer::{Issuer, SigningKey, config};
+use crate::support::{START, Site, refusal, register_body, until};
+
+const RULES: &str = r#"
+[[rule]]
+name = "ci"
+issuer = "ISSUER"
+claims = { sub = "repo:acme/*:ref:refs/heads/main" }
+role = "executor"
+executor = "ci-{run_id}"
+labels = { team = "a" }
+
+[[rule]]
+name = "pods"
+issuer = "ISSUER"
+claims = { "kubernetes.io/namespace" = "ml", sub = "system:*" }
+role = "client"
+executor = "ci-*"
+"#;
+
+struct Stage {
+    site: Site,
+    issuer: Issuer,
+    key: SigningKey,
+    file: PathBuf,
+    _dirs: (TempDir, TempDir),
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::with(Duration::from_millis(300)).await
+    }
+
+    async fn with(patience: Duration) -> Self {
+        let key = SigningKey::ec("k1");
+        let issuer = Issuer::start(&[&key]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("workloads.toml");
+        issuer.rules(&file, RULES);
+        let (site, data) = Site::with(|site| {
+            site.workloads = Some(config(&file));
+            site.write_patience = patience;
+        })
+        .await;
+        Self { site, issuer, key, file, _dirs: (dir, data) }
+    }
+
+    fn claims(&self, change: Value) -> Value {
+        self.issuer.claims(self.site.clock_now(), change)
+    }
+
+    fn token(&self, change: Value) -> String {
+        self.key.sign(&self.claims(change))
+    }
+
+    fn pod(&self) -> String {
+        self.token(json!({"sub": "system:serviceaccount:ml:agent"}))
+    }
+
+    async fn register(&self, id: &str, token: &str) -> reqwest::Response {
+        self.site.post(&format!("/cloud/executor/{id}/register"), token, register_body(id, "instance")).await
+    }
+
+    async fn connect(&self, token: &str) -> reqwest::Response {
+        self.site.post("/v1/executors/ci-77/connect", token, r#"{"transports": ["direct"]}"#).await
+    }
+
+    async fn refused(&self, token: &str) -> String {
+        refusal(self.register("ci-77", token).await, 401, "unauthenticated").await.message.unwrap()
+    }
+
+    async fn workloads(&self) -> Vec<exedra_registry::store::TokenRecord> {
+        let tokens = self.site.registry.tokens().list().await.unwrap();
+        tokens.into_iter().filter(|token| token.workload.is_some()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_job_registers_and_a_pod_connects_without_a_secret_of_ours() {
+    let stage = Stage::new().await;
+    let token = stage.token(json!({}));
+    let reply: Value = stage.register("ci-77", &token).await.json().await.unwrap();
+    let claims = stage.site.verify(reply["url"].as_str().unwrap()).unwrap();
+    let kept = stage.workloads().await.remove(0);
+    let workload = kept.workload.clone().unwrap();
+    assert_eq!((workload.subject.as_str(), workload.rule.as_str()), ("repo:acme/app:ref:refs/heads/main", "ci"));
+    assert_eq!(workload.issuer, stage.issuer.url);
+    assert_eq!((kept.executors.as_str(), kept.labels.get("team")), ("ci-*", Some("a")));
+    assert_eq!(kept.expires_at, Some(START + 3_600 + 60));
+    assert_eq!((claims.token, claims.expires_at), (kept.id.clone(), START + 3_660), "no longer than the proof");
+    stage.site.presence().online(&RegistrationId::new(reply["id"].as_str().unwrap()), 1);
+    let met: Value = stage.connect(&stage.pod()).await.json().await.unwrap();
+    assert_eq!(met["executor_id"], "ci-77");
+    assert_eq!(stage.register("ci-77", &token).await.status(), 200);
+    assert_eq!(stage.workloads().await.len(), 2, "one for each subject and rule");
+    let log = stage.site.http.get(format!("{}/v1/access-log", stage.site.base)).bearer_auth(&stage.site.admin);
+    let log: Value = log.send().await.unwrap().json().await.unwrap();
+    let lines = log["lines"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line["token_id"] == kept.id.as_str() && line["role"] == "executor"), "{log}");
+    assert_eq!(stage.issuer.asked(), 1);
+}
+
+#[tokio::test]
+async fn what_is_forged_or_not_for_now_or_not_for_us_is_refused() {
+    let stage = Stage::new().await;
+    let rsa = SigningKey::rsa("r1");
+    stage.issuer.publish(&[&stage.key, &rsa]);
+    assert_eq!(stage.register("ci-77", &rsa.sign(&stage.claims(json!({})))).await.status(), 200, "as it should be");
+    let good = stage.token(json!({}));
+    let parts: Vec<&str> = good.split('.').collect();
+    let header = |header: Value| URL_SAFE_NO_PAD.encode(header.to_string());
+    let other = URL_SAFE_NO_PAD.encode(stage.claims(json!({"run_id": "78"})).to_string());
+    let (stranger, now) = (SigningKey::ec("k1"), START);
+    let confused = |secret: &[u8], id: &str| {
+        let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::HS256) };
+        encode(&header, &stage.claims(json!({})), &EncodingKey::from_secret(secret)).unwrap()
+    };
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", rsa.public["n"].as_str().unwrap());
+    let modulus = URL_SAFE_NO_PAD.decode(rsa.public["n"].as_str().unwrap()).unwrap();
+    let mislabelled = |key: &SigningKey, id: &str| {
+        encode(&Header { kid: Some(id.to_owned()), ..Header::new(key.algorithm) }, &stage.claims(json!({})), &key.key)
+    };
+    for (what, token, said) in [
+        ("no signature", format!("{}.{}.", header(json!({"alg": "none", "kid": "k1"})), parts[1]), "algorithm"),
+        ("none with one", format!("{}.{}.{}", header(json!({"alg": "None"})), parts[1], parts[2]), "algorithm"),
+        ("the public key as a secret", confused(&modulus, "r1"), "algorithm"),
+        ("its text as a secret", confused(pem.as_bytes(), "r1"), "algorithm"),
+        ("a point as a secret", confused(&STANDARD.decode("AAAA").unwrap(), "k1"), "algorithm"),
+        ("another key of that id", stranger.sign(&stage.claims(json!({}))), "signature"),
+        ("other claims", format!("{}.{other}.{}", parts[0], parts[2]), "signature"),
+        ("no signature at all", format!("{}.{}.", parts[0], parts[1]), "signature"),
+        ("a cut one", good[..good.len() - 2].to_owned(), "signature"),
+        ("an RSA key for ES256", mislabelled(&stage.key, "r1").unwrap(), "does not publish"),
+        ("an EC key for RS256", mislabelled(&rsa, "k1").unwrap(), "does not publish"),
+        (
+            "not in the list",
+            {
+                let header = Header { kid: Some("r1".to_owned()), ..Header::new(Algorithm::RS384) };
+                encode(&header, &stage.claims(json!({})), &rsa.key).unwrap()
+            },
+            "algorithm",
+        ),
+        ("expired", stage.token(json!({"iat": now - 600, "exp": now - 60})), "expired"),
+        ("not good yet", stage.token(json!({"nbf": now + 61})), "not good yet"),
+        ("made tomorrow", stage.token(json!({"iat": now + 61})), "not good yet"),
+        ("without an end", stage.token(json!({"exp": null})), "`exp`"),
+        ("for others", stage.token(json!({"aud": "https://github.com/acme"})), "audience"),
+        ("for nobody", stage.token(json!({"aud": null})), "`aud`"),
+        ("of nobody", stage.token(json!({"sub": ""})), "`sub`"),
+        ("of another issuer", stage.token(json!({"iss": "https://issuer.example"})), "issuer"),
+    ] {
+        let message = stage.refused(&token).await;
+        assert!(message.contains(said), "{what}: {message}");
+    }
+    assert_eq!(stage.register("ci-77", &good).await.status(), 200, "with the last second of it");
+    assert_eq!(stage.workloads().await.len(), 1);
+    assert_eq!(stage.issuer.asked(), 1, "nobody makes us ask anybody, and nobody again");
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_not_listed_is_never_asked() {
+    let stage = Stage::new().await;
+    let key = SigningKey::ec("k1");
+    let stranger = Issuer::start(&[&key]).await;
+    let claims = stranger.claims(START, json!({}));
+    assert!(stage.refused(&key.sign(&claims)).await.contains("issuer"));
+    assert!(stage.refused(&stage.token(json!({"iss": format!("{}/", stage.issuer.url)}))).await.contains("issuer"));
+    assert_eq!((stranger.asked(), stage.issuer.asked()), (0, 0));
+    refusal(stage.register("ci-77", "a.b.c").await, 401, "unauthenticated").await;
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_is_one_question_in_half_a_minute() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.register("ci-77", &stage.token(json!({}))).await.status(), 200);
+    let flood = async || {
+        let tokens = (0..100).map(|i| SigningKey { id: format!("x{i}"), ..SigningKey::ec("") });
+        let tokens: Vec<_> = tokens.map(|key| key.sign(&stage.claims(json!({})))).collect();
+        join_all(tokens.iter().map(|token| stage.refused(token))).await
+    };
+    let said = flood().await;
+    assert!(said.iter().all(|said| said.contains("does not publish")), "{said:?}");
+    assert_eq!(stage.issuer.asked(), 1, "the keys are 0 s old");
+    stage.site.clock.advance(29);
+    flood().await;
+    assert_eq!(stage.issuer.asked(), 1);
+    stage.site.clock.advance(1);
+    flood().await;
+    assert_eq!(stage.issuer.asked(), 2, "once for all of them");
+}
+
+#[tokio::test]
+async fn new_keys_are_taken_and_withdrawn_ones_are_not_for_long() {
+    let stage = Stage::new().await;
+    let old = stage.token(json!({"exp": START + 100_000}));
+    assert_eq!(stage.register("ci-77", &old).await.status(), 200);
+    let next = SigningKey::ec("k2");
+    stage.issuer.publish(&[&next]);
+    let new = next.sign(&stage.claims(json!({"exp": START + 100_000})));
+    assert!(stage.refused(&new).await.contains("does not publish"), "they were asked for only now");
+    stage.site.clock.advance(30);
+    assert_eq!(stage.register("ci-77", &new).await.status(), 200);
+    assert!(stage.refused(&old).await.contains("does not publish"));
+    let last = SigningKey::ec("k3");
+    stage.issuer.publish(&[&last]);
+    stage.site.clock.advance(900);
+    // The first one that is shown after that time has the keys looked for, and does not wait for it.
+    assert_eq!(stage.register("ci-77", &new).await.status(), 200);
+    until(|| stage.issuer.asked() == 3).await;
+    let renewed = last.sign(&stage.claims(json!({})));
+    while stage.register("ci-77", &renewed).await.status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    assert!(stage.refused(&new).await.contains("does not publish"));
+}
+
+#[tokio::test]
+async fn a_registration_waits_for_an_issuer_that_is_away_and_others_are_told_when_to_come_again() {
+    let stage = Stage::with(Duration::from_secs(60)).await;
+    stage.issuer.set_down(true);
+    let response = stage.connect(&stage.pod()).await;
+    assert_eq!(response.headers()["retry-after"], "5");
+    refusal(response, 503, "unavailable").await;
+    let token = stage.token(json!({}));
+    let mut registering = Box::pin(stage.register("ci-77", &token));
+    tokio::select! {
+        response = &mut registering => panic!("{:?}", response.status()),
+        () = until(|| stage.issuer.asked() == 1) => {}
+    }
+    stage.issuer.set_down(false);
+    stage.site.clock.advance(5);
+    assert_eq!(registering.await.status(), 200);
+}
+
+#[tokio::test]
+async fn keys_are_kept_for_a_day_when_the_issuer_is_away() {
+    let stage = Stage::new().await;
+    let token = stage.token(json!({"exp": START + 1_000_000}));
+    assert_eq!(stage.register("ci-77", &token).await.status(), 200);
+    stage.issuer.set_down(true);
+    stage.site.clock.advance(86_399);
+    assert_eq!(stage.register("ci-77", &token).await.status(), 200);
+    until(|| stage.issuer.asked() == 2).await;
+    stage.site.clock.advance(1);
+    refusal(stage.register("ci-77", &token).await, 503, "unavailable").await;
+}
+
+#[tokio::test]
+async fn a_document_that_speaks_for_another_issuer_is_not_believed() {
+    let stage = Stage::new().await;
+    stage.issuer.claim_to_be("https://issuer.example");
+    refusal(stage.register("ci-77", &stage.token(json!({}))).await, 503, "unavailable").await;
+}
+
+#[tokio::test]
+async fn whom_no_rule_is_for_is_known_and_not_let_in() {
+    let stage = Stage::new().await;
+    for change in [
+        json!({"sub": "repo:acme/app:ref:refs/heads/evil"}),
+        json!({"sub": "repo:acme2/app:ref:refs/heads/main"}),
+        json!({"sub": "system:serviceaccount:ml:agent", "kubernetes.io": {"namespace": "ops"}}),
+        json!({"sub": "system:serviceaccount:ml:agent", "kubernetes.io": null}),
+        json!({"run_id": "*"}),
+        json!({"run_id": "7 7"}),
+        json!({"run_id": "7/7"}),
+        json!({"run_id": "7*"}),
+        json!({"run_id": ""}),
+        json!({"run_id": null}),
+        json!({"run_id": ["77"]}),
+    ] {
+        refusal(stage.register("ci-77", &stage.token(change)).await, 403, "workload_unmatched").await;
+    }
+    assert!(stage.workloads().await.is_empty());
+    let token = stage.token(json!({}));
+    refusal(stage.register("ci-78", &token).await, 403, "forbidden").await;
+    refusal(stage.connect(&token).await, 403, "forbidden").await;
+    let pod = stage.pod();
+    refusal(stage.register("ci-77", &pod).await, 403, "forbidden").await;
+    refusal(stage.site.post("/v1/executors/gpu-1/connect", &pod, "{}").await, 403, "forbidden").await;
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Cutoff for Told {
+    fn registration(&self, _: &RegistrationId, _: CloseReason) {}
+
+    fn token(&self, token: &TokenId, _: CloseReason) {
+        self.0.lock().unwrap().push(token.as_str().to_owned());
+    }
+}
+
+#[tokio::test]
+async fn its_end_cuts_what_is_open_and_a_new_proof_begins_again() {
+    let stage = Stage::new().await;
+    let told = Arc::new(Told::default());
+    stage.site.registry.set_cutoff(Arc::clone(&told) as _);
+    let registered = stage.register("ci-77", &stage.token(json!({}))).await;
+    assert_eq!(registered.status(), 200);
+    let id = stage.workloads().await[0].id.clone();
+    stage.site.clock.advance(1_800);
+    let renewed = stage.token(json!({}));
+    assert_eq!(stage.register("ci-77", &renewed).await.status(), 200);
+    stage.site.clock.advance(1_860);
+    // Whoever asks for an executor has the ended ones looked for.
+    let look = async || stage.site.connect_raw("ci-77", 0).await.status().as_u16();
+    assert_eq!(look().await, 409);
+    assert!(told.0.lock().unwrap().is_empty(), "the later proof counts");
+    stage.site.clock.advance(1_800);
+    let gone = stage.refused(&renewed).await;
+    assert!(gone.contains("expired"), "{gone}");
+    stage.site.registry.set_cutoff(Arc::clone(&told) as _);
+    until(|| *told.0.lock().unwrap() == [id.as_str().to_owned()]).await;
+    let reply: Value = stage.register("ci-77", &stage.token(json!({}))).await.json().await.unwrap();
+    let claims = stage.site.verify(reply["url"].as_str().unwrap()).unwrap();
+    assert_eq!((claims.token, claims.issued_at), (id, START + 5_460), "the same, from now on");
+}
+
+#[tokio::test]
+async fn who_was_revoked_stays_out_until_an_administrator_says_otherwise() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.register("ci-77", &stage.token(json!({}))).await.status(), 200);
+    let tokens = stage.site.registry.tokens();
+    let id = stage.workloads().await[0].id.as_str().to_owned();
+    assert!(tokens.rotate(&id, Duration::ZERO).await.is_err(), "it has no secret to be renewed");
+    tokens.revoke(&id).await.unwrap();
+    stage.site.clock.advance(60);
+    for change in [json!({}), json!({"run_id": "78"}), json!({"jti": "another"})] {
+        let said = stage.refused(&stage.token(change)).await;
+        assert!(said.contains("revoked"), "{said}");
+    }
+    let elsewhere = stage.token(json!({"sub": "repo:acme/other:ref:refs/heads/main"}));
+    assert_eq!(stage.register("ci-77", &elsewhere).await.status(), 200, "another subject");
+    tokens.readmit(&id).await.unwrap();
+    assert_eq!(stage.register("ci-77", &stage.token(json!({}))).await.status(), 200);
+    let ours = tokens.list().await.unwrap().into_iter().find(|token| token.workload.is_none()).unwrap();
+    tokens.revoke(ours.id.as_str()).await.unwrap();
+    assert!(tokens.readmit(ours.id.as_str()).await.is_err(), "a secret that was revoked stays so");
+}
+
+#[tokio::test]
+async fn new_rules_hold_at_once_and_bad_ones_change_nothing() {
+    let stage = Stage::new().await;
+    let token = stage.token(json!({}));
+    assert_eq!(stage.register("ci-77", &token).await.status(), 200);
+    std::fs::write(&stage.file, "[[issuer]]\nurl = 7\n").unwrap();
+    stage.site.registry.reload_workloads().await;
+    assert_eq!(stage.register("ci-77", &token).await.status(), 200);
+    stage
+        .issuer
+        .rules(&stage.file, &RULES.replace("ci-{run_id}", "job-{run_id}").replace("team = \"a\"", "team = \"b\""));
+    stage.site.registry.reload_workloads().await;
+    refusal(stage.register("ci-77", &token).await, 403, "forbidden").await;
+    assert_eq!(stage.register("job-77", &token).await.status(), 200);
+    let kept = stage.workloads().await.remove(0);
+    assert_eq!((kept.executors.as_str(), kept.labels.get("team")), ("job-*", Some("b")), "the same, as it is now");
+    assert_eq!((stage.workloads().await.len(), stage.issuer.asked()), (1, 1), "its keys were known");
+    stage.issuer.rules(&stage.file, "");
+    stage.site.registry.reload_workloads().await;
+    refusal(stage.register("job-77", &token).await, 403, "workload_unmatched").await;
+    std::fs::write(&stage.file, "").unwrap();
+    stage.site.registry.reload_workloads().await;
+    assert!(stage.refused(&token).await.contains("issuer"));
+}
+
+#[tokio::test]
+async fn what_is_opened_may_stay_for_longer_than_the_proof_where_the_rule_says_so() {
+    let stage = Stage::new().await;
+    stage.issuer.rules(&stage.file, &RULES.replace("labels = { team = \"a\" }", "session = \"12h\""));
+    stage.site.registry.reload_workloads().await;
+    let token = stage.token(json!({"exp": START + 300}));
+    let reply: Value = stage.register("ci-77", &token).await.json().await.unwrap();
+    let claims = stage.site.verify(reply["url"].as_str().unwrap()).unwrap();
+    assert_eq!(claims.expires_at, START + 43_200);
+    stage.site.clock.advance(360);
+    assert!(stage.refused(&token).await.contains("expired"), "to ask for anything, the proof has to be good");
+}
+
+#[tokio::test]
+async fn keys_may_come_from_a_file() {
+    let key = SigningKey::ec("k1");
+    let issuer = Issuer::start(&[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (file, keys) = (dir.path().join("workloads.toml"), dir.path().join("keys.json"));
+    std::fs::write(&keys, json!({"keys": [key.public]}).to_string()).unwrap();
+    issuer.rules(&file, RULES);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("audience", "jwks_file = \"keys.json\"\naudience", 1)).unwrap();
+    let (site, _data) = Site::with(|site| site.workloads = Some(config(&file))).await;
+    let path = "/cloud/executor/ci-77/register";
+    let token = key.sign(&issuer.claims(START, json!({})));
+    assert_eq!(site.post(path, &token, register_body("ci-77", "i")).await.status(), 200);
+    let next = SigningKey::ec("k2");
+    std::fs::write(&keys, json!({"keys": [next.public]}).to_string()).unwrap();
+    site.clock.advance(30);
+    let token = next.sign(&issuer.claims(START, json!({})));
+    assert_eq!(site.post(path, &token, register_body("ci-77", "i")).await.status(), 200);
+    assert_eq!(issuer.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_server_with_a_bad_file_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("workloads.toml");
+    std::fs::write(&file, "[[rule]]\nname = \"x\"\n").unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let mut site = crate::support::config(data.path(), &crate::support::StandingClock::new());
+    site.workloads = Some(config(&file));
+    let Err(error) = Site::start(site).await else { panic!("it started") };
+    assert!(error.to_string().contains("line 1: missing field `issuer`"), "{error}");
+}
