@@ -71,7 +71,7 @@ pub enum Command {
     /// Run a command on an executor; ends with the command's exit code
     ///
     /// The exit code is that of the command; 255 if Exedra itself failed; 2 for wrong usage. The token is read from
-    /// the variable EXEDRA_TOKEN or from --token-file.
+    /// the variable EXEDRA_TOKEN, or from --token-file or the file that EXEDRA_TOKEN_FILE names.
     Exec(ExecArgs),
     /// List the executors of a server
     Ls(fleet::LsArgs),
@@ -198,8 +198,9 @@ pub struct ExecServerArgs {
     pub listen: String,
     /// Register with the server at this URL instead, and be reached through it
     ///
-    /// The token is read from --token-file, from the variable EXEDRA_TOKEN or from
-    /// CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN. Without any of them it is the credential that this executor got when it joined.
+    /// The token is read from --token-file, from the variable EXEDRA_TOKEN, from the file that EXEDRA_TOKEN_FILE names, or
+    /// from CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN. A file is read again for each registration. Without any of them it is the
+    /// credential that this executor got when it joined.
     #[arg(long, value_name = "URL", conflicts_with = "listen", requires = "executor_id")]
     pub remote: Option<String>,
     /// The id under which clients find this executor
@@ -250,7 +251,8 @@ pub struct ExecArgs {
     /// URL of the server [default: the variable EXEDRA_SERVER]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Read the token from this file [default: the variable EXEDRA_TOKEN; with --url none]
+    /// Read the token from this file, again before each request [default: the variable EXEDRA_TOKEN, then the file that
+    /// EXEDRA_TOKEN_FILE names; with --url none]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Send the token over plain http or ws to a host that is not loopback

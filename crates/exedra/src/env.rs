@@ -38,8 +38,9 @@ pub const NO_COLOR: &str = "NO_COLOR";
 /// The kind of terminal, handed to a remote command that gets a PTY.
 pub const TERM: &str = "TERM";
 
-/// Variables that hold a secret: commands that an executor runs never inherit them.
-pub const SECRETS: &[&str] = &[EXEDRA_TOKEN, EXEDRA_JOIN_TOKEN, CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN];
+/// Variables that hold a secret, or lead to one: commands that an executor runs never inherit them.
+pub const SECRETS: &[&str] =
+    &[EXEDRA_TOKEN, EXEDRA_TOKEN_FILE, EXEDRA_JOIN_TOKEN, CODEX_EXEC_SERVER_REMOTE_BEARER_TOKEN];
 
 /// The value of `name`; none if it is unset or not UTF-8.
 pub fn text(name: &str) -> Option<String> {

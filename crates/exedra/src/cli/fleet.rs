@@ -10,7 +10,8 @@ pub struct ServerArgs {
     /// URL of the server [default: the variable EXEDRA_SERVER]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Read the token from this file [default: the variable EXEDRA_TOKEN]
+    /// Read the token from this file, again before each request [default: the variable EXEDRA_TOKEN, then the file that
+    /// EXEDRA_TOKEN_FILE names]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Send the token over plain http to a host that is not loopback

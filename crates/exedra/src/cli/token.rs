@@ -21,6 +21,8 @@ pub enum TokenCommand {
     Rotate(TokenRotateArgs),
     /// Make a token worthless from now on; what is open with it is closed within 2 s
     Revoke(TokenRevokeArgs),
+    /// Let a workload in again whose token was revoked, see serve --workloads
+    Readmit(TokenRevokeArgs),
     /// Print the AWS pair with which the holder of a token signs registrations: variables for a shell
     ///
     /// For a stock executor with --remote-transport direct --aws-sigv4. The pair is that of the token for as long as

@@ -148,8 +148,11 @@ fn finish(done: Result<(), Stop>) -> Result<Exit, Failure> {
 
 /// Waits for SIGHUP, where there is something to be read again then.
 async fn hung_up(hangup: &mut Option<Signal>) {
-    match hangup {
-        Some(hangup) if hangup.recv().await.is_some() => {}
-        _ => std::future::pending().await,
+    let heard = match hangup {
+        Some(hangup) => hangup.recv().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending().await
     }
 }

@@ -39,6 +39,7 @@ pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
             TokenCommand::Show(args) => show(args).await,
             TokenCommand::Rotate(args) => rotate(args).await,
             TokenCommand::Revoke(args) => revoke(args).await,
+            TokenCommand::Readmit(args) => readmit(args).await,
             TokenCommand::Aws(args) => aws(args).await,
         }?;
         Ok(Exit::Success)
@@ -111,6 +112,8 @@ async fn show(args: TokenShowArgs) -> Result<(), Failure> {
         return Ok(output::json(&found)?);
     }
     let [id, role, executors, state, made, used, from, name] = row(&found, now());
+    let workload = found.workload.as_ref();
+    let workload = workload.map(|workload| format!("{} of {}", workload.subject, workload.issuer)).unwrap_or_default();
     let labels: Vec<_> = found.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let rows = [
         ["id", &id],
@@ -124,9 +127,10 @@ async fn show(args: TokenShowArgs) -> Result<(), Failure> {
         ["uses left", &found.uses_left.map(|uses| uses.to_string()).unwrap_or_default()],
         ["joined with", &from],
         ["name", &name],
+        ["workload", &workload],
     ];
-    let of_join = ["uses left", "joined with"];
-    let rows = rows.into_iter().filter(|[what, value]| !value.is_empty() || !of_join.contains(what));
+    let of_some = ["uses left", "joined with", "workload"];
+    let rows = rows.into_iter().filter(|[what, value]| !value.is_empty() || !of_some.contains(what));
     Ok(output::table(rows.map(|row| row.map(str::to_owned)))?)
 }
 
@@ -152,6 +156,17 @@ async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
     let revoked = revoked?;
     if args.json {
         output::json(&revoked)?;
+    }
+    Ok(())
+}
+
+async fn readmit(args: TokenRevokeArgs) -> Result<(), Failure> {
+    let tokens = open_existing(args.data_dir).await?;
+    let readmitted = tokens.readmit(&args.id).await.map_err(usage);
+    tokens.close().await;
+    let readmitted = readmitted?;
+    if args.json {
+        output::json(&readmitted)?;
     }
     Ok(())
 }

@@ -24,3 +24,4 @@ mod token;
 mod unread;
 mod up;
 mod usage;
+mod workloads;

@@ -1,0 +1,211 @@
+//! `serve --workloads`: an executor and a client that have no secret of ours, an issuer on loopback, and files that change.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::plane::Server;
+use crate::program::{Running, exedra, run};
+
+const RULES: &str = r#"
+[[issuer]]
+url = "ISSUER"
+audience = "exedra"
+skew_seconds = 0
+
+[[rule]]
+name = "jobs"
+issuer = "ISSUER"
+claims = { sub = "job:*" }
+role = "executor"
+executor = "ci-{run}"
+
+[[rule]]
+name = "agents"
+issuer = "ISSUER"
+claims = { sub = "agent" }
+role = "client"
+executor = "ci-*"
+"#;
+
+/// An issuer that answers until the tests end.
+struct Issuer {
+    url: String,
+    key: KeyPair,
+}
+
+impl Issuer {
+    fn start() -> Self {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (x, y) = key.der_bytes()[1..].split_at(32);
+        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+        let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y}]}).to_string();
+        let configuration = json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string();
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let mut socket = socket.unwrap();
+                let mut lines = BufReader::new(socket.try_clone().unwrap()).lines();
+                let head = lines.next().unwrap().unwrap();
+                while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+                let body = if head.contains("/keys") { &keys } else { &configuration };
+                let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            }
+        });
+        Self { url, key }
+    }
+
+    /// A token for so many seconds.
+    fn token(&self, subject: &str, seconds: u64) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let claims: Value = json!({"iss": self.url, "aud": "exedra", "sub": subject, "exp": now + seconds, "run": 7});
+        let header = Header { kid: Some("k".to_owned()), ..Header::new(Algorithm::ES256) };
+        encode(&header, &claims, &EncodingKey::from_ec_der(&self.key.serialize_der())).unwrap()
+    }
+}
+
+struct Stage {
+    issuer: Issuer,
+    dir: TempDir,
+    serve: Running,
+    url: String,
+}
+
+impl Stage {
+    fn start() -> Self {
+        let (issuer, dir) = (Issuer::start(), tempfile::tempdir().unwrap());
+        let rules = dir.path().join("workloads.toml");
+        std::fs::write(&rules, RULES.replace("ISSUER", &issuer.url)).unwrap();
+        let (data, rules) = (dir.path().join("data"), rules.to_str().unwrap().to_owned());
+        let data = data.to_str().unwrap();
+        let args = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--workloads", &rules];
+        let serve = Running::start(&mut exedra(&args));
+        let url = serve.line();
+        Self { issuer, dir, serve, url }
+    }
+
+    /// A file with a token, as a cluster projects it: another file takes its place.
+    fn file(&self, name: &str, token: &str) -> PathBuf {
+        let (file, next) = (self.dir.path().join(name), self.dir.path().join("next"));
+        std::fs::write(&next, format!("{token}\n")).unwrap();
+        std::fs::rename(&next, &file).unwrap();
+        file
+    }
+
+    fn executor(&self, token: &Path) -> Running {
+        let mut command = exedra(&["exec-server", "--remote", &self.url, "--executor-id", "ci-7"]);
+        Running::start(command.env("EXEDRA_TOKEN_FILE", token))
+    }
+
+    fn exec(&self, token: &Path) -> crate::program::Finished {
+        let mut command = exedra(&["exec", "ci-7", "--", "echo", "here"]);
+        run(command.env("EXEDRA_SERVER", &self.url).env("EXEDRA_TOKEN_FILE", token))
+    }
+}
+
+#[test]
+fn neither_end_needs_a_secret_of_ours_and_a_new_token_in_the_file_is_taken() {
+    let stage = Stage::start();
+    let job = stage.file("job", &stage.issuer.token("job:1", 4));
+    let agent = stage.file("agent", &stage.issuer.token("agent", 3_600));
+    let executor = stage.executor(&job);
+    executor.stderr_line("registered with executor_id ci-7");
+    let done = stage.exec(&agent);
+    assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
+    // The first token's end cuts the connection; the executor comes back with the second.
+    stage.file("job", &stage.issuer.token("job:1", 3_600));
+    stage.serve.stderr_line("a token is no longer good");
+    executor.stderr_line("registered with executor_id ci-7");
+    let done = stage.exec(&agent);
+    assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
+    let list =
+        run(&mut exedra(&["token", "list", "--json", "--data-dir", stage.dir.path().join("data").to_str().unwrap()]));
+    let list: Value = serde_json::from_str(list.out()).unwrap();
+    let rules: Vec<_> =
+        list.as_array().unwrap().iter().map(|token| token["workload"]["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["jobs", "agents"], "{list}");
+    let stranger = Issuer::start();
+    let refused = stage.exec(&stage.file("stranger", &stranger.token("agent", 60)));
+    assert_eq!(refused.code, 255);
+    assert!(refused.stderr.contains("issuer is not one of this server's"), "{}", refused.stderr);
+    let unmatched = stage.exec(&stage.file("unmatched", &stage.issuer.token("somebody", 60)));
+    assert_eq!(unmatched.code, 255);
+    assert!(unmatched.stderr.contains("no workload rule is for"), "{}", unmatched.stderr);
+    let log = stage.serve.stop();
+    for secret in [stage.issuer.token("agent", 1), std::fs::read_to_string(&job).unwrap()] {
+        let signature = secret.trim().rsplit('.').next().unwrap();
+        assert!(!log.stderr.contains(signature));
+    }
+}
+
+#[test]
+fn a_hangup_reads_the_rules_again_and_bad_ones_change_nothing() {
+    let stage = Stage::start();
+    let agent = stage.file("agent", &stage.issuer.token("agent", 3_600));
+    let rules = stage.dir.path().join("workloads.toml");
+    let good = std::fs::read_to_string(&rules).unwrap();
+    let executor = stage.executor(&stage.file("job", &stage.issuer.token("job:1", 3_600)));
+    executor.stderr_line("registered with executor_id ci-7");
+    std::fs::write(&rules, good.replace("role = \"client\"", "role = \"clown\"")).unwrap();
+    stage.serve.signal("HUP");
+    let line = stage.serve.stderr_line("until now stay in force");
+    assert!(line.contains("line 18: field `role`"), "{line}");
+    assert_eq!(stage.exec(&agent).code, 0);
+    std::fs::write(&rules, good.replace("sub = \"agent\"", "sub = \"agents\"")).unwrap();
+    stage.serve.signal("HUP");
+    stage.serve.stderr_line("the workload rules were read again");
+    let refused = stage.exec(&agent);
+    assert_eq!(refused.code, 255, "{}", refused.stderr);
+    assert!(refused.stderr.contains("no workload rule is for"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_server_with_bad_rules_says_which() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, rules) = (dir.path().join("data"), dir.path().join("workloads.toml"));
+    std::fs::write(&rules, "[[issuer]]\nurl = \"http://issuer.example\"\naudience = \"a\"\n").unwrap();
+    let args = ["serve", "--data-dir", data.to_str().unwrap(), "--workloads", rules.to_str().unwrap()];
+    let failed = run(&mut exedra(&args));
+    assert_eq!(failed.code, 255);
+    assert!(failed.stderr.contains("line 2: field `url`") && failed.stderr.contains("not https"), "{}", failed.stderr);
+}
+
+#[test]
+fn who_waits_for_news_goes_on_with_the_token_that_is_in_the_file_then() {
+    let server = Server::start();
+    let file = server.dir.path().join("token");
+    std::fs::write(&file, server.token(&["--role", "admin"])).unwrap();
+    let mut command = exedra(&["events", "--follow", "--json"]);
+    let events = Running::start(command.env("EXEDRA_SERVER", &server.url).env("EXEDRA_TOKEN_FILE", &file));
+    let old = loop {
+        let event: Value = serde_json::from_str(&events.line()).unwrap();
+        if event["detail"]["role"] == "admin" {
+            break event["detail"]["token_id"].as_str().unwrap().to_owned();
+        }
+    };
+    let next = server.dir.path().join("next");
+    std::fs::write(&next, server.token(&["--role", "admin"])).unwrap();
+    std::fs::rename(&next, &file).unwrap();
+    let data = server.data_dir();
+    assert_eq!(run(&mut exedra(&["token", "revoke", &old, "--data-dir", data.to_str().unwrap()])).code, 0);
+    loop {
+        let event: Value = serde_json::from_str(&events.line()).unwrap();
+        if event["kind"] == "token_revoked" {
+            break;
+        }
+    }
+    let marker = server.token(&["--role", "client", "--name", "later"]);
+    assert!(!marker.is_empty());
+    while serde_json::from_str::<Value>(&events.line()).unwrap()["kind"] != "token_created" {}
+}
