@@ -57,7 +57,6 @@ fn is_here(url: &Url) -> bool {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn said(error: reqwest::Error) -> String {
     format!("{:#}", anyhow::Error::new(error.without_url()))
 }
