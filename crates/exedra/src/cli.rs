@@ -83,9 +83,9 @@ pub enum Command {
     Events(fleet::EventsArgs),
     /// Print who asked a server for what; needs the token of an administrator
     AccessLog(fleet::AccessLogArgs),
-    /// Tell what works on this machine: sandboxes, limits
+    /// Tell what works and what does not: on this machine (sandboxes, limits), on the way to a server, in a data directory
     ///
-    /// Ends with 0 if everything does, else with 1.
+    /// Each line is ok, warn or fail. Ends with 0 if nothing fails, else with 1.
     Doctor(DoctorArgs),
     /// Save the records of a server on this machine, which may be running, into a directory
     ///
@@ -127,6 +127,12 @@ pub struct UpArgs {
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Look at the way to this server instead: name, connection, certificate, clock, version, websockets
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Look at this data directory of a server instead, which may be running: disk, files, records, keys
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Print one line of JSON
     #[arg(long)]
     pub json: bool,

@@ -20,8 +20,10 @@ pub const DATABASE: &str = "registry.db";
 pub const SIGNING_KEYS: &str = "signing-keys.json";
 /// The name of the server's own key.
 pub const SERVER_KEY: &str = "server-key";
+/// The file that a server holds.
+pub const LOCK: &str = "lock";
 /// The files that say who works on the directory; a directory with no others is empty.
-const LOCKS: [&str; 2] = ["lock", "setup.lock"];
+const LOCKS: [&str; 2] = [LOCK, "setup.lock"];
 /// Time between two looks at a lock that somebody holds.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How often is looked for the end of somebody else's set-up: 10 s.
@@ -176,7 +178,7 @@ impl DataDir {
     }
 
     fn lock_file(&self) -> PathBuf {
-        self.path.join("lock")
+        self.path.join(LOCK)
     }
 
     /// Holds the directory for as long as the database is being opened; waits for others who do.

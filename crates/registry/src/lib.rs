@@ -7,6 +7,7 @@
 
 mod auth;
 pub mod backup;
+pub mod checkup;
 pub mod clock;
 pub mod config;
 mod datadir;

@@ -173,3 +173,22 @@ fn what_cannot_be_used_is_refused_at_the_start() {
     assert_eq!(nothing.code, 2);
     assert!(nothing.stderr.contains("none.pem"), "{}", nothing.stderr);
 }
+
+#[test]
+fn the_doctor_tells_whether_a_certificate_is_good_and_for_how_long() {
+    let authority = Authority::new();
+    authority.issue("first");
+    let serve = authority.serve();
+    let url = serve.line();
+    let look = |mut command: Command| {
+        let done = run(&mut command);
+        let findings: serde_json::Value = serde_json::from_str(done.out()).unwrap();
+        let found = findings.as_array().unwrap().iter().find(|found| found["name"] == "certificate").unwrap();
+        (found["status"].as_str().unwrap().to_owned(), found["text"].as_str().unwrap().to_owned(), done.code)
+    };
+    let args = ["doctor", "--server", &url, "--json"];
+    let (status, text, code) = look(authority.exedra(&args));
+    assert!(status == "ok" && text.starts_with("good for ") && code == 0, "{text}");
+    let (status, text, code) = look(exedra(&args));
+    assert!(status == "fail" && text.contains("certificate") && code == 1, "{text}");
+}

@@ -66,6 +66,15 @@ impl SqliteStore {
         schema::of_idle(path, check).await
     }
 
+    /// The schema of the database at `path`, all of whose pages were looked at, and the newest that this version knows.
+    /// Nothing is made or changed. `is_idle`: nobody works on it, and nobody was killed while working on it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn examine(path: &Path, is_idle: bool) -> Result<(u32, u32), StoreError> {
+        schema::examine(path, is_idle).await
+    }
+
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
     }

@@ -79,6 +79,14 @@ pub async fn of_idle(path: &Path, check: Check) -> Result<u32, StoreError> {
     records(inspect(&options(path).read_only(true).immutable(true), check).await?)
 }
 
+/// The schema of a file, all of whose pages were looked at, and the newest that is known. Of an idle one nothing is written
+/// beside it.
+pub async fn examine(path: &Path, is_idle: bool) -> Result<(u32, u32), StoreError> {
+    let options = options(path).read_only(true).immutable(is_idle);
+    let found = records(inspect(&options, Check::Pages).await?)?;
+    Ok((found, u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)))
+}
+
 /// A file without a schema has no records.
 fn records(schema: u32) -> Result<u32, StoreError> {
     if schema == 0 { Err(StoreError::Foreign) } else { Ok(schema) }
