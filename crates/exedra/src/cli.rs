@@ -22,6 +22,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use exedra_proto::path::CwdPath;
 use ipnet::IpNet;
+use url::Url;
 
 use crate::exit::Exit;
 use crate::plane::ProxyHeader;
@@ -153,6 +154,9 @@ pub struct ServeArgs {
     /// Serve metrics for Prometheus at http://ADDR/metrics, to everybody who can reach that address
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    /// Send a trace of each request to the OpenTelemetry collector at this URL (OTLP over HTTP)
+    #[arg(long, value_name = "URL", value_parser = collector)]
+    pub otlp: Option<Url>,
     /// Certificate chain for TLS (PEM); read again when it changes, and on SIGHUP, which then ends nothing
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -297,6 +301,12 @@ pub struct ExecArgs {
 fn network(text: &str) -> Result<IpNet, String> {
     let alone = || text.parse::<IpAddr>().map(IpNet::from).ok();
     text.parse().ok().or_else(alone).ok_or_else(|| "expected an address or a network, as in 10.0.0.0/8".to_owned())
+}
+
+/// Where a collector is.
+fn collector(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
+    url.ok_or_else(|| "expected a URL of http or https, as in http://127.0.0.1:4318".to_owned())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

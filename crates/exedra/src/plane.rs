@@ -7,6 +7,7 @@ mod handover;
 mod http;
 mod issuers;
 mod metrics;
+mod traces;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,11 +21,13 @@ use exedra_registry::workload::WorkloadConfig;
 use exedra_registry::{PublicUrl, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
 use tokio::net::TcpListener;
+use url::Url;
 
 use crate::exit::Failure;
 use handover::Orders;
 use http::HttpServer;
 use metrics::{Requests, Sources};
+use traces::Traces;
 
 pub use handover::{Predecessor, Program, Successor};
 pub use http::Front;
@@ -54,6 +57,8 @@ pub struct PlaneConfig {
     pub front: Front,
     /// The file with the rules by which other issuers' tokens are taken, if any are.
     pub workloads: Option<PathBuf>,
+    /// The collector that traces of requests are sent to, if any.
+    pub otlp: Option<Url>,
     /// Where the metrics are to be had, if anywhere.
     pub metrics: Option<SocketAddr>,
 }
@@ -76,6 +81,7 @@ pub struct Plane {
     rendezvous: Arc<Rendezvous>,
     http: HttpServer,
     metrics: Option<HttpServer>,
+    traces: Option<Traces>,
     /// The same as the server's, to be handed over.
     listener: std::net::TcpListener,
     before: Option<Before>,
@@ -172,8 +178,11 @@ impl Plane {
         registry.set_cutoff(cutoff);
         listener.set_nonblocking(true)?;
         let requests = Requests::new();
+        let traces = config.otlp.as_ref().map(Traces::start).transpose()?;
         let router = requests.count(registry.router().merge(rendezvous.router()));
-        let sources = Sources { requests, rendezvous: Arc::clone(&rendezvous), records: registry.look() };
+        let router = traces.as_ref().map_or_else(|| router.clone(), |traces| traces.trace(router.clone()));
+        let spans = traces.as_ref().map(Traces::fates);
+        let sources = Sources { requests, spans, rendezvous: Arc::clone(&rendezvous), records: registry.look() };
         let metrics = match config.metrics {
             None => None,
             Some(address) => match metrics::serve(address, sources).await {
@@ -188,7 +197,7 @@ impl Plane {
         };
         let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, config.front, websockets, router)?;
         tracing::info!(address = %http.address(), url = url.http_base(), "serving");
-        Ok(Self { url, registry, rendezvous, http, metrics, listener, before })
+        Ok(Self { url, registry, rendezvous, http, metrics, traces, listener, before })
     }
 
     /// The URL for executors and clients, no slash at the end.
@@ -223,6 +232,9 @@ impl Plane {
         self.registry.drain();
         self.http.shutdown().await;
         drop((self.listener, self.metrics));
+        if let Some(traces) = self.traces {
+            traces.shutdown().await;
+        }
         self.registry.shutdown().await;
         successor.your_turn(self.rendezvous.retire(RETIRE_WINDOW)).await;
         let here = Arc::clone(&self.rendezvous) as Arc<dyn Cutoff>;
@@ -248,6 +260,9 @@ impl Plane {
         self.rendezvous.shutdown().await;
         self.http.shutdown().await;
         drop(self.metrics);
+        if let Some(traces) = self.traces {
+            traces.shutdown().await;
+        }
         self.registry.shutdown().await;
     }
 }

@@ -54,6 +54,7 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         drain_window: DRAIN_WINDOW,
         metrics: args.metrics,
         workloads: args.workloads,
+        otlp: args.otlp,
         front: Front {
             tls,
             proxies: Proxies { networks: args.trusted_proxy, header: args.proxy_header },

@@ -145,6 +145,7 @@ impl Up {
             front: Front::default(),
             metrics: None,
             workloads: None,
+            otlp: None,
         });
         let plane = plane.await?;
         let credentials = Credentials::make(plane.tokens(), data_dir).await?;

@@ -48,7 +48,8 @@ async fn get(url: &Url, authorities: Option<&Path>) -> Result<Vec<u8>, String> {
     Ok(document)
 }
 
-fn is_here(url: &Url) -> bool {
+/// Whether it leads to this machine.
+pub fn is_here(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -30,6 +30,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use super::http::{Front, HttpServer};
+use super::traces::Fates;
 
 /// Upper bounds of the histogram, in seconds; a `connect` may wait for a minute.
 const SECONDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
@@ -109,6 +110,8 @@ async fn count(State(requests): State<Requests>, request: Request, next: Next) -
 pub struct Sources {
     /// What was answered.
     pub requests: Requests,
+    /// What became of traces, if they are sent.
+    pub spans: Option<Fates>,
     /// Who is connected, and what waits.
     pub rendezvous: Arc<Rendezvous>,
     /// The records, and who waits for an executor.
@@ -161,6 +164,9 @@ impl Page {
         registry.register("http_request_seconds", "From a request's head to its answer's", requests.seconds.clone());
         registry.register("tokens_refused", "Requests refused for their token", requests.tokens_refused.clone());
         registry.register("tickets_refused", "Websockets refused", requests.tickets_refused.clone());
+        if let Some(spans) = &sources.spans {
+            registry.register("spans", "Traces of requests: sent, failed, dropped for want of room", spans.clone());
+        }
         let page = Self {
             registry: Registry::default(),
             connections: Family::default(),

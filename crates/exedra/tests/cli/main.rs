@@ -21,6 +21,7 @@ mod systemd;
 mod terminal;
 mod tls;
 mod token;
+mod traces;
 mod unread;
 mod up;
 mod usage;
