@@ -68,7 +68,8 @@ fn address(text: &str, findings: &mut Vec<Finding>) -> Option<Url> {
         return None;
     };
     let _ = (url.set_username(""), url.set_password(None));
-    (url.set_query(None), url.set_fragment(None));
+    url.set_query(None);
+    url.set_fragment(None);
     // So that what is joined goes beneath it.
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
