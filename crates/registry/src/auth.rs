@@ -370,7 +370,8 @@ impl Auth {
     pub async fn joiner(&self, bearer: Option<&Secret>) -> Result<TokenRecord, Denied> {
         let bearer = bearer.ok_or(Denied::Missing)?;
         if !token::is_well_formed(bearer.expose()) {
-            return Err(Denied::Unknown);
+            let (token, _) = self.holder(Some(bearer)).await?;
+            return Err(Denied::Role { held: token.role, needed: Role::Join });
         }
         let token = self.known(&TokenHash::of(bearer)).await?;
         if token.role == Role::Join {
