@@ -7,11 +7,13 @@
 mod accept;
 mod dial;
 mod driver;
-mod duplex;
 mod frames;
+mod inlet;
 mod limits;
 mod marks;
+mod opening;
 mod reader;
+mod replies;
 mod socket;
 mod tls;
 mod watch;

@@ -3,13 +3,11 @@
 //! In flows the upgraded byte stream, out flows a connection. Extensions that a client offers are the business of
 //! whoever answers the upgrade (by not naming any); here none is ever used.
 
-use futures_util::FutureExt as _;
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::driver::{config, nowhere, start};
-use super::duplex::Duplex;
+use super::driver::start;
 use super::limits::WsOptions;
 use super::socket::TcpView;
 use crate::connection::Connection;
@@ -22,9 +20,5 @@ pub fn accept<S>(io: S, tcp: Option<TcpView>, options: WsOptions) -> Connection
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (read, write) = tokio::io::split(io);
-    let config = config(options.limits);
-    let opening = WebSocketStream::from_raw_socket(Duplex::new(read, write), Role::Server, Some(config));
-    // Nothing is left to wait for: the handshake is over.
-    opening.now_or_never().map_or_else(nowhere, |stream| start(stream, Role::Server, tcp, options))
+    start(tokio::io::split(io), Bytes::new(), Role::Server, tcp, options)
 }

@@ -23,12 +23,12 @@ use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::{Host, Url};
 
-use super::driver::{config, start};
-use super::duplex::Duplex;
+use super::driver::start;
 use super::limits::WsOptions;
+use super::opening::Opening;
 use super::socket::{TcpView, prepare_tcp};
 use super::tls::client_tls;
 use crate::connection::Connection;
@@ -37,6 +37,8 @@ use crate::retry_after;
 
 /// When a name has several addresses, the next is tried beside the ones before after this time.
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// What the library's own buffer takes while it waits for the answer, in bytes: it is not used.
+const READ_BUFFER: usize = 1024;
 /// Longest rejection reason that is passed on, in characters.
 const MAX_REASON: usize = 64;
 
@@ -173,9 +175,12 @@ impl Target {
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
         }
-        let config = config(options.ws.limits);
-        match client_async_with_config(request, Duplex::new(read, write), Some(config)).await {
-            Ok((stream, _answer)) => Ok(start(stream, Role::Client, view, options.ws)),
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
+        match client_async_with_config(request, Opening::new(read, write), Some(config)).await {
+            Ok((stream, _answer)) => {
+                let Opening { read, write, ahead, .. } = stream.into_inner();
+                Ok(start((read, write), ahead, Role::Client, view, options.ws))
+            }
             Err(error) => Err(self.refused(error)),
         }
     }

@@ -8,20 +8,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use exedra_proto::close::CloseReason;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::duplex::{Duplex, Replies};
 use super::frames::Goodbye;
-use super::limits::{Limits, Times, WsOptions};
+use super::inlet::Inlet;
+use super::limits::{Times, WsOptions};
 use super::marks::Marks;
-use super::reader::{self, ReadEnd};
+use super::reader::{self, ReadEnd, Source};
+use super::replies::Replies;
 use super::socket::TcpView;
 use super::watch::{Pulse, answer, watch};
 use super::writer::{Inputs, Writer};
@@ -29,29 +30,15 @@ use crate::connection::{CLOSE_DEADLINE, Closing, Connection, Ends};
 use crate::error::Disconnect;
 use crate::probe::Probes;
 
-/// What the library's own buffer takes while a connection lives, in bytes. It fills it from memory: the socket is read in
-/// larger pieces beneath it (see `duplex`).
-const READ_BUFFER: usize = 2 * 1024;
-/// Answers to pings that wait for the writer, in bytes; when full, the library keeps the newest and forgets the others.
-const REPLIES: usize = 1024;
 /// How long a goodbye to a peer that seems gone may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// The library's settings for `limits`: a message may be one frame.
-pub(super) fn config(limits: Limits) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(REPLIES)
-        .max_message_size(Some(limits.message))
-        .max_frame_size(Some(limits.message))
-}
-
-/// A connection over a websocket whose handshake is over.
+/// A connection over a websocket whose handshake is over, in the course of which `ahead` was read.
 ///
 /// Its tasks wait nearly all of the time, so what they need only at the beginning or at the end is not kept in them.
 pub(super) fn start<R, W>(
-    mut stream: WebSocketStream<Duplex<R, W>>,
+    (read, write): (R, W),
+    ahead: Bytes,
     role: Role,
     tcp: Option<TcpView>,
     options: WsOptions,
@@ -60,26 +47,22 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let Some((socket, replies)) = stream.get_mut().take_write() else { return nowhere() };
-    let stream = Box::new(stream);
     Connection::spawn_marking(move |ends, answered| {
         let Ends { outgoing, incoming, close, probes, .. } = ends;
         let (pulse, marks) = (Arc::new(Pulse::new()), Arc::new(Marks::new(answered)));
+        let replies = Arc::new(Replies::new());
         let (finish_tx, finish) = oneshot::channel();
         let mut tasks = JoinSet::new();
-        let reading = reader::read(stream, incoming, Arc::clone(&pulse), Arc::clone(&marks), options.limits.message);
+        let limit = options.limits.message;
+        let source = Source::new(read, ahead, Inlet::new(role, limit), Arc::clone(&replies));
+        let reading = reader::read(source, incoming, Arc::clone(&pulse), Arc::clone(&marks), limit);
         tasks.spawn(reading.map(|(end, socket)| Part::Reader(end, socket)));
-        let writer = Writer::new(socket, role, options.limits.fragment, Arc::clone(&pulse), Arc::clone(&marks));
+        let writer = Writer::new(write, role, options.limits.fragment, Arc::clone(&pulse), Arc::clone(&marks));
         let inputs = Inputs { outgoing, is_open: true, replies: Arc::clone(&replies), close: close.clone(), finish };
         tasks.spawn(writer.run(inputs).map(Part::Writer));
         let watched = Box::pin(silence(pulse, replies, marks, probes, tcp, options.times));
         run(tasks, finish_tx, close, watched)
     })
-}
-
-/// A connection that has ended before it began.
-pub(super) fn nowhere() -> Connection {
-    Connection::spawn(|_| std::future::ready(Disconnect::Dropped))
 }
 
 /// Ends when the peer is gone.

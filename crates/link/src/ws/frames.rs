@@ -67,6 +67,12 @@ pub(super) fn ping(buffer: &mut Vec<u8>, payload: &[u8], mask: Option<[u8; 4]>) 
     append(buffer, payload, mask);
 }
 
+/// The answer to a ping with this payload.
+pub(super) fn pong(buffer: &mut Vec<u8>, payload: &[u8], mask: Option<[u8; 4]>) {
+    header(buffer, OpCode::Control(Control::Pong), true, payload.len(), mask);
+    append(buffer, payload, mask);
+}
+
 /// What a close frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Goodbye {
@@ -100,14 +106,20 @@ fn header(buffer: &mut Vec<u8>, opcode: OpCode, is_final: bool, len: usize, mask
 fn append(buffer: &mut Vec<u8>, bytes: &[u8], mask: Option<[u8; 4]>) {
     let start = buffer.len();
     buffer.extend_from_slice(bytes);
-    let (Some(mask), Some(added)) = (mask, buffer.get_mut(start..)) else { return };
-    let [a, b, c, d] = mask;
+    if let (Some(key), Some(added)) = (mask, buffer.get_mut(start..)) {
+        self::mask(added, key);
+    }
+}
+
+/// Masks bytes, or takes the mask off.
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
+    let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (words, rest) = added.as_chunks_mut::<8>();
+    let (words, rest) = bytes.as_chunks_mut::<8>();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(mask.iter().cycle()) {
+    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
         *byte ^= key;
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use exedra_proto::mark;
 use tokio::sync::{Notify, watch};
 
-use super::duplex::Replies;
+use super::replies::Replies;
 use super::socket::TcpView;
 use super::watch::{Pulse, may_answer};
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use exedra_proto::liveness::{Liveness, Verdict};
 use tokio::sync::Notify;
 
-use super::duplex::Replies;
 use super::limits::Times;
+use super::replies::Replies;
 use super::socket::{Health, TcpView};
 use crate::probe::{Life, Probes};
 

@@ -13,9 +13,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::duplex::Replies;
 use super::frames::{self, Goodbye, Pieces};
 use super::marks::Marks;
+use super::replies::Replies;
 use super::watch::Pulse;
 use crate::connection::{Closing, Outgoing};
 use crate::message::Message;
@@ -47,7 +47,7 @@ pub(super) struct Inputs {
     pub(super) outgoing: queue::Rx<Outgoing>,
     /// Whether messages may still come.
     pub(super) is_open: bool,
-    /// The reader's replies.
+    /// The reader's answers to pings.
     pub(super) replies: Arc<Replies>,
     /// A wish to close after what is queued.
     pub(super) close: Closing,
@@ -74,7 +74,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             let next = next(&self.pulse, &mut inputs).await;
             let is_quiet = matches!(next, Next::Ping | Next::Reply(_)) && inputs.outgoing.is_empty();
             match next {
-                Next::Reply(frames) => self.buffer.extend_from_slice(&frames),
+                Next::Reply(payload) => {
+                    let mask = self.mask()?;
+                    frames::pong(&mut self.buffer, &payload, mask);
+                }
                 Next::Ping => {
                     let mask = self.mask()?;
                     frames::ping(&mut self.buffer, &[], mask);
@@ -195,7 +198,7 @@ async fn next(pulse: &Pulse, inputs: &mut Inputs) -> Next {
     tokio::select! {
         biased;
         goodbye = &mut inputs.finish => Next::Finish(goodbye.ok()),
-        frames = inputs.replies.next() => Next::Reply(frames),
+        payload = inputs.replies.next() => Next::Reply(payload),
         () = pulse.ping.notified() => Next::Ping,
         outgoing = inputs.outgoing.recv(), if inputs.is_open => Next::Outgoing(outgoing),
         reason = inputs.close.wanted() => Next::Close(reason),
