@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use exedra_host::rest::give_back;
+use exedra_host::rest::{give_back, keep_little};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -43,6 +43,7 @@ impl Drop for Here {
 
 /// Rests whenever it is time, for ever.
 pub(crate) async fn run(clients: Clients) {
+    keep_little();
     let mut clients = clients.0.subscribe();
     sleep(CALM).await;
     give_back();

@@ -18,6 +18,10 @@ use super::launch::Watched;
 
 /// Read at most at once: what a pipe holds.
 const PIECE: usize = 64 * 1024;
+/// Full pieces in a row after which a pipe is made larger: its writer and we would wait for each other all the time.
+const FLOOD: u8 = 8;
+/// How large, in bytes; a user without privileges may have some hundred such pipes, and goes on without.
+const LARGE: usize = 256 * 1024;
 /// Drained at most from one stream at once, so that a child with a huge pipe delays nothing.
 const DRAIN: usize = 4 * 1024 * 1024;
 
@@ -28,6 +32,8 @@ pub struct Source {
     /// None after the end of file.
     fd: Option<Arc<Watched>>,
     buffer: Vec<u8>,
+    /// Full pieces in a row, up to [`FLOOD`].
+    full: u8,
     /// Whether the child has exited. Before, a PTY that everybody has closed may be opened again, and closing our end
     /// would hang it up on the child.
     child_is_gone: bool,
@@ -91,7 +97,7 @@ impl Sources {
 impl Source {
     /// Reads from a pipe or PTY that does not block.
     pub fn new(stream: OutputStream, fd: Arc<Watched>) -> Self {
-        Self { stream, fd: Some(fd), buffer: Vec::new(), child_is_gone: false, deserted: false }
+        Self { stream, fd: Some(fd), buffer: Vec::new(), full: 0, child_is_gone: false, deserted: false }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
@@ -155,8 +161,24 @@ impl Source {
         loop {
             match rustix::io::read(fd, spare_capacity(&mut self.buffer)) {
                 Err(Errno::INTR) => {}
-                result => return Ok(result?),
+                Ok(read) => {
+                    self.note(fd, read);
+                    return Ok(read);
+                }
+                Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Makes room for a flood, once.
+    fn note(&mut self, fd: &OwnedFd, read: usize) {
+        if self.full == FLOOD {
+            return;
+        }
+        self.full = if read < PIECE { 0 } else { self.full + 1 };
+        if self.full == FLOOD && self.stream != OutputStream::Pty {
+            // Where it is refused, it stays as it is.
+            let _ = rustix::pipe::fcntl_setpipe_size(fd, LARGE);
         }
     }
 
