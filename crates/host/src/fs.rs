@@ -8,6 +8,7 @@
 //! a failure half-way, a full disk for instance, leaves the file short; it is reported as that failure. An upload replaces
 //! the file as a whole.
 
+mod block;
 mod capability;
 mod copy;
 mod directory;

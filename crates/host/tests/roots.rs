@@ -225,12 +225,11 @@ async fn blocks() {
     place.open("in/f", "read").await.unwrap();
     let again = place.open("in/f", "read").await.unwrap_err().text;
     assert_eq!(again, "file handle `in/f` already exists");
-    let read =
-        |offset: u64, len: u64| files.read_block(params(json!({"handleId": "in/f", "offset": offset, "len": len})));
-    let all = read(0, 4).await.unwrap();
-    assert_eq!((all.chunk.decode().unwrap().as_ref(), all.eof), (b"in/f".as_slice(), false), "it ends just there");
-    let end = read(4, 4).await.unwrap();
-    assert_eq!((end.chunk.decode().unwrap().as_ref(), end.eof), (b"".as_slice(), true));
+    let block = |offset: u64, len: u64| params(json!({"handleId": "in/f", "offset": offset, "len": len}));
+    let read = |offset: u64, len: u64| files.read_block(block(offset, len), "<".to_owned());
+    assert_eq!(read(0, 4).await.unwrap(), ("<aW4vZg==".to_owned(), 4), "it ends just there");
+    assert_eq!(read(4, 4).await.unwrap(), ("<".to_owned(), 0));
+    assert_eq!(files.read_bytes(block(3, 4), b"<".to_vec()).await.unwrap(), (b"<f".to_vec(), 1));
     for len in [0, 1_048_577] {
         assert_eq!(read(0, len).await.unwrap_err().text, "file read block length must be between 1 and 1048576");
     }

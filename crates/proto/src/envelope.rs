@@ -37,6 +37,14 @@ pub enum RequestId {
 impl RequestId {
     /// The id in answers to messages whose own id could not be read.
     pub const UNKNOWN: Self = Self::Integer(-1);
+
+    /// As JSON.
+    pub fn json(&self) -> String {
+        match self {
+            Self::Integer(n) => n.to_string(),
+            Self::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+        }
+    }
 }
 
 impl fmt::Display for RequestId {

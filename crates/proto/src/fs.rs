@@ -11,8 +11,8 @@ use crate::path::AbsolutePath;
 use crate::sandbox::SandboxContext;
 
 pub use blocks::{
-    CloseParams, OpenMode, OpenParams, OpenResult, ReadBlockHead, ReadBlockParams, ReadBlockResult, WriteBlockHead,
-    WriteBlockParams,
+    BlockAnswer, CloseParams, OpenMode, OpenParams, OpenResult, ReadBlockHead, ReadBlockParams, ReadBlockResult,
+    WriteBlockHead, WriteBlockParams,
 };
 pub use upload::{UploadDiscardParams, UploadFinishParams, UploadOpenParams, UploadOpenResult};
 pub use watch::{

@@ -5,6 +5,7 @@
 
 pub mod base64;
 pub mod binary;
+pub mod bulk;
 pub mod capability;
 pub mod close;
 pub mod dialect;

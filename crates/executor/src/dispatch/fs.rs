@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use exedra_host::fs::{Change, DISCOVERY_BUDGET, Files, MAX_BLOCK, WALK_BUDGET};
 use exedra_link::{Message, Sender};
 use exedra_proto::capability::{DiscoverParams, DiscoverResult, FileText, Findings, Plugin, Skill};
-use exedra_proto::envelope::{RpcError, notification};
+use exedra_proto::envelope::{RequestId, RpcError, notification};
 use exedra_proto::fs::{
-    MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockHead, ReadBlockParams, ReadBlockResult,
-    ReadDirectoryResult, ReadFileResult, UploadOpenParams, WalkParams, WalkResult, WatchMissingParams,
-    WatchMissingResult,
+    BlockAnswer, MissingChangedParams, OpenMode, OpenParams, PathParams, ReadBlockParams, ReadDirectoryResult,
+    ReadFileResult, UploadOpenParams, WalkParams, WalkResult, WatchMissingParams, WatchMissingResult,
 };
 use exedra_proto::method::{FsMissingChanged, Notification as _};
 use exedra_proto::path::AbsolutePath;
@@ -76,31 +75,38 @@ pub async fn read_file(
     Ok((result, share))
 }
 
-/// `fs/readBlock`, and the room that its answer takes.
+/// `fs/readBlock`: the answer to request `id`, and the room that it takes.
 pub async fn read_block(
     files: &Files,
+    id: &RequestId,
     params: ReadBlockParams,
     budget: &Budget,
-) -> Result<(ReadBlockResult, Share), RpcError> {
-    let mut share = budget.share(params.len.min(MAX_BLOCK)).await;
-    let _turn = budget.turn().await;
-    let result = files.read_block(params).await.map_err(errors::from_fs)?;
-    share.shrink(result.chunk.decoded_len_estimate());
-    Ok((result, share))
-}
-
-/// `fs/readBlock` without base64, and the room that its answer takes.
-pub async fn read_bytes(
-    files: &Files,
-    params: ReadBlockParams,
-    budget: &Budget,
-) -> Result<(ReadBlockHead, Vec<u8>, Share), RpcError> {
-    let ReadBlockParams { handle_id, offset, len } = params;
+) -> Result<(String, Share), RpcError> {
+    let len = params.len;
     let mut share = budget.share(len.min(MAX_BLOCK)).await;
     let _turn = budget.turn().await;
-    let bytes = files.read_bytes(handle_id, offset, len).await.map_err(errors::from_fs)?;
-    share.shrink(bytes.len());
-    Ok((ReadBlockHead { eof: (bytes.len() as u64) < len }, bytes, share))
+    let read = files.read_block(params, BlockAnswer::begin(id)).await;
+    let (mut answer, read) = read.map_err(errors::from_fs)?;
+    share.shrink(read);
+    BlockAnswer::end(&mut answer, (read as u64) < len);
+    Ok((answer, share))
+}
+
+/// `fs/readBlock`: the answer as a binary message, and the room that it takes.
+pub async fn read_bytes(
+    files: &Files,
+    id: &RequestId,
+    params: ReadBlockParams,
+    budget: &Budget,
+) -> Result<(Vec<u8>, Share), RpcError> {
+    let len = params.len;
+    let mut share = budget.share(len.min(MAX_BLOCK)).await;
+    let _turn = budget.turn().await;
+    let (message, end) = BlockAnswer::begin_binary(id);
+    let (mut message, read) = files.read_bytes(params, message).await.map_err(errors::from_fs)?;
+    share.shrink(read);
+    BlockAnswer::end_binary(&mut message, end, (read as u64) < len);
+    Ok((message, share))
 }
 
 /// `fs/readDirectory`, and the room that its answer takes.

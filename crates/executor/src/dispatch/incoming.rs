@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use exedra_proto::binary;
+use exedra_proto::bulk;
 use exedra_proto::dialect::Dialect;
 use exedra_proto::envelope::{self, RequestId, RpcError};
 use exedra_proto::method::{INITIALIZED, PROCESS_ACK, Request, is_agreed, unknown_method};
@@ -30,6 +31,18 @@ pub enum Incoming {
 
 /// Decodes `text` of a client that has shown to speak `dialect`; `label` is how errors name it.
 pub fn decode(text: &str, agreed: ExedraOne, dialect: Dialect, label: impl Fn() -> String) -> Incoming {
+    match bulk(text) {
+        Some(incoming) => incoming,
+        None => decode_any(text, agreed, dialect, label),
+    }
+}
+
+/// Decodes a request that is large because of its bytes, and quite as expected; it takes as long as copying it does.
+pub fn bulk(text: &str) -> Option<Incoming> {
+    bulk::request(text).map(|(id, request)| Incoming::Request(id, Box::new(Ok(request))))
+}
+
+fn decode_any(text: &str, agreed: ExedraOne, dialect: Dialect, label: impl Fn() -> String) -> Incoming {
     match envelope::parse(text) {
         Ok(envelope::Message::Request { id, method, .. }) if !is_agreed(&method, agreed) => {
             Incoming::Request(id, Box::new(Err(unknown_method(&method))))

@@ -36,6 +36,11 @@ pub fn refusal(id: &RequestId, error: &RpcError) -> String {
     envelope::error(id, error).unwrap_or_default()
 }
 
+/// `answer`, or the refusal of request `id` if no message can carry it.
+pub fn within_limit(id: &RequestId, answer: String) -> String {
+    if answer.len() > MAX_MESSAGE { refusal(id, &errors::too_large(answer.len(), MAX_MESSAGE)) } else { answer }
+}
+
 fn response<R: Serialize>(id: &RequestId, result: &R, limit: usize) -> String {
     match envelope::response(id, result) {
         Ok(text) if text.len() > limit => refusal(id, &errors::too_large(text.len(), limit)),

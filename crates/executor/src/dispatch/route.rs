@@ -12,9 +12,8 @@ use exedra_host::fetch::Fetcher;
 use exedra_host::fs::Files;
 use exedra_host::process::StartError;
 use exedra_link::{Message, Sender};
-use exedra_proto::binary;
 use exedra_proto::dialect::Dialect;
-use exedra_proto::envelope::{self, RequestId, RpcError};
+use exedra_proto::envelope::{RequestId, RpcError};
 use exedra_proto::environment::{NoParams, Status, StatusResult};
 use exedra_proto::fs::ReadBlockParams;
 use exedra_proto::ids::ProcessId;
@@ -30,7 +29,7 @@ use super::budget::{Budget, Pool, Share};
 use super::fs::Watching;
 use super::http::{Body, Exchange, Streams};
 use super::order::Class;
-use super::reply::{encode, refusal};
+use super::reply::{encode, refusal, within_limit};
 use super::{errors, fs, http, process};
 use crate::session::Session;
 
@@ -243,12 +242,9 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
         Request::FsOpen(params) => simple!(fs::opens(&params), open, params),
         Request::FsReadBlock(params) => {
             let class = Class::Handle(params.handle_id.clone());
-            if context.agreed.binary {
-                let work = async move { binary_block(id, files, params, budget).await };
-                return Job { class, starts: None, work: Box::pin(work) };
-            }
-            let work = async move { fs::read_block(&files, params, &budget).await };
-            budgeted(id, class, work, |result| result.chunk.decoded_len_estimate() / 3 * 4 + 64)
+            let binary = context.agreed.binary;
+            let work = async move { block(id, &files, params, &budget, binary).await };
+            Job { class, starts: None, work: Box::pin(work) }
         }
         Request::FsWriteBlock(params) => simple!(Class::Handle(params.handle_id.clone()), write_block, params),
         Request::FsUploadOpen(params) => simple!(fs::uploads(&params), upload_open, params),
@@ -281,13 +277,22 @@ fn files(id: RequestId, request: Request, context: &Context) -> Job {
     }
 }
 
-/// The answer to `fs/readBlock` as a binary message.
-async fn binary_block(id: RequestId, files: Arc<Files>, params: ReadBlockParams, budget: Budget) -> Served {
-    match guarded(fs::read_bytes(&files, params, &budget)).await {
-        Ok((head, bytes, share)) => match envelope::response(&id, &head) {
-            Ok(head) => Served { answer: Message::Binary(binary::join(&head, &bytes)), follows: None, share },
-            Err(cause) => Served::small(refusal(&id, &errors::not_encodable(&cause))),
-        },
+/// The answer to `fs/readBlock`. It is written as it is read, so that a large one is not looked through again.
+async fn block(id: RequestId, files: &Files, params: ReadBlockParams, budget: &Budget, binary: bool) -> Served {
+    let read = guarded(async {
+        Ok(match binary {
+            true => {
+                let (answer, share) = fs::read_bytes(files, &id, params, budget).await?;
+                (Message::Binary(answer.into()), share)
+            }
+            false => {
+                let (answer, share) = fs::read_block(files, &id, params, budget).await?;
+                (Message::text(within_limit(&id, answer)), share)
+            }
+        })
+    });
+    match read.await {
+        Ok((answer, share)) => Served { answer, follows: None, share },
         Err(error) => Served::small(refusal(&id, &error)),
     }
 }

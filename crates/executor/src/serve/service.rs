@@ -46,6 +46,9 @@ const MAX_IN_FLIGHT: usize = 1_025;
 /// What unanswered requests and unsent answers of one connection may take, in bytes as JSON. Above it the socket is not
 /// read; the message that passes it is still served.
 const MAX_HELD: usize = 128 * 1024 * 1024;
+/// Up to here, in bytes, a message of mostly base64 is decoded at once: it takes less time than to hand it to somebody else.
+const BULK: usize = 2 * LARGE;
+
 type Pinned<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// One connection. What works on the session goes down before the hold on it.
@@ -413,6 +416,12 @@ async fn decode(message: Message, agreed: ExedraOne, dialect: Dialect, peer: Pee
         return incoming::decode_binary(message.into_bytes(), agreed, dialect, label);
     }
     let large = message.len() >= LARGE;
+    if large
+        && message.len() < BULK
+        && let Some(incoming) = message.as_text().ok().and_then(incoming::bulk)
+    {
+        return incoming;
+    }
     let decode = move || match message.as_text() {
         Ok(text) => incoming::decode(text, agreed, dialect, label),
         Err(cause) => Incoming::Odd(errors::unreadable(&label(), &cause.to_string())),

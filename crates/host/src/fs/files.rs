@@ -6,14 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use exedra_proto::base64::Base64Text;
 use exedra_proto::capability::{DiscoverParams, DiscoverResult, Root};
 use exedra_proto::environment::{ConfigReadParams, ConfigReadResult, EnvironmentInfo};
 use exedra_proto::fs::{
     CanonicalizeResult, CloseParams, CopyParams, CreateDirectoryParams, Done, Metadata, OpenParams, OpenResult,
-    PathParams, ReadBlockParams, ReadBlockResult, ReadDirectoryResult, ReadFileResult, RemoveParams,
-    UploadDiscardParams, UploadFinishParams, UploadOpenParams, UploadOpenResult, WalkParams, WalkResult,
-    WatchMissingParams, WriteBlockParams, WriteFileParams,
+    PathParams, ReadBlockParams, ReadDirectoryResult, ReadFileResult, RemoveParams, UploadDiscardParams,
+    UploadFinishParams, UploadOpenParams, UploadOpenResult, WalkParams, WalkResult, WatchMissingParams,
+    WriteBlockParams, WriteFileParams,
 };
 use exedra_proto::path::AbsolutePath;
 use exedra_proto::sandbox::{Enforcement, SandboxContext};
@@ -155,26 +154,31 @@ impl Files {
         self.run(sandbox, act).await
     }
 
-    /// `fs/readBlock`
+    /// `fs/readBlock`: appends the block as base64 to `text`, and tells how many bytes it has: fewer than were asked for at
+    /// the end of the file.
     ///
     /// # Errors
     /// Why not.
-    pub async fn read_block(&self, params: ReadBlockParams) -> Result<ReadBlockResult, FsError> {
-        let handles = Arc::clone(&self.handles);
-        let act = move |_: &Roots| {
-            let bytes = handles.read(&params.handle_id, params.offset, params.len)?;
-            Ok(ReadBlockResult { chunk: Base64Text::encode(&bytes).into(), eof: (bytes.len() as u64) < params.len })
-        };
-        self.run(None, act).await
+    pub async fn read_block(&self, params: ReadBlockParams, mut text: String) -> Result<(String, usize), FsError> {
+        let (handles, ReadBlockParams { handle_id, offset, len }) = (Arc::clone(&self.handles), params);
+        self.run(None, move |_| {
+            let read = handles.read(&handle_id, offset, len, &mut text)?;
+            Ok((text, read))
+        })
+        .await
     }
 
-    /// The bytes of a block, fewer than `len` at the end of the file.
+    /// The same with the bytes themselves.
     ///
     /// # Errors
     /// Why not.
-    pub async fn read_bytes(&self, handle: String, offset: u64, len: u64) -> Result<Vec<u8>, FsError> {
-        let handles = Arc::clone(&self.handles);
-        self.run(None, move |_| handles.read(&handle, offset, len)).await
+    pub async fn read_bytes(&self, params: ReadBlockParams, mut bytes: Vec<u8>) -> Result<(Vec<u8>, usize), FsError> {
+        let (handles, ReadBlockParams { handle_id, offset, len }) = (Arc::clone(&self.handles), params);
+        self.run(None, move |_| {
+            let read = handles.read(&handle_id, offset, len, &mut bytes)?;
+            Ok((bytes, read))
+        })
+        .await
     }
 
     /// `fs/writeBlock`

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exedra_proto::fs::OpenMode;
 
+use super::block::Onto;
 use super::regular::{not_a_file, open_to_read, open_to_write};
 use super::resolve::Way;
 use super::upload::Upload;
@@ -99,14 +100,14 @@ impl Handles {
         result
     }
 
-    /// Up to `len` bytes from `offset` on; fewer at the end of the file.
+    /// Appends up to `len` bytes from `offset` on, fewer at the end of the file; how many.
     ///
     /// # Errors
     /// The system's, which closes the handle; that the length will not do, or that there is no such handle.
-    pub fn read(&self, id: &str, offset: u64, len: u64) -> Result<Vec<u8>, FsError> {
+    pub fn read(&self, id: &str, offset: u64, len: u64, onto: impl Onto) -> Result<usize, FsError> {
         let len = block_length("read", len)?;
         let handle = self.find(id)?;
-        read_up_to(handle.file(), offset, len).map_err(|error| self.fail(id, &handle, error))
+        onto.read(handle.file(), offset, len).map_err(|error| self.fail(id, &handle, error))
     }
 
     /// Writes all of `bytes` at `offset`.
@@ -191,19 +192,4 @@ fn block_length(what: &str, len: u64) -> Result<usize, FsError> {
         return Err(FsError::invalid(format!("file {what} block length must be between 1 and {MAX_BLOCK}")));
     }
     Ok(usize::try_from(len).unwrap_or(usize::MAX))
-}
-
-fn read_up_to(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    let mut read = 0;
-    while read < len {
-        match file.read_at(&mut bytes[read..], offset.saturating_add(read as u64)) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(read);
-    Ok(bytes)
 }

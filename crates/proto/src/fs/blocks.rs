@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::base64::Chunk;
+use crate::binary;
+use crate::envelope::RequestId;
 use crate::path::AbsolutePath;
 use crate::sandbox::SandboxContext;
 
@@ -73,6 +75,43 @@ pub struct ReadBlockHead {
     pub eof: bool,
 }
 
+/// The answer to `fs/readBlock` while it is written, so that nobody looks through a large text twice.
+#[derive(Debug)]
+pub struct BlockAnswer;
+
+/// What follows the block in the answer; the last one is for what was the whole length asked for.
+const ENDS: [&str; 2] = [r#"","eof":true}}"#, r#"","eof":false}}"#];
+/// What the header of a binary answer ends with, and how that is changed in place.
+const HEAD_ENDS: [&str; 2] = ["true }}", "false}}"];
+
+impl BlockAnswer {
+    /// The text of the answer to request `id` up to the block, whose base64 is to be appended.
+    pub fn begin(id: &RequestId) -> String {
+        format!(r#"{{"id":{},"result":{{"chunk":""#, id.json())
+    }
+
+    /// What follows the block.
+    pub fn end(text: &mut String, eof: bool) {
+        text.push_str(ENDS[usize::from(!eof)]);
+    }
+
+    /// The same for a binary message: up to the block, whose bytes are to be appended; and where the header ends.
+    pub fn begin_binary(id: &RequestId) -> (Vec<u8>, usize) {
+        let header = format!(r#"{{"id":{},"result":{{"eof":{}"#, id.json(), HEAD_ENDS[0]);
+        let message = Vec::from(binary::join(&header, &[]));
+        let end = message.len();
+        (message, end)
+    }
+
+    /// Tells in the header, which ends at `end`, whether there were fewer bytes than were asked for.
+    pub fn end_binary(message: &mut [u8], end: usize, eof: bool) {
+        let word = HEAD_ENDS[usize::from(!eof)].as_bytes();
+        if let Some(place) = end.checked_sub(word.len()).and_then(|start| message.get_mut(start..end)) {
+            place.copy_from_slice(word);
+        }
+    }
+}
+
 /// [`WriteBlockParams`] in the header of a binary message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -108,4 +147,32 @@ pub struct WriteBlockParams {
 pub struct CloseParams {
     /// Which handle; an unknown one is a success.
     pub handle_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope;
+
+    #[test]
+    fn the_answer_in_parts_is_the_plain_one() {
+        for (id, eof) in [(RequestId::Integer(-7), false), (RequestId::Text("a\"\n".to_owned()), true)] {
+            let plain =
+                envelope::response(&id, &ReadBlockResult { chunk: Chunk::Raw(Bytes::from_static(b"hello")), eof });
+            let mut text = BlockAnswer::begin(&id);
+            crate::base64::append(&mut text, b"hello");
+            BlockAnswer::end(&mut text, eof);
+            assert_eq!(text, plain.unwrap());
+
+            let (mut message, end) = BlockAnswer::begin_binary(&id);
+            message.extend(b"hello");
+            BlockAnswer::end_binary(&mut message, end, eof);
+            let parts = binary::split(message.into()).unwrap();
+            assert_eq!(parts.payload, "hello");
+            let envelope::Message::Response { id: echoed, result } = envelope::parse(parts.header()).unwrap() else {
+                panic!("a response")
+            };
+            assert_eq!((echoed, serde_json::from_str(result.get()).unwrap()), (id, ReadBlockHead { eof }));
+        }
+    }
 }
