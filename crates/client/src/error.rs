@@ -81,6 +81,9 @@ pub enum Error {
     /// What was to be uploaded cannot be read. The file over there is as it was.
     #[error("what is to be uploaded cannot be read")]
     Source(#[source] std::io::Error),
+    /// What is downloaded cannot be written here.
+    #[error("what is downloaded cannot be written here")]
+    Sink(#[source] std::io::Error),
     /// The executor has no such method: it does not speak that part of `exedra/1`.
     #[error("this executor has no {0}")]
     Lacking(&'static str),

@@ -4,6 +4,7 @@
 //! (native or URI), unless the executor reads the other alone. Errors tell with [`Error::is_not_found`] whether a file is missing.
 
 mod blocks;
+mod download;
 mod upload;
 mod watch;
 

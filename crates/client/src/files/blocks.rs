@@ -3,6 +3,8 @@
 //! In flow offsets and bytes, out flow bytes. The executor closes what failed; a handle that is dropped without being
 //! closed stays open there until the connection ends, since nothing can be sent from a drop.
 
+use bytes::Bytes;
+use exedra_link::peer::Reply;
 use exedra_proto::fs::{CloseParams, OpenMode, OpenParams, ReadBlockHead, ReadBlockParams, ReadBlockResult};
 use exedra_proto::method::{FsClose, FsOpen, FsReadBlock, Method as _};
 use exedra_proto::path::AbsolutePath;
@@ -36,17 +38,9 @@ impl FileHandle {
     ///
     /// # Errors
     /// The executor cannot read it; see [`Error`].
-    pub async fn read_block(&self, offset: u64, len: usize) -> Result<(Vec<u8>, bool), Error> {
+    pub async fn read_block(&self, offset: u64, len: usize) -> Result<(Bytes, bool), Error> {
         let params = ReadBlockParams { handle_id: self.id.clone(), offset, len: len as u64 };
-        let reply = self.files.line.begin_on(self.connection, FsReadBlock::NAME, &params, None).await?;
-        let bad = |error| Error::of_call(FsReadBlock::NAME, error);
-        if let Some(bytes) = reply.payload() {
-            let head: ReadBlockHead = reply.decode(FsReadBlock::NAME).map_err(bad)?;
-            return Ok((bytes.to_vec(), head.eof));
-        }
-        let result: ReadBlockResult = reply.decode(FsReadBlock::NAME).map_err(bad)?;
-        let bytes = result.chunk.decode();
-        Ok((bytes.map_err(|text| Error::Protocol(format!("{}: {text}", FsReadBlock::NAME)))?.into(), result.eof))
+        block(self.files.line.begin_on(self.connection, FsReadBlock::NAME, &params, None).await?)
     }
 
     /// Writes `bytes` at `offset`.
@@ -65,4 +59,16 @@ impl FileHandle {
         self.files.line.call_on::<FsClose>(self.connection, &CloseParams { handle_id: self.id }).await?;
         Ok(())
     }
+}
+
+/// What an answer to `fs/readBlock` holds.
+pub(super) fn block(reply: Reply) -> Result<(Bytes, bool), Error> {
+    let bad = |error| Error::of_call(FsReadBlock::NAME, error);
+    if let Some(bytes) = reply.payload() {
+        let head: ReadBlockHead = reply.decode(FsReadBlock::NAME).map_err(bad)?;
+        return Ok((bytes.clone(), head.eof));
+    }
+    let result: ReadBlockResult = reply.decode(FsReadBlock::NAME).map_err(bad)?;
+    let bytes = result.chunk.decode();
+    Ok((bytes.map_err(|text| Error::Protocol(format!("{}: {text}", FsReadBlock::NAME)))?, result.eof))
 }

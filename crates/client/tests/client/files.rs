@@ -1,10 +1,14 @@
 //! The seven file methods: what is sent, what comes back, what is missing.
 
+use std::collections::VecDeque;
+
+use exedra_client::files::FileHandle;
+use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::{OpenMode, WalkKind, WalkOptions};
 use exedra_proto::path::AbsolutePath;
 use serde_json::{Value, json};
 
-use crate::peer::open;
+use crate::peer::{Peer, open};
 
 fn path(text: &str) -> AbsolutePath {
     AbsolutePath::parse(text).unwrap()
@@ -69,7 +73,7 @@ async fn a_file_by_blocks() {
     let ours = async {
         let file = executor.files().open(&path("/f"), OpenMode::Replace).await.unwrap();
         file.write_block(3, &[0, 255]).await.unwrap();
-        assert_eq!(file.read_block(1, 9).await.unwrap(), (vec![0, 255], true));
+        assert_eq!(file.read_block(1, 9).await.unwrap(), (vec![0, 255].into(), true));
         file.close().await.unwrap();
     };
     let theirs = async {
@@ -88,6 +92,52 @@ async fn a_file_by_blocks() {
         peer.answer(&close, json!({})).await;
     };
     tokio::join!(ours, theirs);
+}
+
+#[tokio::test]
+async fn a_download_asks_ahead_and_ends_where_a_block_does() {
+    const BLOCK: usize = FileHandle::MAX_BLOCK;
+    let content: Vec<u8> = (0..2 * BLOCK + 3).map(|at| (at / 3).to_le_bytes()[0]).collect();
+    let (executor, mut peer) = open(true).await;
+    let (files, file) = (executor.files(), path("/f"));
+    let theirs = async |peer: &mut Peer, cut: usize, blocks: usize| {
+        let open = peer.call("fs/open").await;
+        let id = open.params["handleId"].clone();
+        assert_eq!(open.params, json!({"handleId": id, "path": "/f", "mode": "read"}));
+        peer.answer(&open, json!({"handleId": id})).await;
+        let mut asked = VecDeque::new();
+        while asked.len() < 4 {
+            asked.push_back(peer.call("fs/readBlock").await);
+        }
+        for (block, bytes) in content.chunks(BLOCK).enumerate() {
+            let read = asked.pop_front().unwrap();
+            assert_eq!(read.params, json!({"handleId": id, "offset": block * BLOCK, "len": BLOCK}));
+            let (bytes, eof) = (&bytes[..bytes.len() - cut], bytes.len() < BLOCK);
+            peer.answer(&read, json!({"chunk": Base64Text::encode(bytes), "eof": eof})).await;
+            if block + 1 == blocks {
+                break;
+            }
+            if !eof {
+                asked.push_back(peer.call("fs/readBlock").await);
+            }
+        }
+        let close = peer.call("fs/close").await;
+        assert_eq!(close.params, json!({"handleId": id}));
+        peer.answer(&close, json!({})).await;
+    };
+    let (mut sink, mut told) = (Vec::new(), Vec::new());
+    let (size, ()) = tokio::join!(files.download(&file, &mut sink, |bytes| told.push(bytes)), theirs(&mut peer, 0, 3));
+    assert_eq!(size.unwrap(), content.len() as u64);
+    assert!(sink == content);
+    assert_eq!(told, [BLOCK as u64, 2 * BLOCK as u64, content.len() as u64]);
+
+    let mut sink = Vec::new();
+    let (cut, ()) = tokio::join!(files.download(&file, &mut sink, |_| {}), theirs(&mut peer, 1, 1));
+    assert!(matches!(cut.unwrap_err(), exedra_client::Error::Protocol(_)), "a block that is cut leaves no hole");
+
+    let mut sink = std::io::Cursor::new(vec![0; 10].into_boxed_slice());
+    let (full, ()) = tokio::join!(files.download(&file, &mut sink, |_| {}), theirs(&mut peer, 0, 1));
+    assert!(matches!(full.unwrap_err(), exedra_client::Error::Sink(_)));
 }
 
 #[tokio::test]
