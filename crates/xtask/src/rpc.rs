@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use exedra_proto::binary;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -17,15 +16,6 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 /// Longest time between two messages of a peer.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// A message of the peer.
-#[derive(Debug)]
-pub enum Received {
-    /// Text.
-    Text(String),
-    /// A binary message of `exedra/1` with so many bytes behind its header.
-    Binary(u64),
-}
 
 /// A connection with an open session.
 #[derive(Debug)]
@@ -40,26 +30,13 @@ impl Rpc {
     /// # Errors
     /// There is nobody, or it answers otherwise.
     pub async fn connect(url: &str) -> Result<Self> {
-        Self::open(url, json!({ "clientName": "bench", "resumeSessionId": null })).await
-    }
-
-    /// Connects, and agrees on binary messages.
-    ///
-    /// # Errors
-    /// There is nobody, or it answers otherwise.
-    pub async fn connect_binary(url: &str) -> Result<Self> {
-        let offer = json!({ "exedra/1": { "binary": true } });
-        Self::open(url, json!({ "clientName": "bench", "resumeSessionId": null, "extensions": offer })).await
-    }
-
-    async fn open(url: &str, params: Value) -> Result<Self> {
         let address = url.strip_prefix("ws://").context("a URL of plain ws")?.trim_end_matches('/');
         let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {url}"))?;
         stream.set_nodelay(true)?;
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await?;
         let mut rpc = Self { socket, last_id: 0 };
-        rpc.call("initialize", params).await?;
+        rpc.call("initialize", json!({ "clientName": "bench", "resumeSessionId": null })).await?;
         rpc.send(&json!({ "method": "initialized", "params": {} })).await?;
         Ok(rpc)
     }
@@ -97,28 +74,15 @@ impl Rpc {
         Ok(self.socket.send(Message::text(message.to_string())).await?)
     }
 
-    /// The next message that is text.
+    /// The next message.
     ///
     /// # Errors
     /// The connection is gone, or silent.
     pub async fn next(&mut self) -> Result<String> {
         loop {
-            if let Received::Text(text) = self.next_message().await? {
-                return Ok(text);
-            }
-        }
-    }
-
-    /// The next message.
-    ///
-    /// # Errors
-    /// The connection is gone, or silent, or a binary message is none.
-    pub async fn next_message(&mut self) -> Result<Received> {
-        loop {
             let message = timeout(SILENCE, self.socket.next()).await.context("the peer says nothing more")?;
             match message.context("the peer has gone")?? {
-                Message::Text(text) => return Ok(Received::Text(text.as_str().to_owned())),
-                Message::Binary(bytes) => return Ok(Received::Binary(binary::split(bytes)?.payload.len() as u64)),
+                Message::Text(text) => return Ok(text.as_str().to_owned()),
                 Message::Close(reason) => bail!("the peer closed: {reason:?}"),
                 _ => {}
             }

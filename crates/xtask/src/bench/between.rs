@@ -4,7 +4,6 @@
 //! All take turns in short blocks, each on connections of its own, so that no ping of ours falls into one.
 
 mod connects;
-mod ends;
 mod proxy;
 mod streams;
 
@@ -17,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::try_join;
 
-use self::ends::End;
 use self::proxy::Proxy;
+use super::ends::End;
 use super::figures::{median, rate, time};
 use super::{Arena, Goal, Row, Table};
 use crate::load::post::post;

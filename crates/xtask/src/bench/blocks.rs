@@ -1,8 +1,9 @@
 //! 32 MiB of a file in blocks, read and written: what `fs/readBlock` and `fs/writeBlock` move, beside a stock's own read.
 //!
 //! The stock here is the newest: the oldest knows no blocks. It reads the same file the same way, with the same bare
-//! client, in turns with ours; blocks are asked for one after the other, and each is as large as may be. Between our own
-//! ends blocks are binary messages; that is measured with our client, which does more than the bare one.
+//! client (`line`), in turns with ours; blocks are asked for one after the other, and each is as large as may be. The
+//! bare client makes its messages beforehand and decodes none, for either, so that it is not what is measured. Between our
+//! own ends blocks are binary messages; that is measured with our client, which does all of what a client has to.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,12 +14,12 @@ use exedra_client::files::Files;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::OpenMode;
 use exedra_proto::path::AbsolutePath;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::figures::{median, rate};
+use super::line::Line;
 use super::{Arena, Goal, Listener, Row, Table};
 use crate::child::Spawn;
-use crate::rpc::Rpc;
 use crate::stock::Stock;
 
 /// Size of a block, in bytes: the largest that there is.
@@ -37,13 +38,16 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     let content: Vec<u8> = (0..BLOCK * BLOCKS).map(|at| (at / 7).to_le_bytes()[0]).collect();
     std::fs::write(&from, &content)?;
 
+    check(&ours.url, &from, &content).await.context("reading from ours")?;
+    check(&theirs.url, &from, &content).await.context("reading from stock")?;
+
     let (mut read, mut written, mut stock) = (Vec::new(), Vec::new(), Vec::new());
     let (mut own_read, mut own_written) = (Vec::new(), Vec::new());
     let own = listener(&ours.url, None, Duration::from_secs(10), |_, _| {}).await?.files();
     for _ in 0..if arena.quick { 3 } else { 9 } {
-        read.push(reading(&mut Rpc::connect(&ours.url).await?, &from).await.context("reading from ours")?);
-        stock.push(reading(&mut Rpc::connect(&theirs.url).await?, &from).await.context("reading from stock")?);
-        written.push(writing(&mut Rpc::connect(&ours.url).await?, &to, &content).await.context("writing to ours")?);
+        read.push(reading(&ours.url, &from).await.context("reading from ours")?);
+        stock.push(reading(&theirs.url, &from).await.context("reading from stock")?);
+        written.push(writing(&ours.url, &to, &content).await.context("writing to ours")?);
         ensure!(std::fs::read(&to)? == content, "what was written is something else");
         own_read.push(reading_ourselves(&own, &from, &content).await.context("our client reads")?);
         std::fs::write(&to, "")?;
@@ -93,33 +97,50 @@ async fn writing_ourselves(files: &Files, path: &Path, content: &[u8]) -> Result
     Ok(content.len() as f64 / begin.elapsed().as_secs_f64())
 }
 
-/// Bytes per second. Blocks are counted and not decoded, so that this side is not what is measured.
-async fn reading(rpc: &mut Rpc, file: &Path) -> Result<f64> {
+/// Bytes per second. Blocks are counted and not decoded.
+async fn reading(url: &str, file: &Path) -> Result<f64> {
+    let mut line = Line::connect(url).await?;
+    let open = line.request("fs/open", &json!({ "handleId": "h", "path": uri(file) }));
+    let read = |block| json!({ "handleId": "h", "offset": block * BLOCK, "len": BLOCK });
+    let reads: Vec<_> = (0..BLOCKS).map(|block| line.request("fs/readBlock", &read(block))).collect();
+    let close = line.request("fs/close", &json!({ "handleId": "h" }));
     let begin = Instant::now();
-    rpc.call("fs/open", json!({ "handleId": "h", "path": uri(file) })).await?;
-    for block in 0..BLOCKS {
-        rpc.request("fs/readBlock", json!({ "handleId": "h", "offset": block * BLOCK, "len": BLOCK })).await?;
-        let text = rpc.next().await?;
-        let (_, rest) = text.split_once(r#""chunk":""#).with_context(|| text.chars().take(200).collect::<String>())?;
-        let length = rest.find('"').context("no end of the chunk")?;
+    line.call(&open).await?;
+    for request in &reads {
+        let length = line.call(request).await?.chunk().context("no chunk")?.len();
         ensure!(length == BLOCK.div_ceil(3) * 4, "{length} characters of base64");
     }
-    rpc.call("fs/close", json!({ "handleId": "h" })).await?;
+    line.call(&close).await?;
     Ok((BLOCK * BLOCKS) as f64 / begin.elapsed().as_secs_f64())
 }
 
-/// Bytes per second. What is sent is encoded before.
-async fn writing(rpc: &mut Rpc, file: &Path, content: &[u8]) -> Result<f64> {
-    let chunks: Vec<Value> = content.chunks(BLOCK).map(|bytes| Base64Text::encode(bytes).0.into()).collect();
+/// Bytes per second.
+async fn writing(url: &str, file: &Path, content: &[u8]) -> Result<f64> {
+    let mut line = Line::connect(url).await?;
+    let open = line.request("fs/open", &json!({ "handleId": "h", "path": uri(file), "mode": "replace" }));
+    let write =
+        |(block, bytes)| json!({ "handleId": "h", "offset": block * BLOCK, "chunk": Base64Text::encode(bytes) });
+    let writes: Vec<_> =
+        content.chunks(BLOCK).enumerate().map(|block| line.request("fs/writeBlock", &write(block))).collect();
+    let close = line.request("fs/close", &json!({ "handleId": "h" }));
     let begin = Instant::now();
-    rpc.call("fs/open", json!({ "handleId": "h", "path": uri(file), "mode": "replace" })).await?;
-    for (block, chunk) in chunks.into_iter().enumerate() {
-        let mut params = json!({ "handleId": "h", "offset": block * BLOCK });
-        params["chunk"] = chunk;
-        rpc.call("fs/writeBlock", params).await?;
+    for request in [&open].into_iter().chain(&writes).chain([&close]) {
+        line.call(request).await?;
     }
-    rpc.call("fs/close", json!({ "handleId": "h" })).await?;
     Ok((BLOCK * BLOCKS) as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// Reads the file once, and looks at every byte.
+async fn check(url: &str, file: &Path, content: &[u8]) -> Result<()> {
+    let mut line = Line::connect(url).await?;
+    let open = line.request("fs/open", &json!({ "handleId": "h", "path": uri(file) }));
+    line.call(&open).await?;
+    for (block, bytes) in content.chunks(BLOCK).enumerate() {
+        let read = line.request("fs/readBlock", &json!({ "handleId": "h", "offset": block * BLOCK, "len": BLOCK }));
+        let chunk = line.call(&read).await?.chunk().context("no chunk")?.to_vec();
+        ensure!(chunk == Base64Text::encode(bytes).0.as_bytes(), "block {block} is something else");
+    }
+    Ok(())
 }
 
 /// As the newest wants paths.

@@ -1,6 +1,6 @@
 //! What a client feels on one connection with a listener: starting, echoing, reading a file, streaming output.
 //!
-//! The same bare client measures both peers, in alternating blocks.
+//! The same bare client measures both peers, in alternating blocks; for output one that is barer still (`line`).
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,8 +10,9 @@ use exedra_proto::base64::Base64Text;
 use serde_json::{Value, json};
 
 use super::figures::{median, rate, time};
+use super::line::{self, Line};
 use super::{Arena, Goal, Peers, Row, Table};
-use crate::rpc::{Received, Rpc};
+use crate::rpc::Rpc;
 
 /// Blocks in which the peers take turns.
 const BLOCKS: usize = 5;
@@ -32,7 +33,7 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     add(table, "a line echoed through cat, p50", echoes, time, Goal::RatioAtMost(1.0 / 50.0))?;
     let reads = alternate(&peers, async |rpc| read_file(rpc, &file, rounds(500)).await).await;
     add(table, "fs/readFile of 4 KiB, p50", reads, time, Goal::RatioAtMost(1.0))?;
-    let output = alternate(&peers, async |rpc| stream(rpc).await).await;
+    let output = streams(&peers).await;
     add(table, "process output, median of 5", output, rate, Goal::RatioAtLeast(1.0))?;
     binary_output(&peers, table).await
 }
@@ -43,9 +44,9 @@ async fn binary_output(peers: &Peers, table: &mut Table) -> Result<()> {
     let (mut raw, mut base64) = (Vec::new(), Vec::new());
     for _ in 0..BLOCKS {
         let url = &peers.ours.url;
-        base64.extend(stream(&mut Rpc::connect(url).await?).await?);
-        match stream(&mut Rpc::connect_binary(url).await?).await {
-            Ok(samples) => raw.extend(samples),
+        base64.push(stream(Line::connect(url).await?).await?);
+        match stream(Line::connect_binary(url).await?).await {
+            Ok(sample) => raw.push(sample),
             Err(why) => return table.lacks(what, &why),
         }
     }
@@ -153,53 +154,37 @@ async fn read_file(rpc: &mut Rpc, file: &Path, rounds: usize) -> Result<Vec<f64>
     Ok(samples)
 }
 
+/// Ours and theirs, in turns.
+async fn streams(peers: &Peers) -> Result<(f64, f64)> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..BLOCKS {
+        for (url, samples) in [(&peers.ours.url, &mut ours), (&peers.theirs.url, &mut theirs)] {
+            samples.push(stream(Line::connect(url).await?).await.with_context(|| format!("with {url}"))?);
+        }
+    }
+    Ok((median(ours), median(theirs)))
+}
+
 /// One sample, in bytes per second. Chunks are counted and not decoded, so that this side is not what is measured.
-async fn stream(rpc: &mut Rpc) -> Result<Vec<f64>> {
-    let id = "zeros";
+async fn stream(mut line: Line) -> Result<f64> {
     let count = OUTPUT_BYTES.to_string();
+    let start = line.request("process/start", &start_params("zeros", &["head", "-c", &count, "/dev/zero"], false));
     let begin = Instant::now();
-    rpc.request("process/start", start_params(id, &["head", "-c", &count, "/dev/zero"], false)).await?;
+    line.send(&start).await?;
     let mut bytes = 0;
     loop {
-        let text = match rpc.next_message().await? {
-            Received::Text(text) => text,
-            Received::Binary(length) => {
-                bytes += length;
-                continue;
-            }
-        };
-        if text.contains(r#""process/output""#) {
-            bytes += decoded_length(&text).with_context(|| format!("no chunk in {text}"))?;
-        } else if text.contains(r#""process/closed""#) {
-            break;
-        } else {
-            ensure!(!text.contains(r#""error""#), "{text}");
+        let message = line.message().await?;
+        if let Some(more) = line::output(message) {
+            bytes += more;
+            continue;
         }
+        let text = String::from_utf8_lossy(message);
+        if text.contains(r#""process/closed""#) {
+            break;
+        }
+        ensure!(!text.contains(r#""error""#), "{text}");
     }
     let seconds = begin.elapsed().as_secs_f64();
     ensure!(bytes == OUTPUT_BYTES, "{bytes} bytes of {OUTPUT_BYTES} came");
-    Ok(vec![OUTPUT_BYTES as f64 / seconds])
-}
-
-/// How many bytes the chunk of a `process/output` stands for.
-fn decoded_length(message: &str) -> Option<u64> {
-    let (_, rest) = message.split_once(r#""chunk":""#)?;
-    let (chunk, _) = rest.split_once('"')?;
-    let padding = chunk.bytes().rev().take_while(|byte| *byte == b'=').count();
-    u64::try_from((chunk.len() / 4 * 3).checked_sub(padding)?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_is_counted_without_decoding() {
-        for bytes in [&b""[..], b"a", b"ab", b"abc", b"abcd"] {
-            let chunk = Base64Text::encode(bytes).0;
-            let message = json!({ "method": "process/output", "params": { "chunk": chunk } }).to_string();
-            assert_eq!(decoded_length(&message), Some(bytes.len() as u64));
-        }
-        assert_eq!(decoded_length("{}"), None);
-    }
+    Ok(OUTPUT_BYTES as f64 / seconds)
 }

@@ -12,8 +12,8 @@ use exedra_proto::ticket::{Claims, KeyRing, Role, Shape, SigningKey};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinSet;
 
-use super::ends::End;
 use super::{connect, register};
+use crate::bench::ends::End;
 use crate::bench::figures::{per_second, time};
 use crate::bench::{Goal, Row, Table};
 use crate::plane::Plane;

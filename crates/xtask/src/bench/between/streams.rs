@@ -8,8 +8,8 @@ use exedra_proto::registry::Transport;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::ends::End;
 use super::{BLOCKS, connect, register};
+use crate::bench::ends::End;
 use crate::bench::figures::{median, rate};
 use crate::bench::{Goal, Row, Table};
 use crate::plane::Plane;

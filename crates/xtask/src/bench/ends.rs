@@ -2,7 +2,9 @@
 //!
 //! So that it is not the ends that are measured.
 
-use anyhow::{Context as _, Result, ensure};
+use std::ops::Range;
+
+use anyhow::{Context as _, Result, bail, ensure};
 use exedra_proto::secret::Secret;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +18,11 @@ const READ: usize = 256 * 1024;
 const MAX_HEAD: usize = 8 * 1024;
 /// The first byte of a whole binary message.
 const BINARY: u8 = 0x82;
+/// The first byte of a whole message of text.
+const TEXT: u8 = 0x81;
+/// The first byte of a ping, and of its answer.
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
 /// What a dialling end masks with.
 const MASK: [u8; 4] = [0x35, 0x9a, 0x5c, 0xe1];
 
@@ -25,6 +32,8 @@ pub(super) struct End {
     /// It dialled.
     masks: bool,
     room: Vec<u8>,
+    /// What of `room` was read and belongs to no message that was given out.
+    unread: Range<usize>,
 }
 
 impl End {
@@ -40,7 +49,7 @@ impl End {
         let head = head(&mut stream).await?;
         let status = head.lines().next().unwrap_or_default();
         ensure!(status.contains(" 101 "), "an upgrade is answered {status:?}");
-        Ok(Self { stream, masks: true, room: Vec::new() })
+        Ok(Self { stream, masks: true, room: Vec::new(), unread: 0..0 })
     }
 
     /// Dials the ticket of a reply.
@@ -63,16 +72,25 @@ impl End {
              Sec-WebSocket-Accept: {accept}\r\n\r\n"
         );
         stream.write_all(answer.as_bytes()).await?;
-        Ok(Self { stream, masks: false, room: Vec::new() })
+        Ok(Self { stream, masks: false, room: Vec::new(), unread: 0..0 })
     }
 
     /// A message of this end.
     pub(super) fn frame(&self, payload: &[u8]) -> Vec<u8> {
+        self.encode(BINARY, payload)
+    }
+
+    /// A message of text.
+    pub(super) fn text(&self, payload: &str) -> Vec<u8> {
+        self.encode(TEXT, payload.as_bytes())
+    }
+
+    fn encode(&self, kind: u8, payload: &[u8]) -> Vec<u8> {
         let mask = if self.masks { 0x80 } else { 0 };
         let mut frame = match u16::try_from(payload.len()) {
-            Ok(len @ 0..126) => vec![BINARY, mask | len as u8],
-            Ok(len) => [&[BINARY, mask | 126][..], &len.to_be_bytes()].concat(),
-            Err(_) => [&[BINARY, mask | 127][..], &(payload.len() as u64).to_be_bytes()].concat(),
+            Ok(len @ 0..126) => vec![kind, mask | len as u8],
+            Ok(len) => [&[kind, mask | 126][..], &len.to_be_bytes()].concat(),
+            Err(_) => [&[kind, mask | 127][..], &(payload.len() as u64).to_be_bytes()].concat(),
         };
         if self.masks {
             frame.extend(MASK);
@@ -98,6 +116,50 @@ impl End {
         Ok(())
     }
 
+    /// Receives one whole message, at an end that dialled. Pings are answered on the way.
+    pub(super) async fn message(&mut self) -> Result<&[u8]> {
+        loop {
+            let (first, payload) = self.receive().await?;
+            match first {
+                BINARY | TEXT => return self.room.get(payload).context("no room"),
+                PING => {
+                    let pong = self.encode(PONG, self.room.get(payload).unwrap_or_default());
+                    self.send(&pong).await?;
+                }
+                PONG => {}
+                other => bail!("a frame that begins with {other:#x}"),
+            }
+        }
+    }
+
+    /// Receives one frame: its first byte, and where in the room its payload is.
+    async fn receive(&mut self) -> Result<(u8, Range<usize>)> {
+        loop {
+            let unread = self.room.get(self.unread.clone()).unwrap_or_default();
+            let (header, len) = lengths(unread);
+            if let Some(first) = unread.first().filter(|_| unread.len() >= header + len) {
+                let (first, start) = (*first, self.unread.start);
+                self.unread.start += header + len;
+                return Ok((first, start + header..start + header + len));
+            }
+            self.read(header + len).await?;
+        }
+    }
+
+    /// Reads more, where there is room for `whole` bytes.
+    async fn read(&mut self, whole: usize) -> Result<()> {
+        if self.unread.start > 0 {
+            self.room.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+        }
+        self.room.resize(self.room.len().max(whole + READ), 0);
+        let free = self.room.get_mut(self.unread.end..).context("no room")?;
+        let read = self.stream.read(free).await?;
+        ensure!(read > 0, "the connection ended");
+        self.unread.end += read;
+        Ok(())
+    }
+
     /// Receives at least `bytes` of messages, whatever is in them.
     pub(super) async fn discard(&mut self, bytes: usize) -> Result<()> {
         self.room.resize(READ, 0);
@@ -108,6 +170,18 @@ impl End {
             left = left.saturating_sub(read);
         }
         Ok(())
+    }
+}
+
+/// Of an unmasked frame: how long its header is, as far as that can be told, and its payload.
+fn lengths(frame: &[u8]) -> (usize, usize) {
+    match *frame {
+        [_, len @ 0..126, ..] => (2, len.into()),
+        [_, 126, a, b, ..] => (4, u16::from_be_bytes([a, b]).into()),
+        [_, 127, a, b, c, d, e, f, g, h, ..] => (10, u64::from_be_bytes([a, b, c, d, e, f, g, h]) as usize),
+        [_, 126, ..] => (4, 0),
+        [_, _, ..] => (10, 0),
+        _ => (2, 0),
     }
 }
 
