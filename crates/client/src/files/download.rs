@@ -32,7 +32,7 @@ impl Files {
     {
         let up = self.line.up().await.map_err(|loss| loss.not_sent(FsOpen::NAME))?;
         let handle_id = format!("h{}", self.routes.next_number());
-        let (path, mode) = (path.clone(), OpenMode::Read);
+        let (path, mode) = (self.written(path), OpenMode::Read);
         let open = OpenParams { handle_id: handle_id.clone(), path, mode, follow_symlinks: None, sandbox: None };
         up.client.call::<FsOpen>(&open).await.map_err(|error| Error::of_call(FsOpen::NAME, error))?;
         let received = receive(&up, &handle_id, sink, progress).await;

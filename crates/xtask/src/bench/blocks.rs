@@ -3,7 +3,8 @@
 //! The stock here is the newest: the oldest knows no blocks. It reads the same file the same way, with the same bare
 //! client (`line`), in turns with ours; blocks are asked for one after the other, and each is as large as may be. The
 //! bare client makes its messages beforehand and decodes none, for either, so that it is not what is measured. Between our
-//! own ends blocks are binary messages; that is measured with our client, which does all of what a client has to.
+//! own ends blocks are binary messages; that is measured with our client, which does all of what a client has to, and has a
+//! few blocks under way at a time, as in its downloads and uploads.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use exedra_client::files::Files;
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::OpenMode;
 use exedra_proto::path::AbsolutePath;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::figures::{median, rate};
@@ -26,6 +28,8 @@ use crate::stock::Stock;
 const BLOCK: usize = 1 << 20;
 /// Blocks in the file.
 const BLOCKS: usize = 32;
+/// Blocks that our client sends ahead of their answers.
+const AHEAD: usize = 4;
 /// Name of the stock in the table.
 const NEWEST: &str = "newest";
 
@@ -40,16 +44,21 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
 
     check(&ours.url, &from, &content).await.context("reading from ours")?;
     check(&theirs.url, &from, &content).await.context("reading from stock")?;
+    let own = listener(&ours.url, None, Duration::from_secs(10), |_, _| {}).await?.files();
+    let mut whole = Vec::new();
+    own.download(&AbsolutePath::native(&from).map_err(anyhow::Error::msg)?, &mut whole, |_| {}).await?;
+    ensure!(whole == content, "what our client read is something else");
 
     let (mut read, mut written, mut stock) = (Vec::new(), Vec::new(), Vec::new());
     let (mut own_read, mut own_written) = (Vec::new(), Vec::new());
-    let own = listener(&ours.url, None, Duration::from_secs(10), |_, _| {}).await?.files();
     for _ in 0..if arena.quick { 3 } else { 9 } {
         read.push(reading(&ours.url, &from).await.context("reading from ours")?);
         stock.push(reading(&theirs.url, &from).await.context("reading from stock")?);
+        // To cut off what was there takes as long as to write it, and is not what is measured.
+        std::fs::write(&to, "")?;
         written.push(writing(&ours.url, &to, &content).await.context("writing to ours")?);
         ensure!(std::fs::read(&to)? == content, "what was written is something else");
-        own_read.push(reading_ourselves(&own, &from, &content).await.context("our client reads")?);
+        own_read.push(reading_ourselves(&own, &from).await.context("our client reads")?);
         std::fs::write(&to, "")?;
         own_written.push(writing_ourselves(&own, &to, &content).await.context("our client writes")?);
         ensure!(std::fs::read(&to)? == content, "what our client wrote is something else");
@@ -70,29 +79,24 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
     table.add(&Row { what, ours: median(own_written), theirs, unit: rate, goal })
 }
 
-/// Bytes per second, with our client, which gives out the bytes.
-async fn reading_ourselves(files: &Files, path: &Path, content: &[u8]) -> Result<f64> {
+/// Bytes per second, with our client, which hands over the bytes.
+async fn reading_ourselves(files: &Files, path: &Path) -> Result<f64> {
     let path = AbsolutePath::native(path).map_err(anyhow::Error::msg)?;
     let begin = Instant::now();
-    let file = files.open(&path, OpenMode::Read).await?;
-    let mut read = Vec::with_capacity(BLOCKS);
-    for block in 0..BLOCKS {
-        read.push(file.read_block((block * BLOCK) as u64, BLOCK).await?.0);
-    }
-    file.close().await?;
-    let rate = content.len() as f64 / begin.elapsed().as_secs_f64();
-    ensure!(read.concat() == content, "what was read is something else");
+    let bytes = files.download(&path, &mut tokio::io::sink(), |_| {}).await?;
+    let rate = bytes as f64 / begin.elapsed().as_secs_f64();
+    ensure!(bytes as usize == BLOCK * BLOCKS, "{bytes} bytes came");
     Ok(rate)
 }
 
-/// Bytes per second, with our client.
+/// Bytes per second, with our client, as far ahead of its answers as an upload is.
 async fn writing_ourselves(files: &Files, path: &Path, content: &[u8]) -> Result<f64> {
     let path = AbsolutePath::native(path).map_err(anyhow::Error::msg)?;
     let begin = Instant::now();
     let file = files.open(&path, OpenMode::Replace).await?;
-    for (block, bytes) in content.chunks(BLOCK).enumerate() {
-        file.write_block((block * BLOCK) as u64, bytes).await?;
-    }
+    let writes =
+        content.chunks(BLOCK).enumerate().map(|(block, bytes)| file.write_block((block * BLOCK) as u64, bytes));
+    stream::iter(writes).buffered(AHEAD).try_collect::<Vec<()>>().await?;
     file.close().await?;
     Ok(content.len() as f64 / begin.elapsed().as_secs_f64())
 }
