@@ -3,8 +3,8 @@
 //! In flow what connections, sessions, requests and processes do, out flows a log in a directory (docs/audit.md). What
 //! changes anything is written down before it happens. If nothing can be written, no session and no such request is
 //! taken: an executor that is to be audited does nothing unseen. The parts from the bottom: `record`, `head`, `chain`,
-//! `check`, `mask`, `intent` are pure; `segments` are the files, `journal` the writer, `watch` the processes, [`log`] the
-//! reader.
+//! `check`, `mask`, `intent` are pure; `segments` are the files, `recover` what was there before, `journal` the writer,
+//! `watch` the processes, [`log`] the reader.
 
 mod chain;
 mod check;
@@ -15,6 +15,7 @@ mod journal;
 pub mod log;
 mod mask;
 mod record;
+mod recover;
 mod room;
 mod segments;
 mod watch;
@@ -25,6 +26,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use exedra_host::process::Observer;
 use exedra_proto::envelope::RequestId;
@@ -40,13 +42,17 @@ use self::journal::{Journal, Order, State};
 use self::mask::Patterns;
 pub use self::record::{By, Record, Written};
 use self::room::Room;
-use self::segments::Segments;
+use self::segments::{Hold, Segments};
 use crate::identity::Identity;
 
 /// A segment is full at so many bytes.
 const SEGMENT: u64 = 64 * 1024 * 1024;
 /// Records of requests that wait for the writer; above it the requests wait, and nothing is dropped.
 const QUEUED: usize = 4096;
+/// Of the id of a request, so many bytes are written down.
+const MAX_ID: usize = 1024;
+/// How long what ends something waits for a place in the queue; then it goes on without one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What an audit is made of.
 #[derive(Clone, Debug)]
@@ -96,10 +102,12 @@ impl Audit {
     pub fn open(config: &AuditConfig) -> Result<Self, AuditError> {
         let identity = Arc::new(Identity::load_or_create(&config.identity)?);
         let patterns = config.output.as_ref().map(|more| Patterns::with(more)).transpose()?;
-        let (segments, position) = Segments::open(&config.dir, config.segment)?;
+        let hold = Hold::take(&config.dir)?;
+        let position = recover::recover(&config.dir)?;
         if let Some(key) = position.key.filter(|key| *key != identity.public_key()) {
             return Err(AuditError::Foreign { dir: config.dir.clone(), key });
         }
+        let segments = Segments::open(hold, position.segment, config.segment)?;
         let chain = Chain::after(position.next, position.previous);
         let room = Arc::new(Room::default());
         let Journal { orders, state, thread } =
@@ -152,6 +160,14 @@ impl Audit {
         answer.await.unwrap_or_else(|_| Err("its writer has ended".to_owned())).map_err(Unwritable)
     }
 
+    /// Writes `record` down before what it tells of happens, which happens in any case: something is ended, and nothing new
+    /// is done. Where nothing can be written it is kept for later, or counted.
+    pub async fn ending(&self, record: Record) {
+        let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.0.queue).acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok);
+        let _ = self.0.orders.send(Order::Write { record: Box::new(record), done: None, permit, bytes: 0 });
+    }
+
     /// Writes down what has happened already.
     pub fn tell(&self, record: Record) {
         self.keep(record, 0);
@@ -193,7 +209,13 @@ impl Audit {
 impl By {
     /// Request `id` on `connection`, in `session`.
     pub fn request(session: SessionId, connection: u64, id: &RequestId) -> Self {
-        Self { session, connection, request: serde_json::to_value(id).unwrap_or_default() }
+        let request = match id {
+            RequestId::Text(text) if text.len() > MAX_ID => {
+                serde_json::Value::from(format!("{}…", &text[..text.floor_char_boundary(MAX_ID)]))
+            }
+            id => serde_json::to_value(id).unwrap_or_default(),
+        };
+        Self { session, connection, request }
     }
 }
 

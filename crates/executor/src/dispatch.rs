@@ -4,6 +4,7 @@
 //! here, apart from the session that a connection holds.
 
 pub mod audited;
+pub mod bounds;
 pub mod budget;
 pub mod errors;
 pub mod fs;

@@ -15,6 +15,7 @@ use crate::config::ExecutorConfig;
 use crate::dispatch::budget::Pool;
 use crate::error::ExecutorError;
 use crate::peer::{Client, Peer};
+use crate::refusals::Refusals;
 use crate::rest::{self, Clients};
 use crate::serve::{self, Served};
 use crate::session::Sessions;
@@ -50,6 +51,11 @@ impl Executor {
         let clients = Clients::default();
         let (resting, stop) = (rest::run(clients.clone()), cancel.clone());
         tasks.spawn(async move { _ = stop.run_until_cancelled(resting).await });
+        let (refusals, stop) = (Arc::clone(sessions.refusals()), cancel.clone());
+        tasks.spawn(async move {
+            let _ = stop.run_until_cancelled(refusals.run()).await;
+            refusals.flush(None);
+        });
         Ok(Self {
             sessions,
             fetcher: Arc::new(Fetcher::new(fetching)),
@@ -95,6 +101,11 @@ impl Executor {
         }
         let (done, ()) = tokio::join!(serving, self.shutdown());
         done
+    }
+
+    /// Who is not let in.
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        self.sessions.refusals()
     }
 
     /// How many sessions there are, attached or not.

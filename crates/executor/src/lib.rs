@@ -15,6 +15,7 @@ pub mod identity;
 pub mod listen;
 pub mod peer;
 mod private;
+mod refusals;
 mod rest;
 pub mod serve;
 mod session;

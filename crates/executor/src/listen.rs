@@ -26,11 +26,12 @@ use tokio_util::sync::CancellationToken;
 use self::auth::WsAuth;
 use self::tls::Tls;
 use self::unix::SocketFile;
-use self::upgrade::Upgraded;
+use self::upgrade::{Answered, Upgraded};
 pub use self::url::ListenUrl;
 use crate::error::ExecutorError;
 use crate::executor::Executor;
 use crate::peer::{Client, Peer};
+use crate::refusals::Why;
 use crate::serve::Served;
 
 /// Clients connected at a time, if nothing else is said. One more is answered 503, and its connection closed, at once.
@@ -159,7 +160,7 @@ impl Listener {
                 Some(_) = clients.join_next() => {}
                 accepted = self.accept() => match accepted {
                     Ok(stream) if clients.len() >= self.options.max_connections => {
-                        tracing::warn!(connected = clients.len(), "too many connections, one sent away");
+                        executor.refusals().tell(stream.peer(), Why::NoRoom);
                         stream.send_away();
                     }
                     Ok(stream) => {
@@ -191,6 +192,13 @@ impl Listener {
 }
 
 impl Stream {
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, peer) => *peer,
+            Self::Unix(_) => Peer::Unix,
+        }
+    }
+
     /// Says that there is no room, if that can be said at once.
     fn send_away(self) {
         let answer = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -211,87 +219,94 @@ fn bind_error(url: &ListenUrl, source: io::Error) -> ExecutorError {
 
 async fn serve(stream: Stream, executor: Arc<Executor>, options: Arc<ListenOptions>, cancel: CancellationToken) {
     // What HTTP and TLS take goes when they are done: a connection waits for long, and needs far less.
-    if let Some((connection, peer, client)) = Box::pin(greet(stream, options, cancel.clone())).await {
-        executor.serve_client(connection, peer, client, &cancel).await;
+    let peer = stream.peer();
+    match Box::pin(greet(stream, options, cancel.clone())).await {
+        Greeted::Client(connection, client) => _ = executor.serve_client(*connection, peer, client, &cancel).await,
+        Greeted::Refused(why) => executor.refusals().tell(peer, why),
+        Greeted::Served => {}
     }
 }
 
-/// All that comes before the connection; none if it does not come to one.
-async fn greet(
-    stream: Stream,
-    options: Arc<ListenOptions>,
-    cancel: CancellationToken,
-) -> Option<(Connection, Peer, Client)> {
-    let (opened, peer) = match stream {
-        Stream::Tcp(stream, peer) => {
-            let view = TcpView::of(&stream);
-            let opened = match &options.tls {
-                None => open(stream, view, peer, &options, &cancel).await,
-                Some(tls) => {
-                    let stream = secure(stream, tls, peer, &options, &cancel).await?;
-                    open(stream, view, peer, &options, &cancel).await
-                }
-            };
-            (opened, peer)
-        }
-        Stream::Unix(stream) => (open(stream, None, Peer::Unix, &options, &cancel).await, Peer::Unix),
-    };
-    opened.map(|(connection, client)| (connection, peer, client))
+/// What came of a stream before it is a connection.
+enum Greeted {
+    /// A connection, and who is at its other end.
+    Client(Box<Connection>, Client),
+    /// Somebody who is not let in.
+    Refused(Why),
+    /// Nothing to tell of: a question of health was answered, or the stream ended.
+    Served,
 }
 
-/// The TLS handshake; none if it fails, takes too long, or is cancelled.
+/// All that comes before the connection.
+async fn greet(stream: Stream, options: Arc<ListenOptions>, cancel: CancellationToken) -> Greeted {
+    match stream {
+        Stream::Tcp(stream, peer) => {
+            let view = TcpView::of(&stream);
+            match &options.tls {
+                None => open(stream, view, peer, &options, &cancel).await,
+                Some(tls) => match secure(stream, tls, peer, &options, &cancel).await {
+                    Ok(stream) => open(stream, view, peer, &options, &cancel).await,
+                    Err(refused) => refused,
+                },
+            }
+        }
+        Stream::Unix(stream) => open(stream, None, Peer::Unix, &options, &cancel).await,
+    }
+}
+
+/// The TLS handshake; what came of the stream if it fails, takes too long, or is cancelled.
 async fn secure(
     stream: TcpStream,
     tls: &Tls,
     peer: Peer,
     options: &ListenOptions,
     cancel: &CancellationToken,
-) -> Option<TlsStream<TcpStream>> {
+) -> Result<TlsStream<TcpStream>, Greeted> {
     let handshake = TlsAcceptor::from(tls.config()).accept(stream);
     tokio::select! {
         biased;
-        () = cancel.cancelled() => None,
+        () = cancel.cancelled() => Err(Greeted::Served),
         done = tokio::time::timeout(options.http_timeout, handshake) => match done {
-            Ok(Ok(stream)) => Some(stream),
+            Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "no TLS");
-                None
+                Err(Greeted::Refused(Why::NoTls))
             }
-            Err(_) => {
-                tracing::debug!(%peer, "no TLS in time");
-                None
-            }
+            Err(_) => Err(Greeted::Refused(Why::NoTlsInTime)),
         },
     }
 }
 
-/// Speaks HTTP until the upgrade; none if it does not come to that.
+/// Speaks HTTP until the upgrade.
 async fn open<S>(
     stream: S,
     view: Option<TcpView>,
     peer: Peer,
     options: &ListenOptions,
     cancel: &CancellationToken,
-) -> Option<(Connection, Client)>
+) -> Greeted
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let upgraded = tokio::select! {
+    let answered = tokio::select! {
         biased;
-        () = cancel.cancelled() => return None,
-        upgraded = upgrade::answer(stream, options.http_timeout, options.auth.as_ref()) => upgraded,
+        () = cancel.cancelled() => return Greeted::Served,
+        answered = upgrade::answer(stream, options.http_timeout, options.auth.as_ref()) => answered,
     };
-    match upgraded {
-        Ok(Some(Upgraded { stream, early, client })) if early.is_empty() => {
-            Some((ws::accept(stream, view, options.ws), client))
+    match answered {
+        Ok(Answered::Upgraded(Upgraded { stream, early, client })) => {
+            let connection = match early.is_empty() {
+                true => ws::accept(stream, view, options.ws),
+                false => ws::accept(upgrade::rewind(stream, early), view, options.ws),
+            };
+            Greeted::Client(Box::new(connection), client)
         }
-        Ok(Some(Upgraded { stream, early, client })) => {
-            Some((ws::accept(upgrade::rewind(stream, early), view, options.ws), client))
-        }
-        Ok(None) => None,
+        Ok(Answered::Denied(words)) => Greeted::Refused(Why::Denied(words)),
+        Ok(Answered::Status(status)) if status.is_client_error() => Greeted::Refused(Why::Http(status.as_u16())),
+        Ok(Answered::Status(_) | Answered::Nothing) => Greeted::Served,
         Err(error) => {
             tracing::debug!(%peer, error = &*error as &dyn std::error::Error, "no websocket");
-            None
+            Greeted::Refused(Why::NoHttp)
         }
     }
 }

@@ -79,7 +79,7 @@ pub(crate) async fn run(
         disconnect = service.run() => End::Disconnected(disconnect),
     };
     let served = Served { end, spoke: service.has_spoken(), opened: service.has_opened(), lasted: started.elapsed() };
-    tracing::info!(%peer, reason = %served.end, "disconnected");
+    tracing::info!(%peer, reason = ?served.end.to_string(), "disconnected");
     if let Some(audit) = &audit {
         let (received, sent) = service.traffic();
         let ms = u64::try_from(served.lasted.as_millis()).unwrap_or(u64::MAX);

@@ -71,6 +71,11 @@ pub enum StartError {
     /// That many processes have ended whose results nobody has read: a failure.
     #[error("{0} processes have ended and their results were not read yet: read them with process/read first")]
     TooManyUnread(usize),
+    /// The ids and arguments of the processes that are known take too much memory: a failure.
+    #[error(
+        "the ids and arguments of the processes that are known here take too much memory: use shorter ids, or end some"
+    )]
+    TooLongNames,
     /// That many processes run on this host already: a failure.
     #[error("{0} processes are running here, and that is as many as may: end some first")]
     TooManyProcesses(usize),

@@ -5,7 +5,7 @@
 //!
 //! From the bottom: `launch` starts a child, on a thread of `spawner`, with a `mark` by which `census` and `signal` find its
 //! descendants; `spawn` makes its streams, `confine` starts it within a sandbox, and `denial` (pure) guesses whether that
-//! made it fail; `reap`, `wait` and `undertaker` take its end. `output`, `roster` and `ledger` (pure) keep what it wrote,
+//! made it fail; `strays` finds what lost its mark; `reap`, `wait` and `undertaker` take its end. `output`, `roster` and `ledger` (pure) keep what it wrote,
 //! `hub` puts them behind a lock with wake-ups, `source`, `stdin` and `driver` move the bytes, and `table` has the calls.
 
 mod census;
@@ -34,6 +34,7 @@ mod spawn;
 mod spawner;
 mod spool;
 mod stdin;
+mod strays;
 mod support;
 mod table;
 mod undertaker;

@@ -25,6 +25,8 @@ pub struct Findings {
     pub key: Option<String>,
     /// Heads that were kept elsewhere and found to be in the log.
     pub kept_heads: u64,
+    /// Bytes of a line at the end that was not written whole.
+    pub unfinished: u64,
 }
 
 /// See the module.
@@ -36,6 +38,8 @@ pub struct Checker {
     kept: BTreeMap<u64, Vec<Head>>,
     /// The key that must sign, where one is known.
     trusted: Option<String>,
+    /// Whether the first line must be line 0.
+    from_0: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +71,13 @@ impl Checker {
         checker
     }
 
+    /// The same for a log whose first file is there: nothing can be missing before its first line.
+    #[must_use]
+    pub fn from_line_0(mut self) -> Self {
+        self.from_0 = true;
+        self
+    }
+
     /// The next line, without its line feed.
     ///
     /// # Errors
@@ -79,6 +90,7 @@ impl Checker {
         let hash = hash(bytes);
         match &self.next {
             None if line.n == 0 && line.prev != GENESIS => return Err("line 0 was changed".to_owned()),
+            None if line.n > 0 && self.from_0 => return Err(missing(0, line.n - 1)),
             None => self.findings.first = line.n,
             Some(next) if line.n > next.n => return Err(missing(next.n, line.n - 1)),
             Some(next) if line.n < next.n => {
@@ -122,6 +134,31 @@ impl Checker {
             });
         }
         Ok(self.findings)
+    }
+
+    /// Leaves kept heads of lines before the first one alone: where older files were taken away they say nothing.
+    pub fn forget_heads_before_the_first(&mut self) {
+        let first = self.findings.first;
+        self.kept.retain(|n, _| *n >= first);
+    }
+
+    /// Takes what stands after the last line feed for the beginning of the next line, if it is one.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn unfinished(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let (n, previous) = self.position().unwrap_or_else(|| (0, GENESIS.to_owned()));
+        let (number, link) = (format!(r#"{{"n":{n},"at":"#), format!(r#","prev":"{previous}","kind":""#));
+        let begins = match bytes.strip_prefix(number.as_bytes()) {
+            None => number.as_bytes().starts_with(bytes),
+            Some(rest) => {
+                let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let rest = rest.get(digits..).unwrap_or_default();
+                rest.strip_prefix(link.as_bytes()).map_or_else(|| link.as_bytes().starts_with(rest), is_text)
+            }
+        };
+        self.findings.unfinished = bytes.len() as u64;
+        if begins { Ok(()) } else { Err(format!("{} bytes after the last line are no line", bytes.len())) }
     }
 
     /// How to go on writing after the last line: its number plus one, and its hash.
@@ -178,6 +215,15 @@ impl Checker {
     fn due(&self) -> String {
         self.next.as_ref().map_or_else(|| "the first line".to_owned(), |next| format!("line {}", next.n))
     }
+}
+
+/// Whether it can be of a line: UTF-8, which may end within a character, and no control characters.
+fn is_text(bytes: &[u8]) -> bool {
+    let whole = match std::str::from_utf8(bytes) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none(),
+    };
+    whole && bytes.iter().all(|byte| *byte >= b' ')
 }
 
 fn missing(first: u64, last: u64) -> String {
@@ -271,6 +317,33 @@ mod tests {
         assert_eq!(fault, "lines 15 to 18 are missing: the log was cut off, a head kept elsewhere signs line 18");
         assert!(check(&log.lines[..15], vec![]).is_ok());
         assert!(check(&[], vec![kept]).is_err());
+    }
+
+    #[test]
+    fn only_the_beginning_of_the_next_line_may_stand_at_the_end() {
+        let log = log(25);
+        let mut checker = Checker::new(vec![], None).from_line_0();
+        log.lines[..24].iter().for_each(|line| checker.take(line).unwrap());
+        let next = &log.lines[24];
+        for len in 1..=next.len() {
+            checker.unfinished(&next[..len]).unwrap();
+        }
+        let mut split = next[..next.len() - 2].to_vec();
+        split.extend(&"\u{e9}".as_bytes()[..1]);
+        checker.unfinished(&split).unwrap();
+        let mut control = split.clone();
+        control.push(0);
+        for wrong in [&[0; 7][..], b"garbage", &log.lines[23], &log.lines[0], &control, b"{\"n\":24,\"at\":x"] {
+            let fault = checker.unfinished(wrong).unwrap_err();
+            assert_eq!(fault, format!("{} bytes after the last line are no line", wrong.len()));
+        }
+    }
+
+    #[test]
+    fn where_the_first_file_is_there_nothing_may_be_missing_before_it() {
+        let log = log(25);
+        assert_eq!(Checker::default().from_line_0().take(&log.lines[3]).unwrap_err(), "lines 0 to 2 are missing");
+        assert!(Checker::default().take(&log.lines[3]).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! In flow records, out flow word that they are on the disk, and the state: sound, or why nothing can be written. While
 //! nothing can be, what still comes is kept in order and tried again every second.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -22,6 +23,8 @@ use crate::identity::Identity;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to write what could not be written.
 const RETRY: Duration = Duration::from_secs(1);
+/// Lines that are kept while nothing can be written, in bytes. Above it what clients can cause without end is counted only.
+const KEPT: usize = 1 << 20;
 /// Records that are written together at most.
 const BATCH: usize = 1024;
 
@@ -61,6 +64,9 @@ struct Writer {
     head: Option<Head>,
     unsynced_since: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Lines that were not kept, by their kinds, and since when.
+    gap: BTreeMap<&'static str, u64>,
+    gap_since: Option<u64>,
     /// A sync failed: what is on the disk is unknown, and stays so.
     lost: bool,
 }
@@ -99,6 +105,8 @@ pub fn start(
         head: None,
         unsynced_since: None,
         retry_at: None,
+        gap: BTreeMap::new(),
+        gap_since: None,
         lost: false,
     };
     let builder = thread::Builder::new().name("audit".into()).stack_size(256 * 1024);
@@ -119,6 +127,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => true,
             };
             if stop {
+                self.tell_of_the_gap();
                 self.append(&Record::Stopped);
             }
             self.write(stop);
@@ -140,7 +149,12 @@ impl Writer {
     /// False if it was the last.
     fn take(&mut self, order: Order) -> bool {
         let Order::Write { record, done, permit, bytes } = order else { return false };
-        self.append(&record);
+        if self.backlog.len() >= KEPT && !record.is_kept() && self.state.borrow().is_some() {
+            *self.gap.entry(record.kind()).or_default() += 1;
+            self.gap_since.get_or_insert_with(now_ms);
+        } else {
+            self.append(&record);
+        }
         self.taken += bytes;
         drop(permit);
         match self.state.borrow().clone() {
@@ -148,6 +162,14 @@ impl Writer {
             None => self.waiting.extend(done),
         }
         true
+    }
+
+    /// One line about those that are missing, if any are.
+    fn tell_of_the_gap(&mut self) {
+        if let Some(since) = self.gap_since.take() {
+            let lines = std::mem::take(&mut self.gap);
+            self.append(&Record::Gap { since, lines });
+        }
     }
 
     fn append(&mut self, record: &Record) {
@@ -177,7 +199,12 @@ impl Writer {
         if self.retry_at.is_some_and(|at| at > now) && !last {
             return;
         }
-        match self.try_write(now, last) {
+        let mut written = self.try_write(now, last);
+        if written.is_ok() && self.gap_since.is_some() {
+            self.tell_of_the_gap();
+            written = self.try_write(now, last);
+        }
+        match written {
             Ok(()) => {
                 self.retry_at = None;
                 let recovered = self.state.send_if_modified(|state| state.take().is_some());
@@ -185,20 +212,22 @@ impl Writer {
                     tracing::warn!("the audit can be written again");
                 }
             }
-            Err(trouble) => {
-                self.retry_at = Some(now + RETRY);
-                for done in self.waiting.drain(..) {
-                    let _ = done.send(Err(trouble.clone()));
-                }
-                let known = self.state.borrow().is_some();
-                self.state.send_replace(Some(trouble.clone()));
-                if !known {
-                    tracing::error!("the audit cannot be written, no new work is taken: {trouble}");
-                }
-            }
+            Err(trouble) => self.fail(now, &trouble),
         }
         if self.backlog.is_empty() {
             self.room.give_back(std::mem::take(&mut self.taken));
+        }
+    }
+
+    fn fail(&mut self, now: Instant, trouble: &str) {
+        self.retry_at = Some(now + RETRY);
+        for done in self.waiting.drain(..) {
+            let _ = done.send(Err(trouble.to_owned()));
+        }
+        let known = self.state.borrow().is_some();
+        self.state.send_replace(Some(trouble.to_owned()));
+        if !known {
+            tracing::error!("the audit cannot be written, no new work is taken: {trouble}");
         }
     }
 

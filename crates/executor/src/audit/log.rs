@@ -12,8 +12,8 @@ use super::error::AuditError;
 use super::head::Head;
 use super::segments::{HEAD_FILE, numbers, segment};
 
-/// The longest line that is read, in bytes; anything longer is no line of ours.
-const MAX_LINE: usize = 64 * 1024 * 1024;
+/// The longest line that is read, in bytes, twice the largest message of a client; anything longer is no line of ours.
+const MAX_LINE: usize = 128 * 1024 * 1024;
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,17 @@ pub struct Place {
     pub file: PathBuf,
     /// Its row, from 1.
     pub row: u64,
+}
+
+/// What stands after the last line feed of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Where.
+    pub place: Place,
+    /// Behind so many bytes of the file.
+    pub at: u64,
+    /// What.
+    pub bytes: Vec<u8>,
 }
 
 /// What the verification of a log came to.
@@ -50,28 +61,63 @@ pub fn verify(dir: &Path, heads: Vec<Head>, key: Option<String>) -> Result<Verdi
         return Ok(Verdict::Faulty { fault, place: None });
     }
     // Before the lines: a writer at work may add some meanwhile.
-    let beside = dir.join(HEAD_FILE);
-    if beside.exists() {
-        match read_head(&beside) {
-            Ok(head) if head.is_genuine() => kept.push(head),
-            _ => {
-                let place = Some(Place { file: beside, row: 1 });
-                return Ok(Verdict::Faulty { fault: "the head beside the log was changed".to_owned(), place });
-            }
+    match head_beside(dir) {
+        Ok(head) => kept.extend(head),
+        Err(AuditError::Damaged { path, fault }) => {
+            return Ok(Verdict::Faulty { fault, place: Some(Place { file: path, row: 1 }) });
         }
+        Err(error) => return Err(error),
     }
     let key = key.or_else(|| kept.first().map(|head| head.key.clone()));
+    let numbers = some_numbers(dir)?;
     let mut checker = Checker::new(kept, key);
+    if numbers.first() == Some(&1) {
+        checker = checker.from_line_0();
+    }
     let mut faulty = None;
-    each_line(dir, &mut |place, line| {
+    let rests = lines_of(dir, &numbers, &mut |place, line| {
         let taken = checker.take(line);
         faulty = taken.err().map(|fault| Verdict::Faulty { fault, place: Some(place.clone()) });
         faulty.is_none()
     })?;
-    Ok(faulty.unwrap_or_else(|| match checker.finish() {
+    if let Some(faulty) = faulty {
+        return Ok(faulty);
+    }
+    let newest = numbers.last().map(|number| segment(dir, *number));
+    for rest in rests {
+        let taken = match newest.as_ref() == Some(&rest.place.file) {
+            true => checker.unfinished(&rest.bytes),
+            false => Err(trailing(rest.bytes.len())),
+        };
+        if let Err(fault) = taken {
+            return Ok(Verdict::Faulty { fault, place: Some(rest.place) });
+        }
+    }
+    Ok(match checker.finish() {
         Ok(findings) => Verdict::Sound(findings),
         Err(fault) => Verdict::Faulty { fault, place: None },
-    }))
+    })
+}
+
+/// The head beside the log in `dir`, if there is one.
+///
+/// # Errors
+/// It cannot be read, or is not genuine.
+pub fn head_beside(dir: &Path) -> Result<Option<Head>, AuditError> {
+    let path = dir.join(HEAD_FILE);
+    match read_head(&path) {
+        Ok(head) if head.is_genuine() => Ok(Some(head)),
+        Err(AuditError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(AuditError::Io { path, source }) if source.kind() != std::io::ErrorKind::InvalidData => {
+            Err(AuditError::Io { path, source })
+        }
+        _ => Err(AuditError::Damaged { path, fault: "the head beside the log was changed".to_owned() }),
+    }
+}
+
+/// The fault of a segment that another one follows, and that has `bytes` after its last line.
+pub fn trailing(bytes: usize) -> String {
+    format!("{bytes} bytes after the last line of a file that is not the newest: it was changed")
 }
 
 /// A head that was kept in a file.
@@ -91,17 +137,25 @@ pub fn read_head(path: &Path) -> Result<Head, AuditError> {
 /// # Errors
 /// They cannot be read.
 pub fn each_line(dir: &Path, take: &mut dyn FnMut(&Place, &[u8]) -> bool) -> Result<(), AuditError> {
-    let numbers = numbers(dir).map_err(|source| AuditError::Io { path: dir.to_owned(), source })?;
-    if numbers.is_empty() {
-        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
-        return Err(AuditError::Io { path: dir.to_owned(), source });
-    }
+    lines_of(dir, &some_numbers(dir)?, take).map(drop)
+}
+
+/// The same for the segments of these `numbers`; what each has after its last line feed.
+///
+/// # Errors
+/// They cannot be read.
+pub fn lines_of(
+    dir: &Path,
+    numbers: &[u64],
+    take: &mut dyn FnMut(&Place, &[u8]) -> bool,
+) -> Result<Vec<Rest>, AuditError> {
+    let mut rests = Vec::new();
     for number in numbers {
-        let path = segment(dir, number);
+        let path = segment(dir, *number);
         let failed = |source| AuditError::Io { path: path.clone(), source };
         let mut reader = BufReader::with_capacity(1 << 20, File::open(&path).map_err(failed)?);
         let mut place = Place { file: path.clone(), row: 0 };
-        let mut line = Vec::new();
+        let (mut line, mut at) = (Vec::new(), 0);
         loop {
             line.clear();
             let read =
@@ -109,16 +163,31 @@ pub fn each_line(dir: &Path, take: &mut dyn FnMut(&Place, &[u8]) -> bool) -> Res
             place.row += 1;
             match line.strip_suffix(b"\n") {
                 Some(whole) => {
+                    at += read as u64;
                     if !take(&place, whole) {
-                        return Ok(());
+                        return Ok(rests);
                     }
                 }
                 None if read >= MAX_LINE => {
                     return Err(AuditError::Damaged { path, fault: format!("row {} is no line of a log", place.row) });
                 }
-                None => break,
+                None if read == 0 => break,
+                None => {
+                    rests.push(Rest { place, at, bytes: line });
+                    break;
+                }
             }
         }
     }
-    Ok(())
+    Ok(rests)
+}
+
+/// The numbers of the segments in `dir`.
+fn some_numbers(dir: &Path) -> Result<Vec<u64>, AuditError> {
+    let numbers = numbers(dir).map_err(|source| AuditError::Io { path: dir.to_owned(), source })?;
+    if numbers.is_empty() {
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no log in it");
+        return Err(AuditError::Io { path: dir.to_owned(), source });
+    }
+    Ok(numbers)
 }

@@ -144,6 +144,22 @@ pub enum Record {
         /// Bytes of the body.
         bytes: u64,
     },
+    /// A client was not let in, or got no session, again: so many times since the line about the first one.
+    NotLetIn {
+        /// Its address, without the port.
+        peer: String,
+        /// Why.
+        why: String,
+        /// How often.
+        times: u64,
+    },
+    /// Nothing could be written for a while, and for some lines there was no room in memory: so many are missing here.
+    Gap {
+        /// From when on, in milliseconds since 1970.
+        since: u64,
+        /// How many, by their kinds.
+        lines: BTreeMap<&'static str, u64>,
+    },
     /// A request was refused or failed. For what has a line of its own, it names the same request.
     Refused {
         /// Who asked.
@@ -198,6 +214,48 @@ pub enum Record {
         /// How many secrets were masked in it.
         masked: u64,
     },
+}
+
+impl Record {
+    /// What its line says it is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::Policy { .. } => "policy",
+            Self::Stopped => "stopped",
+            Self::Head { .. } => "head",
+            Self::Connected { .. } => "connected",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Session { .. } => "session",
+            Self::SessionEnded { .. } => "session-ended",
+            Self::Start { .. } => "start",
+            Self::Signal { .. } => "signal",
+            Self::File { .. } => "file",
+            Self::Http { .. } => "http",
+            Self::NotLetIn { .. } => "not-let-in",
+            Self::Gap { .. } => "gap",
+            Self::Refused { .. } => "refused",
+            Self::Exit { .. } => "exit",
+            Self::Closed { .. } => "closed",
+            Self::Output { .. } => "output",
+        }
+    }
+
+    /// Whether it is kept however long nothing can be written: there is a bound to how many of its kind there can be.
+    pub fn is_kept(&self) -> bool {
+        !matches!(
+            self,
+            Self::Connected { .. }
+                | Self::Disconnected { .. }
+                | Self::Session { .. }
+                | Self::Start { .. }
+                | Self::Signal { .. }
+                | Self::File { .. }
+                | Self::Http { .. }
+                | Self::NotLetIn { .. }
+                | Self::Refused { .. }
+        )
+    }
 }
 
 /// Whose request a line is about.

@@ -1,7 +1,7 @@
 //! The files of a log: numbered segments in a private directory that one executor holds at a time.
 //!
-//! In flow lines and heads, out flows where a log ended that was there before. A line that was not written whole, since
-//! the machine went down, is moved to a file of its own. Knows lines and their numbers, not what they say.
+//! In flow lines and heads, out flows nothing. What was there before is looked at in `recover`. Knows that lines end with
+//! a line feed, not what they say.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::check::Checker;
 use super::error::AuditError;
-use super::head::{GENESIS, Head};
+use super::head::Head;
 
 /// The newest head, for whoever keeps heads elsewhere.
 pub const HEAD_FILE: &str = "head";
@@ -31,25 +30,19 @@ pub struct Segments {
     _lock: File,
 }
 
-/// Where a log goes on.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Number of the next line.
-    pub next: u64,
-    /// Hash of the last one.
-    pub previous: String,
-    /// Bytes of a torn line that was moved away.
-    pub torn: Option<u64>,
-    /// The key that signed so far.
-    pub key: Option<String>,
+/// The directory of a log, which nobody else can hold meanwhile.
+#[derive(Debug)]
+pub struct Hold {
+    dir: PathBuf,
+    lock: File,
 }
 
-impl Segments {
-    /// Opens or makes the log in `dir`; a segment is full at `limit` bytes.
+impl Hold {
+    /// Takes `dir`, and makes it if it is missing.
     ///
     /// # Errors
-    /// The directory cannot be used, is not private, is held by another executor, or what is there is damaged.
-    pub fn open(dir: &Path, limit: u64) -> Result<(Self, Position), AuditError> {
+    /// The directory cannot be used, is not private, or is held by another executor.
+    pub fn take(dir: &Path) -> Result<Self, AuditError> {
         let failed = |source| AuditError::Io { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let mode = std::fs::metadata(dir).map_err(failed)?.mode() & 0o7777;
@@ -60,23 +53,23 @@ impl Segments {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(AuditError::Held(dir.to_owned()));
         }
-        let numbers = numbers(dir).map_err(failed)?;
-        let mut position = Position { next: 0, previous: GENESIS.to_owned(), torn: None, key: None };
-        let mut number = 1;
-        // An executor that went down right after a rotation leaves an empty segment.
-        for last in numbers.iter().rev() {
-            if *last == *numbers.last().unwrap_or(&1) {
-                number = *last;
-            }
-            if recover(dir, *last, &mut position)? {
-                break;
-            }
-        }
-        let path = segment(dir, number);
+        Ok(Self { dir: dir.to_owned(), lock })
+    }
+}
+
+impl Segments {
+    /// Opens or makes segment `number` of the log that is held, to go on at its end; a segment is full at `limit` bytes.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn open(hold: Hold, number: u64, limit: u64) -> Result<Self, AuditError> {
+        let Hold { dir, lock } = hold;
+        let failed = |source| AuditError::Io { path: dir.clone(), source };
+        let path = segment(&dir, number);
         let file = private().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
-        sync_dir(dir).map_err(failed)?;
-        Ok((Self { dir: dir.to_owned(), file, number, len, limit, _lock: lock }, position))
+        sync_dir(&dir).map_err(failed)?;
+        Ok(Self { dir, file, number, len, limit, _lock: lock })
     }
 
     /// Writes whole lines at the end. After a failure the same lines may be tried again.
@@ -149,33 +142,6 @@ pub fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
-}
-
-/// Reads segment `number` for where it ends; false if it holds no line.
-fn recover(dir: &Path, number: u64, position: &mut Position) -> Result<bool, AuditError> {
-    let path = segment(dir, number);
-    let failed = |source| AuditError::Io { path: path.clone(), source };
-    let content = std::fs::read(&path).map_err(failed)?;
-    let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let torn = content.get(whole..).unwrap_or_default();
-    if !torn.is_empty() {
-        let aside = dir.join(format!("torn-{number:08}-{whole}"));
-        let mut file = private().create(true).truncate(true).write(true).open(&aside).map_err(failed)?;
-        file.write_all(torn).and_then(|()| file.sync_all()).map_err(failed)?;
-        let segment = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-        segment.set_len(whole as u64).and_then(|()| segment.sync_all()).map_err(failed)?;
-        position.torn = Some(position.torn.unwrap_or(0) + torn.len() as u64);
-    }
-    let mut checker = Checker::default();
-    for line in content.get(..whole).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        checker.take(line).map_err(|fault| AuditError::Damaged { path: path.clone(), fault })?;
-    }
-    let Some((next, previous)) = checker.position() else { return Ok(false) };
-    position.key = checker.key().map(str::to_owned);
-    checker.finish().map_err(|fault| AuditError::Damaged { path: path.clone(), fault })?;
-    (position.next, position.previous) = (next, previous);
-    Ok(true)
 }
 
 fn private() -> OpenOptions {

@@ -123,11 +123,132 @@ fn a_line_torn_by_a_crash_is_put_aside_and_told_of() {
     let mut text = std::fs::read(&path).unwrap();
     text.extend(b"{\"n\":99,\"half");
     std::fs::write(&path, text).unwrap();
-    assert!(sound(&config).lines > 0, "what has no end is not a line yet");
+    assert!(
+        fault(&config, vec![]).contains("13 bytes after the last line are no line"),
+        "it is not how the next one begins"
+    );
     fill(&config, 1);
     sound(&config);
     assert!(lines(&config).iter().any(|line| line["torn"] == 13));
     assert_eq!(std::fs::read_dir(&config.dir).unwrap().filter(|e| is_torn(e.as_ref().unwrap())).count(), 1);
+}
+
+#[test]
+fn what_a_kill_leaves_of_a_line_is_told_from_what_somebody_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = AuditConfig { segment: 4096, ..config(dir.path()) };
+    let newest = || *numbers(&config.dir).unwrap().last().unwrap();
+    fill(&config, 50);
+    // A rotation may have been the last that was done.
+    while segment(&config.dir, newest()).metadata().unwrap().len() == 0 {
+        fill(&config, 1);
+    }
+    let (path, count) = (segment(&config.dir, newest()), sound(&config).lines);
+    assert!(newest() >= 2);
+    let whole = std::fs::read(&path).unwrap();
+    let with = |more: &[u8]| std::fs::write(&path, [&whole[..], more].concat()).unwrap();
+    with(format!("{{\"n\":{count},\"at\":17").as_bytes());
+    let findings = sound(&config);
+    assert_eq!((findings.lines, findings.unfinished), (count, 5 + count.to_string().len() as u64 + 8));
+    for more in [&[0; 4096][..], b"\0", b"x", b"{\"n\":0,\"at\":17"] {
+        with(more);
+        assert!(fault(&config, vec![]).contains("are no line"), "{more:?}");
+    }
+    // The line feed of the last line is missing.
+    with(b"");
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let kept = read_head(&config.dir.join(HEAD_FILE)).unwrap();
+    assert_eq!((sound(&config).unfinished > 0, kept.n), (true, count - 2), "it is the line of the last head");
+    with(b"");
+    // In an older file nothing may stand there at all.
+    let older = segment(&config.dir, 1);
+    let first = std::fs::read(&older).unwrap();
+    std::fs::write(&older, [&first[..], b"\0\0"].concat()).unwrap();
+    assert!(fault(&config, vec![]).contains("2 bytes after the last line of a file that is not the newest"));
+    assert!(matches!(Audit::open(&config), Err(AuditError::Damaged { .. })));
+    std::fs::write(&older, first).unwrap();
+    sound(&config);
+}
+
+#[test]
+fn lines_taken_from_the_front_of_the_first_file_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    fill(&config, 20);
+    let path = segment(&config.dir, 1);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let rest: String = text.lines().skip(5).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&path, rest).unwrap();
+    assert_eq!(fault(&config, vec![]), "lines 0 to 4 are missing");
+    assert!(
+        matches!(Audit::open(&config), Err(AuditError::Damaged { fault, .. }) if fault == "lines 0 to 4 are missing")
+    );
+}
+
+/// What [`Audit::open`] says, which must leave everything as it is.
+fn refusal(config: &AuditConfig) -> String {
+    let content = |dir: &Path| {
+        let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    let before = content(&config.dir);
+    let refusal = Audit::open(config).unwrap_err();
+    assert_eq!(content(&config.dir), before, "an executor that does not start changes nothing");
+    assert_eq!(refusal.hint(), Some("keep it as evidence, and name an empty directory to go on in"));
+    refusal.to_string()
+}
+
+#[test]
+fn an_executor_does_not_go_on_with_a_log_that_was_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    fill(&config, 180);
+    let path = segment(&config.dir, 1);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let cut = |lines: usize| text.lines().take(lines).map(|line| format!("{line}\n")).collect::<String>();
+    for (left, torn) in [(30, ""), (30, "{\"n\":30,\"at\""), (1, ""), (0, ""), (0, "{\"n\":0")] {
+        std::fs::write(&path, cut(left) + torn).unwrap();
+        let refusal = refusal(&config);
+        assert!(refusal.contains(if left == 0 { "all its lines are missing" } else { "was cut off" }), "{refusal}");
+        assert!(fault(&config, vec![]).contains("was cut off"), "{left}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(refusal(&config).contains("all its lines are missing"));
+    std::fs::write(&path, &text).unwrap();
+    // The line that the head signs is another one.
+    let head = config.dir.join(HEAD_FILE);
+    let kept = std::fs::read(&head).unwrap();
+    std::fs::write(&head, "{}").unwrap();
+    assert!(refusal(&config).contains("the head beside the log was changed"));
+    let stranger = Identity::from_seed(&[5; 32]).unwrap();
+    let read: Head = serde_json::from_slice(&kept).unwrap();
+    let forged = Head::sign(&stranger, read.n, &read.hash, read.at);
+    std::fs::write(&head, serde_json::to_vec(&forged).unwrap()).unwrap();
+    assert!(refusal(&config).contains("another key"));
+    std::fs::write(&head, kept).unwrap();
+    fill(&config, 1);
+    sound(&config);
+}
+
+#[test]
+fn a_file_that_is_missing_between_others_is_noticed_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = AuditConfig { segment: 4096, ..config(dir.path()) };
+    for _ in 0..3 {
+        fill(&config, 50);
+    }
+    let numbers = numbers(&config.dir).unwrap();
+    assert!(numbers.len() >= 4, "{numbers:?}");
+    let middle = segment(&config.dir, numbers[1]);
+    let content = std::fs::read(&middle).unwrap();
+    std::fs::remove_file(&middle).unwrap();
+    assert!(refusal(&config).contains("missing"));
+    std::fs::write(&middle, content).unwrap();
+    // From the front they may be taken away.
+    std::fs::remove_file(segment(&config.dir, numbers[0])).unwrap();
+    fill(&config, 1);
+    assert!(sound(&config).first > 0);
 }
 
 fn is_torn(entry: &std::fs::DirEntry) -> bool {

@@ -15,6 +15,8 @@ use crate::peer::Peer;
 use crate::session::Session;
 use crate::session::table::ConnectionId;
 
+/// Of the text of a refusal, so many bytes are written down.
+const MAX_MESSAGE: usize = 4096;
 /// What the texts of refusals by the owner's policy begin with.
 const POLICY: &str = "policy:";
 
@@ -53,11 +55,22 @@ impl Witness {
         let Self { audit, peer, by, method, .. } = self;
         if error.message.starts_with(POLICY) {
             tracing::warn!(%peer, session = %by.session, method, refusal = ?error.message, "refused by the owner's policy");
+        } else if method == Initialize::NAME {
+            tracing::warn!(%peer, code = error.code, refusal = ?cut(error.message.clone()), "no session");
         }
         if let Some(audit) = audit {
-            audit.tell(Record::Refused { by, method, code: error.code, message: error.message });
+            audit.tell(Record::Refused { by, method, code: error.code, message: cut(error.message) });
         }
     }
+}
+
+/// `text` as far as it is kept: it may repeat what the client sent.
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE {
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+        text.push('…');
+    }
+    text
 }
 
 /// `job`, seen by `witness`.
@@ -66,10 +79,15 @@ pub fn audited(job: Job, id: RequestId, mut witness: Witness) -> Job {
     let work = async move {
         let intent = witness.intent.take();
         let acts = intent.is_some();
-        if let (Some(intent), Some(audit)) = (intent, &witness.audit)
-            && let Err(error) = audit.before(intent).await
-        {
-            return Served::small(refusal(&id, &errors::unwritable(&error)));
+        match (intent, &witness.audit) {
+            // Whatever runs can be ended, written down or not.
+            (Some(intent @ Record::Signal { .. }), Some(audit)) => audit.ending(intent).await,
+            (Some(intent), Some(audit)) => {
+                if let Err(error) = audit.before(intent).await {
+                    return Served::small(refusal(&id, &errors::unwritable(&error)));
+                }
+            }
+            _ => {}
         }
         let served = work.await;
         // Whatever looks and is refused by the owner's policy is told too; other failures of looks are everyday.

@@ -164,6 +164,11 @@ pub fn too_many_streams(limit: usize) -> RpcError {
     RpcError::new(INTERNAL_ERROR, format!("at most {limit} response bodies may be streamed per connection"))
 }
 
+/// A text of the client's choice that is kept here is too long.
+pub fn too_long(name: &str, bytes: usize, limit: usize) -> RpcError {
+    RpcError::new(INVALID_PARAMS, format!("{name} has {bytes} bytes, at most {limit} are allowed"))
+}
+
 /// Nothing new is done, since it could not be written down.
 pub fn unwritable(error: &Unwritable) -> RpcError {
     RpcError::new(INTERNAL_ERROR, error.to_string())

@@ -75,6 +75,14 @@ pub struct Denial(pub &'static str);
 struct Claims {
     #[serde(default)]
     sub: Option<String>,
+    /// Must be a text where it is there: of a list, one element would do.
+    #[serde(default, deserialize_with = "present")]
+    #[expect(dead_code, reason = "what counts is that it can be read")]
+    iss: Option<String>,
+    /// Must be a number where it is there: anything else would pass as absent.
+    #[serde(default, deserialize_with = "present")]
+    #[expect(dead_code, reason = "what counts is that it can be read")]
+    nbf: Option<serde_json::Number>,
     #[serde(default)]
     labels: Vec<String>,
 }
@@ -191,6 +199,11 @@ impl std::fmt::Debug for Proof {
             Self::Signed(_) => "Signed(<redacted>)",
         })
     }
+}
+
+/// A claim that is there: `null` is none.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(claim: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(claim).map(Some)
 }
 
 fn text(kind: &ErrorKind) -> &'static str {

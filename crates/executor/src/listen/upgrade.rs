@@ -37,6 +37,18 @@ pub struct Upgraded<S> {
     pub client: Client,
 }
 
+/// What came of a request.
+pub enum Answered<S> {
+    /// A websocket follows.
+    Upgraded(Upgraded<S>),
+    /// The handshake was refused, in these words.
+    Denied(&'static str),
+    /// It was answered with this status.
+    Status(StatusCode),
+    /// There was none.
+    Nothing,
+}
+
 /// Answers the one request on `stream`; `auth` says what a client must show, if anything.
 ///
 /// # Errors
@@ -45,26 +57,24 @@ pub async fn answer<S>(
     stream: S,
     timeout: Duration,
     auth: Option<&WsAuth>,
-) -> Result<Option<Upgraded<S>>, Box<dyn Error + Send + Sync>>
+) -> Result<Answered<S>, Box<dyn Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let upgraded = Mutex::new(None);
+    let came_to = Mutex::new(Answered::<()>::Nothing);
     let service = service_fn(|request: Request<Incoming>| {
         let parts = request.into_parts().0;
         let answer = decide(&parts);
         let admitted = auth.map_or_else(|| Ok(Client::default()), |auth| auth.admit(&parts));
-        let response = match (answer, admitted) {
-            (Answer::Upgrade(_), Err(denial)) => {
-                tracing::debug!("a handshake was refused: {}", denial.0);
-                unauthorized(denial.0)
+        let (response, outcome) = match (answer, admitted) {
+            (Answer::Upgrade(_), Err(denial)) => (unauthorized(denial.0), Answered::Denied(denial.0)),
+            (answer @ Answer::Upgrade(_), Ok(client)) => {
+                let upgraded = Upgraded { stream: (), early: Bytes::new(), client };
+                (respond(answer), Answered::Upgraded(upgraded))
             }
-            (answer, admitted) => {
-                let client = matches!(answer, Answer::Upgrade(_)).then_some(admitted.unwrap_or_default());
-                *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = client;
-                respond(answer)
-            }
+            (answer @ Answer::Status(status, _), _) => (respond(answer), Answered::Status(status)),
         };
+        *came_to.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let connection = http1::Builder::new()
@@ -73,8 +83,15 @@ where
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let parts = tokio::time::timeout(timeout, connection.without_shutdown()).await??;
-    let client = upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Ok(client.map(|client| Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, client }))
+    let came_to = std::mem::replace(&mut *came_to.lock().unwrap_or_else(PoisonError::into_inner), Answered::Nothing);
+    Ok(match came_to {
+        Answered::Upgraded(Upgraded { client, .. }) => {
+            Answered::Upgraded(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, client })
+        }
+        Answered::Denied(words) => Answered::Denied(words),
+        Answered::Status(status) => Answered::Status(status),
+        Answered::Nothing => Answered::Nothing,
+    })
 }
 
 /// `stream` with what was already read from it.

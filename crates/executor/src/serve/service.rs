@@ -27,6 +27,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::audit::{Audit, Record};
 use crate::dispatch::audited::{Witness, audited};
+use crate::dispatch::bounds;
 use crate::dispatch::budget::{Pool, Share};
 use crate::dispatch::errors;
 use crate::dispatch::gate::Gate;
@@ -35,6 +36,7 @@ use crate::dispatch::order::{Order, Ticket};
 use crate::dispatch::reply::{LARGE, encode, refusal};
 use crate::dispatch::route::{self, Context, Follow, Job};
 use crate::peer::Peer;
+use crate::refusals::Why;
 use crate::session::attach::Attachment;
 use crate::session::holder::Holder;
 use crate::session::outbox::{Hold, Holds, Outbox};
@@ -224,7 +226,7 @@ impl Service {
         let bytes = message.len();
         self.received += bytes as u64;
         let job = match decode(message, self.agreed, self.dialect, self.peer).await {
-            Incoming::Request(id, request) => match *request {
+            Incoming::Request(id, request) => match (*request).and_then(bounds::checked) {
                 Ok(method::Request::Initialize(params)) => return Box::pin(self.initialize(id, params)).await,
                 Ok(request) => {
                     self.dialect.observe(&request);
@@ -241,7 +243,7 @@ impl Service {
                 Err(error) => route::refuse(RequestId::UNKNOWN, error),
             },
             Incoming::Odd(error) => {
-                tracing::debug!(peer = %self.peer, %error, "odd message");
+                tracing::debug!(peer = %self.peer, error = ?error.message, "odd message");
                 route::refuse(RequestId::UNKNOWN, error)
             }
             Incoming::Ignored => return tracing::debug!(peer = %self.peer, "an error message without an id"),
@@ -258,10 +260,7 @@ impl Service {
 
     async fn initialize(&mut self, id: RequestId, params: InitializeParams) {
         if let Err(text) = self.sessions.host().policy().admit(self.labels.as_deref()) {
-            let error = errors::refused(text);
-            let at = (self.peer, self.holder.number());
-            Witness::at_the_door(self.sessions.audit(), at, &id).refused(error.clone());
-            return self.send(refusal(&id, &error).into(), Kept::default(), After::Nothing).await;
+            return self.turn_away(&id, errors::refused(text)).await;
         }
         let offer = params.extensions.and_then(|extensions| extensions.exedra_1);
         // Lines of text carry no binary messages.
@@ -269,7 +268,7 @@ impl Service {
         let agreed = offer.map(|offer| offer.and(supported));
         let delivery = Outbox::delivery(&self.sender, agreed.is_some_and(|agreed| agreed.ack));
         match self.attach(params.resume_session_id, &params.client_name, delivery).await {
-            Err(error) => self.send(refusal(&id, &error).into(), Kept::default(), After::Nothing).await,
+            Err(error) => self.turn_away(&id, error).await,
             Ok(attachment) => {
                 let session = Arc::clone(attachment.session());
                 tracing::info!(peer = %self.peer, session = %session.id, client = ?params.client_name, "initialized");
@@ -288,11 +287,22 @@ impl Service {
         }
     }
 
+    /// `initialize` comes to no session.
+    async fn turn_away(&mut self, id: &RequestId, error: RpcError) {
+        if self.sessions.refusals().is_first(self.peer, Why::NoSession(error.code)) {
+            let at = (self.peer, self.holder.number());
+            Witness::at_the_door(self.sessions.audit(), at, id).refused(error.clone());
+        }
+        self.send(refusal(id, &error).into(), Kept::default(), After::Nothing).await;
+    }
+
     async fn attach(&mut self, resume: Option<SessionId>, client: &str, how: Delivery) -> Result<Attachment, RpcError> {
         self.gate.may_open()?;
         let audit = self.sessions.audit().cloned();
-        audit.as_ref().map_or(Ok(()), Audit::check).map_err(|error| errors::unwritable(&error))?;
         let resumed = resume.is_some();
+        let writable = audit.as_ref().map_or(Ok(()), Audit::check).map_err(|error| errors::unwritable(&error));
+        // Who comes back finds what runs, and may end it.
+        let writable = if resumed { writable.is_ok() } else { writable.map(|()| true)? };
         let attachment = match resume {
             None => Attachment::create(&self.sessions, &self.holder, how),
             Some(ref id) => Attachment::resume(&self.sessions, id, &self.holder, how).await,
@@ -301,7 +311,11 @@ impl Service {
         if let Some(audit) = audit {
             let (session, connection) = (attachment.session().id.clone(), self.holder.number().0);
             let record = Record::Session { session, connection, client: client.to_owned(), resumed };
-            audit.commit(record).await.map_err(|error| errors::unwritable(&error))?;
+            match resumed {
+                false => audit.commit(record).await.map_err(|error| errors::unwritable(&error))?,
+                true if writable => _ = audit.commit(record).await,
+                true => audit.ending(record).await,
+            }
         }
         Ok(attachment)
     }

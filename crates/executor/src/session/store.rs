@@ -18,6 +18,7 @@ use super::holder::Holder;
 use super::table::{ConnectionId, Refusal, Table};
 use crate::audit::Audit;
 use crate::config::ExecutorConfig;
+use crate::refusals::Refusals;
 
 /// A container of processes that outlives a connection.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub struct Sessions {
     limits: Limits,
     max: usize,
     audit: Option<Audit>,
+    refusals: Arc<Refusals>,
     connections: AtomicU64,
     detached: Notify,
     reap: Notify,
@@ -55,6 +57,7 @@ impl Sessions {
             limits: config.processes.clone(),
             max: config.max_sessions,
             audit: config.audit.clone(),
+            refusals: Refusals::new(config.audit.clone()),
             connections: AtomicU64::new(0),
             detached: Notify::new(),
             reap: Notify::new(),
@@ -74,6 +77,11 @@ impl Sessions {
     /// Where everything is written down, if anywhere.
     pub fn audit(&self) -> Option<&Audit> {
         self.audit.as_ref()
+    }
+
+    /// Who is not let in, or gets no session.
+    pub fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
     }
 
     /// A new session, attached to `holder`; its events count as delivered as `how` says.

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use exedra_executor::ExecutorConfig;
 use exedra_executor::audit::log::{Verdict, each_line, verify};
-use exedra_executor::audit::{Audit, AuditConfig, Findings};
+use exedra_executor::audit::{Audit, AuditConfig, By, Findings, Record};
 use exedra_proto::base64::Base64Text;
+use exedra_proto::ids::{ProcessId, SessionId};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -145,10 +146,10 @@ async fn output_is_kept_where_asked_for_with_its_secrets_masked() {
 struct Small(tempfile::TempDir);
 
 impl Small {
-    fn mount() -> Option<Self> {
+    fn mount(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "none"]).arg(dir.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "none"]).arg(dir.path());
         mount.output().is_ok_and(|output| output.status.success()).then_some(Self(dir))
     }
 }
@@ -161,13 +162,14 @@ impl Drop for Small {
 
 #[tokio::test]
 async fn without_room_nothing_new_is_done_and_why_is_said_until_there_is_room_again() {
-    let Some(disk) = Small::mount() else { return eprintln!("not run: mounting needs root") };
+    let Some(disk) = Small::mount("256k") else { return eprintln!("not run: mounting needs root") };
     let dir = tempfile::tempdir().unwrap();
     let log = disk.0.path().join("log");
     let audit = Audit::open(&AuditConfig::new(log.clone(), dir.path().join("identity"))).unwrap();
     let mut bench = audited(&audit);
     let mut client = bench.open().await;
     client.start("old", &["cat"]).await;
+    client.start("stubborn", &["sh", "-c", "trap '' INT TERM; while :; do sleep 1; done"]).await;
     let filler = disk.0.path().join("filler");
     let _ = std::fs::write(&filler, vec![0; 1 << 20]);
     // It is noticed by the next thing that is to be written down; that one may have begun already.
@@ -183,12 +185,26 @@ async fn without_room_nothing_new_is_done_and_why_is_said_until_there_is_room_ag
     let answer = client.call("fs/createDirectory", json!({"path": dir.path().join("new")})).await;
     assert!(answer["error"]["message"].as_str().unwrap().contains("the audit cannot be written"), "{answer}");
     assert!(!dir.path().join("new").exists());
-    // No new session; what runs can still be read and ended... by its session's end.
+    // No new session; what runs can still be read, come back to, and ended.
     let mut late = bench.connect();
     let answer = late.call("initialize", json!({"clientName": "late"})).await;
     assert!(answer["error"]["message"].as_str().unwrap().contains("the audit cannot be written"), "{answer}");
     let read = client.call("process/read", json!({"processId": "old"})).await;
     assert_eq!(read["result"]["exited"], false);
+    let session = client.session.clone();
+    client.vanish();
+    bench.served().await;
+    let mut client = bench.connect();
+    let answer = client.resume(&session).await;
+    assert_eq!(answer["result"]["sessionId"], json!(session), "{answer}");
+    assert!(audit.check().is_err(), "nothing can be written still");
+    let answer = client.call("process/signal", json!({"processId": "old", "signal": "interrupt"})).await;
+    assert!(answer["result"].is_object(), "{answer}");
+    assert_eq!(client.follow("old").await.code, Some(130));
+    client.call("process/closeStdin", json!({"processId": "stubborn"})).await;
+    let answer = client.call("process/terminate", json!({"processId": "stubborn"})).await;
+    assert_eq!(answer["result"]["running"], true, "{answer}");
+    assert_eq!(client.follow("stubborn").await.code, Some(137));
 
     std::fs::remove_file(&filler).unwrap();
     until("the audit can be written again", || audit.check().is_ok()).await;
@@ -200,6 +216,10 @@ async fn without_room_nothing_new_is_done_and_why_is_said_until_there_is_room_ag
     sound(&log);
     let lines = lines(&log);
     let started = of_kind(&lines, "start");
+    // What was ended meanwhile is in it, too.
+    let signals: Vec<&Value> = of_kind(&lines, "signal").iter().map(|line| &line["process"]).collect();
+    assert_eq!(signals, [&json!("old"), &json!("stubborn")]);
+    assert!(of_kind(&lines, "session").iter().any(|line| line["resumed"] == true));
     assert!(
         started.iter().any(|line| line["process"] == "again") && started.iter().any(|line| line["process"] == "old")
     );
@@ -215,4 +235,41 @@ async fn an_executor_whose_audit_has_ended_takes_no_session() {
     let answer = client.call("initialize", json!({"clientName": "t"})).await;
     assert_eq!(answer["error"]["code"], -32603);
     assert_eq!(answer["error"]["message"], "the audit cannot be written: its writer has ended");
+}
+
+/// What clients can cause without end does not fill the memory while the disk is full, and is counted.
+#[tokio::test]
+async fn what_was_not_kept_while_there_was_no_room_is_counted_in_one_line() {
+    let Some(disk) = Small::mount("4m") else { return eprintln!("not run: mounting needs root") };
+    let dir = tempfile::tempdir().unwrap();
+    let log = disk.0.path().join("log");
+    let audit = Audit::open(&AuditConfig::new(log.clone(), dir.path().join("identity"))).unwrap();
+    let filler = disk.0.path().join("filler");
+    let _ = std::fs::write(&filler, vec![0; 8 << 20]);
+    let signal = |n: u64| {
+        let by = By { session: SessionId::new("s"), connection: 1, request: n.into() };
+        Record::Signal { by, process: ProcessId::new("p"), method: "process/terminate" }
+    };
+    let mut told = 0;
+    while audit.check().is_ok() {
+        audit.ending(signal(told)).await;
+        told += 1;
+    }
+    for _ in 0..12_000 {
+        audit.ending(signal(told)).await;
+        told += 1;
+    }
+    std::fs::remove_file(&filler).unwrap();
+    until("the audit can be written again", || audit.check().is_ok()).await;
+    audit.ending(signal(told)).await;
+    audit.stop();
+    sound(&log);
+    let lines = lines(&log);
+    let kept = of_kind(&lines, "signal");
+    let gaps = of_kind(&lines, "gap");
+    assert_eq!(gaps.len(), 1);
+    let missing = gaps[0]["lines"]["signal"].as_u64().unwrap();
+    assert!(missing > 0 && gaps[0]["since"].as_u64().unwrap() > 0);
+    assert_eq!(kept.len() as u64 + missing, told + 1);
+    assert_eq!(kept.last().unwrap()["request"], json!(told), "what comes after is written again");
 }

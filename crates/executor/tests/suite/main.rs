@@ -8,6 +8,7 @@ mod bench;
 mod binary;
 mod daemon;
 mod dialect;
+mod door;
 mod environment;
 mod files;
 mod flow;

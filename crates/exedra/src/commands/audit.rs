@@ -58,6 +58,10 @@ fn check(args: AuditVerifyArgs) -> Result<Exit, Failure> {
             if findings.unsigned > 0 {
                 output::line(&format!("the last {} are not signed yet", findings.unsigned))?;
             }
+            if findings.unfinished > 0 {
+                let text = "bytes of an unfinished line at the end: the executor was killed while it wrote it, or writes it now";
+                output::line(&format!("{} {text}", findings.unfinished))?;
+            }
             let key = findings.key.unwrap_or_default();
             output::line(&format!("signed by {key}"))?;
             if !trusted {

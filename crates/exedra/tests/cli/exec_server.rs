@@ -47,6 +47,34 @@ fn stdio_speaks_the_protocol_and_nothing_else_on_stdout() {
 }
 
 #[test]
+fn a_name_that_a_client_chose_makes_no_line_of_the_log() {
+    let mut command = exedra(&["exec-server", "--listen", "stdio"]);
+    let mut server = Running::start(command.env("EXEDRA_LOG", "trace").stdin(Stdio::piped()));
+    let mut stdin = server.stdin();
+    let forged = "x\\n2026-01-01T00:00:00.000000Z ERROR exedra: forged\\u001b[31m\\r\\u009b2J";
+    let start = format!(
+        "{{\"id\":2,\"method\":\"process/start\",\"params\":{{\"processId\":\"{forged}\",\"argv\":[\"true\"],\"cwd\":\"/\",\
+         \"env\":{{}},\"tty\":false}}}}\n"
+    );
+    let hello = format!("{{\"id\":1,\"method\":\"initialize\",\"params\":{{\"clientName\":\"{forged}\"}}}}\n");
+    stdin.write_all(hello.as_bytes()).unwrap();
+    stdin.write_all(b"{\"method\":\"initialized\",\"params\":{}}\n").unwrap();
+    stdin.write_all(start.as_bytes()).unwrap();
+    stdin.write_all(format!("{{\"id\":3,\"method\":\"{forged}\"}}\n{{\"method\":\"{forged}\"}}\n").as_bytes()).unwrap();
+    while !server.line().contains("process/closed") {}
+    drop(stdin);
+    let done = server.finish();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let (mut lines, mut named) = (0, 0);
+    for line in done.stderr.lines() {
+        let starts = line.starts_with("20") && !line.starts_with("2026-01-01T00:00:00.000000Z");
+        assert!(starts && !line.contains(char::is_control), "{line:?}");
+        (lines, named) = (lines + 1, named + usize::from(line.contains("forged")));
+    }
+    assert!(lines > 5 && named >= 3, "{}", done.stderr);
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}", taken.local_addr().unwrap());

@@ -102,6 +102,18 @@ impl Site {
         Arc::new(Self { own, home: home.unwrap_or_default(), unified, controllers, spare, leftover })
     }
 
+    /// As where none can be made.
+    pub fn nowhere() -> Arc<Self> {
+        Arc::new(Self {
+            own: find::Own::default(),
+            home: String::new(),
+            unified: AtomicBool::new(false),
+            controllers: false,
+            spare: Mutex::default(),
+            leftover: Mutex::default(),
+        })
+    }
+
     /// Makes the groups of a process.
     ///
     /// # Errors

@@ -85,7 +85,7 @@ impl Driver {
         // Before anybody hears of the end, and might want the place.
         drop(self.slot);
         self.hub.closed(&self.process.id);
-        debug!(process = %self.process.id, "closed");
+        debug!(process = ?self.process.id.as_str(), "closed");
     }
 
     /// Passes on what may be passed on of a piece; whether more is wanted then.
@@ -117,7 +117,7 @@ impl Driver {
         let (writer, places) = tokio::task::spawn_blocking(write).await.ok()?;
         self.spool = Some(writer);
         let places = places.inspect_err(|error| {
-            debug!(process = %self.process.id, %error, "the disk takes no more output, the command may have to wait");
+            debug!(process = ?self.process.id.as_str(), %error, "the disk takes no more output, the command may have to wait");
         });
         let places = places.ok().map(|places| seqs.into_iter().zip(places).collect());
         Some(self.hub.spilled(&self.process.id, places))
@@ -132,7 +132,7 @@ impl Driver {
     /// The tree went beyond a limit.
     async fn kill(&self) {
         let process = self.process.clone();
-        info!(process = %process.id, limit = ?self.meter.passed(), "a limit is passed, the process is ended");
+        info!(process = ?process.id.as_str(), limit = ?self.meter.passed(), "a limit is passed, the process is ended");
         let _ = tokio::task::spawn_blocking(move || process.leader.kill_tree()).await;
     }
 
@@ -159,7 +159,7 @@ impl Driver {
         // Who was ended for a limit was not refused anything.
         let denied = limit.is_none() && self.denial.as_ref().is_some_and(|denial| denial.explains(code));
         self.hub.exited(&self.process.id, code, limit, denied);
-        debug!(process = %self.process.id, code, ?limit, denied, "exited");
+        debug!(process = ?self.process.id.as_str(), code, ?limit, denied, "exited");
     }
 
     fn observe(&self, tell: impl FnOnce(&dyn Observer, &ProcessId)) {

@@ -30,6 +30,8 @@ pub struct HostConfig {
     pub environment: BTreeMap<OsString, OsString>,
     /// Watch exits through process descriptors; without, as on old kernels, a thread per process does.
     pub pidfd: bool,
+    /// Make control groups where that is possible; without, as where it is not, descendants are found by other means.
+    pub control_groups: bool,
     /// Undelivered output that all tables together keep, in bytes as JSON. When it is used up, the pipes of detached
     /// processes that have some already are not read and the commands wait, until a reader confirms what it read or a
     /// table goes. Each may keep one piece in any case, and output to attached peers has windows of its own.
@@ -71,6 +73,7 @@ impl Default for HostConfig {
         Self {
             environment: std::env::vars_os().collect(),
             pidfd: true,
+            control_groups: true,
             backlog: BACKLOG,
             spool: None,
             spool_bytes: CAPACITY,
@@ -110,7 +113,8 @@ impl Host {
         let ledger = Arc::new(Ledger::new(config.backlog));
         let spool = config.spool.as_deref().map(|dir| Spool::open(dir, config.spool_bytes)).transpose();
         let spool = spool.map_err(HostError::Spool)?;
-        let (site, slots) = (Site::find(), Arc::new(Semaphore::new(config.max_processes)));
+        let site = if config.control_groups { Site::find() } else { Site::nowhere() };
+        let slots = Arc::new(Semaphore::new(config.max_processes));
         let HostConfig { environment, max_processes, when_full, policy, launcher, .. } = config;
         let shell = login_shell();
         let launcher = launcher.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());

@@ -24,6 +24,7 @@ use super::roster::{Found, Roster};
 use super::signal::{self, Kin, Root};
 use super::spool::Place;
 use super::stdin::Stdin;
+use super::strays::{self, Claim, Swept};
 use crate::error::{StartError, UnknownProcess};
 use crate::policy::WhenFull;
 
@@ -65,6 +66,8 @@ pub struct Hub {
     left_behind: Mutex<Vec<Root>>,
     /// Their control groups, as long as something lives in them.
     left_groups: Mutex<Vec<Group>>,
+    /// Their claims on what they may have left without a mark.
+    left_claims: Mutex<Vec<Claim>>,
     /// What all processes and their descendants carry.
     marks: Mutex<Given>,
 }
@@ -121,15 +124,17 @@ impl Hub {
             untidy: Notify::new(),
             left_behind: Mutex::new(Vec::new()),
             left_groups: Mutex::new(Vec::new()),
+            left_claims: Mutex::new(Vec::new()),
         }
     }
 
-    /// Takes an id for a process to be started; dropping the reservation gives it back.
+    /// Takes an id for a process to be started, with the arguments that are kept of it; dropping the reservation gives it
+    /// back.
     ///
     /// # Errors
     /// It is taken, or nothing may start any more.
-    pub fn reserve(self: &Arc<Self>, id: &ProcessId) -> Result<Reservation, StartError> {
-        self.roster().reserve(id)?;
+    pub fn reserve(self: &Arc<Self>, id: &ProcessId, argv: &[String]) -> Result<Reservation, StartError> {
+        self.roster().reserve(id, argv.iter().map(String::len).sum())?;
         Ok(Reservation { hub: self.clone(), id: id.clone() })
     }
 
@@ -174,7 +179,7 @@ impl Hub {
         if let Some(changed) = changed {
             let dropped = changed.handle.dropped.load(Ordering::Relaxed);
             if dropped > 0 {
-                tracing::warn!(process = %id, bytes = dropped, "output was dropped");
+                tracing::warn!(process = ?id.as_str(), bytes = dropped, "output was dropped");
             }
             changed.handle.changed.notify_waiters();
             if changed.pending {
@@ -248,7 +253,7 @@ impl Hub {
         self.roster().change(&id, |log| {
             for (seq, piece) in pieces {
                 if let Err(error) = &piece {
-                    tracing::error!(process = %id, %error, "output cannot be read back from disk");
+                    tracing::error!(process = ?id.as_str(), %error, "output cannot be read back from disk");
                 }
                 log.recalled(seq, piece.ok());
             }
@@ -325,6 +330,14 @@ impl Hub {
         signal::kill_trees(|| self.kin());
     }
 
+    /// All that is or was ours has been ended: what is left without a mark is killed, as far as nobody else can have left
+    /// it. Blocks.
+    pub fn sweep(&self) -> Swept {
+        self.roster().handles().iter().for_each(|process| process.leader.give_up_claim());
+        self.left_claims().clear();
+        strays::sweep()
+    }
+
     /// What the next process is to carry.
     pub fn mark(&self) -> Option<Mark> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).give()
@@ -372,7 +385,7 @@ impl Hub {
     fn append(&self, id: &ProcessId, append: impl FnOnce(&mut Log)) -> Demand {
         let Some(changed) = self.roster().change(id, append) else { return Demand::Full };
         if changed.dropped > 0 && changed.handle.dropped.fetch_add(changed.dropped, Ordering::Relaxed) == 0 {
-            tracing::warn!(process = %id, "there is no room for more output: the oldest is dropped");
+            tracing::warn!(process = ?id.as_str(), "there is no room for more output: the oldest is dropped");
         }
         changed.handle.changed.notify_waiters();
         if changed.pending {
@@ -403,6 +416,9 @@ impl Hub {
         let mut left_groups = self.left_groups();
         left_groups.extend(forgotten.iter().filter_map(|process| process.leader.take_group()));
         left_groups.retain(Group::is_populated);
+        let mut left_claims = self.left_claims();
+        left_claims.extend(forgotten.iter().filter_map(|process| process.leader.take_claim()));
+        left_claims.retain(Claim::is_open);
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster<Arc<Process>>> {
@@ -411,6 +427,10 @@ impl Hub {
 
     fn left_groups(&self) -> MutexGuard<'_, Vec<Group>> {
         self.left_groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_claims(&self) -> MutexGuard<'_, Vec<Claim>> {
+        self.left_claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn left_behind(&self) -> MutexGuard<'_, Vec<Root>> {

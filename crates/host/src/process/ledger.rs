@@ -1,21 +1,28 @@
-//! How much undelivered output a host keeps in all, whoever it belongs to.
+//! How much undelivered output, and how much of what clients name, a host keeps in all, whoever it belongs to.
 //!
-//! In flow how much each owner's is more or less, out flows whether there is room. Pure: a number. Knows no process and
+//! In flow how much each owner's is more or less, out flows whether there is room. Pure: two numbers. Knows no process and
 //! no owner.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of long ids and arguments that a host keeps for all processes that are known. Above it, none with more than
+/// [`FREE`] is started until some are forgotten.
+const NAMES: usize = 64 * 1024 * 1024;
+/// Bytes of id and arguments of one process that are not counted.
+const FREE: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Ledger {
     held: AtomicUsize,
     limit: usize,
+    names: AtomicUsize,
 }
 
 impl Ledger {
     /// Nothing held yet of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { held: AtomicUsize::new(0), limit }
+        Self { held: AtomicUsize::new(0), limit, names: AtomicUsize::new(0) }
     }
 
     /// Whether more may be held.
@@ -32,9 +39,37 @@ impl Ledger {
         }
     }
 
+    /// Takes room for the id and the arguments of a process, `bytes` together: how much was taken, to be given back.
+    pub fn take_names(&self, bytes: usize) -> Option<usize> {
+        let bytes = bytes.saturating_sub(FREE);
+        let fits = |names: usize| (names + bytes <= NAMES).then_some(names + bytes);
+        let taken = bytes == 0 || self.names.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        taken.then_some(bytes)
+    }
+
+    /// A process is forgotten for which so much was taken.
+    pub fn give_names_back(&self, taken: usize) {
+        self.names.fetch_sub(taken, Ordering::Relaxed);
+    }
+
     /// What is held.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_fill_it_and_short_ones_never_do() {
+        let ledger = Ledger::new(1);
+        let taken: Vec<usize> = std::iter::from_fn(|| ledger.take_names(64 * 1024)).collect();
+        assert_eq!(taken.len(), NAMES / (63 * 1024));
+        assert_eq!((ledger.take_names(FREE), ledger.take_names(64 * 1024)), (Some(0), None));
+        ledger.give_names_back(taken[0]);
+        assert_eq!(ledger.take_names(64 * 1024), Some(63 * 1024));
     }
 }

@@ -17,6 +17,7 @@ use super::mark::{Given, Mark};
 use super::quota::Counts;
 use super::signal::{self, Kin, Root};
 use super::spawner::Spawner;
+use super::strays::{self, Claim, Swept};
 use super::wait;
 
 /// Between two looks at a child that has ended and cannot be reaped yet, as under a debugger.
@@ -29,6 +30,8 @@ pub struct Leader {
     mark: Option<Mark>,
     /// None once nothing is left in it.
     group: Mutex<Option<Group>>,
+    /// On what it may have left without a mark; none once another has it.
+    claim: Mutex<Option<Claim>>,
     reaped: Mutex<bool>,
     spawner: Spawner,
 }
@@ -48,7 +51,8 @@ impl Leader {
     /// Takes charge of a child.
     pub fn new(pid: i32, mark: Option<Mark>, group: Group, spawner: Spawner) -> Self {
         spawner.undertaker().started();
-        Self { pid, mark, group: Mutex::new(Some(group)), reaped: Mutex::new(false), spawner }
+        let claim = Mutex::new(Some(Claim::open(pid, mark)));
+        Self { pid, mark, group: Mutex::new(Some(group)), claim, reaped: Mutex::new(false), spawner }
     }
 
     /// As the root of its tree.
@@ -56,11 +60,26 @@ impl Leader {
         Root { pid: self.pid, reaped: *self.lock() }
     }
 
-    /// Kills it and all that descends from it. Blocks.
+    /// Kills it and all that descends from it, strays as far as nobody else can have left them. Blocks.
     pub fn kill_tree(&self) {
         self.kill_members();
         signal::kill_trees(|| Kin { roots: vec![self.root()], marks: Given::only(self.mark) });
         self.kill_group();
+        self.give_up_claim();
+        let Swept { killed, left } = strays::sweep();
+        if killed + left > 0 {
+            tracing::info!(killed, left, "there were orphans without a mark");
+        }
+    }
+
+    /// All that descends from it has been ended.
+    pub fn give_up_claim(&self) {
+        self.claim().take();
+    }
+
+    /// The claim on what it may have left, if it may have left anything.
+    pub fn take_claim(&self) -> Option<Claim> {
+        self.claim().take().filter(Claim::is_open)
     }
 
     /// Kills what is in its control group.
@@ -121,14 +140,22 @@ impl Leader {
 
     fn reap(&self) -> Option<i32> {
         let mut reaped = self.lock();
+        let claim = self.claim();
+        claim.iter().for_each(Claim::exited);
         let code = wait::reap(self.pid)?;
         *reaped = true;
+        claim.iter().for_each(Claim::reaped);
+        drop(claim);
         self.spawner.undertaker().ended();
         Some(code)
     }
 
     fn group(&self) -> MutexGuard<'_, Option<Group>> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claim(&self) -> MutexGuard<'_, Option<Claim>> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {

@@ -53,7 +53,7 @@ pub struct Roster<H> {
 
 #[derive(Debug)]
 enum Slot<H> {
-    Starting { cancelled: bool },
+    Starting { cancelled: bool, names: usize },
     Live(Entry<H>),
 }
 
@@ -63,6 +63,8 @@ struct Entry<H> {
     log: Log,
     in_ring: bool,
     settled: bool,
+    /// What was taken of the ledger for its id and arguments.
+    names: usize,
 }
 
 #[derive(Debug)]
@@ -126,11 +128,11 @@ impl<H: Clone> Roster<H> {
         self
     }
 
-    /// Takes an id for a process to be started.
+    /// Takes an id for a process to be started; `argv` are the bytes of arguments that are kept of it.
     ///
     /// # Errors
-    /// It is taken, nothing may start any more, or too many results are still to be read.
-    pub fn reserve(&mut self, id: &ProcessId) -> Result<(), StartError> {
+    /// It is taken, nothing may start any more, too many results are still to be read, or names take too much memory.
+    pub fn reserve(&mut self, id: &ProcessId, argv: usize) -> Result<(), StartError> {
         if self.shutting_down {
             return Err(StartError::ShuttingDown);
         }
@@ -141,13 +143,15 @@ impl<H: Clone> Roster<H> {
         if self.owed >= if on_its_way { CLOSED_ON_THE_WAY } else { CLOSED_MAX } {
             return Err(StartError::TooManyUnread(self.owed));
         }
-        self.slots.insert(id.clone(), Slot::Starting { cancelled: false });
+        let names = self.ledger.take_names(id.as_str().len() + argv).ok_or(StartError::TooLongNames)?;
+        self.slots.insert(id.clone(), Slot::Starting { cancelled: false, names });
         Ok(())
     }
 
     /// Gives an id back whose process did not start.
     pub fn release(&mut self, id: &ProcessId) {
-        if matches!(self.slots.get(id), Some(Slot::Starting { .. })) {
+        if let Some(Slot::Starting { names, .. }) = self.slots.get(id) {
+            self.ledger.give_names_back(*names);
             self.slots.remove(id);
         }
     }
@@ -157,14 +161,17 @@ impl<H: Clone> Roster<H> {
     /// # Errors
     /// It must not: it was terminated meanwhile, or all are. The id is free again.
     pub fn admit(&mut self, id: &ProcessId, handle: H) -> Result<(), StartError> {
-        let cancelled = matches!(self.slots.get(id), Some(Slot::Starting { cancelled: true }) | None);
+        let (cancelled, names) = match self.slots.get(id) {
+            Some(Slot::Starting { cancelled, names }) => (*cancelled, *names),
+            _ => (true, 0),
+        };
         if cancelled || self.shutting_down {
             self.release(id);
             return Err(if cancelled { StartError::Cancelled(id.clone()) } else { StartError::ShuttingDown });
         }
         let log = Log::new(self.attached, self.when_full);
         let log = if self.spills { log.spilling() } else { log };
-        let entry = Entry { handle, log, in_ring: false, settled: false };
+        let entry = Entry { handle, log, in_ring: false, settled: false, names };
         self.slots.insert(id.clone(), Slot::Live(entry));
         Ok(())
     }
@@ -180,7 +187,7 @@ impl<H: Clone> Roster<H> {
 
     /// A process that is being started shall not run.
     pub fn cancel(&mut self, id: &ProcessId) {
-        if let Some(Slot::Starting { cancelled }) = self.slots.get_mut(id) {
+        if let Some(Slot::Starting { cancelled, .. }) = self.slots.get_mut(id) {
             *cancelled = true;
         }
     }
@@ -317,6 +324,7 @@ impl<H: Clone> Roster<H> {
                 Some(Slot::Live(entry)) => {
                     self.closed_bytes -= entry.log.retained();
                     self.ledger.change(entry.log.held(), 0);
+                    self.ledger.give_names_back(entry.names);
                     self.held -= entry.log.held();
                     forgotten.push(entry.handle.clone());
                     self.slots.remove(&front.id);
@@ -385,6 +393,10 @@ impl<H: Clone> Roster<H> {
 
 impl<H> Drop for Roster<H> {
     fn drop(&mut self) {
+        for slot in self.slots.values() {
+            let (Slot::Starting { names, .. } | Slot::Live(Entry { names, .. })) = slot;
+            self.ledger.give_names_back(*names);
+        }
         self.ledger.change(self.held, 0);
     }
 }

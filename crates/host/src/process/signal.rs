@@ -128,7 +128,17 @@ fn trees(snapshot: &[Stat], kin: &Kin) -> Vec<Stat> {
         stat.mark.is_some_and(|mark| kin.marks.contains(mark))
             || [stat.pid, stat.session, stat.group].iter().any(|number| ours.contains(number))
     };
-    let mut members: HashSet<i32> = snapshot.iter().filter(|stat| belongs(stat)).map(|stat| stat.pid).collect();
+    let members: HashSet<i32> = snapshot.iter().filter(|stat| belongs(stat)).map(|stat| stat.pid).collect();
+    with_descendants(snapshot, members)
+}
+
+/// `roots` as far as they are in the snapshot, and all that descends from them.
+pub fn descent(snapshot: &[Stat], roots: &[Stat]) -> Vec<Stat> {
+    let same = |stat: &&Stat| roots.iter().any(|root| (root.pid, root.started) == (stat.pid, stat.started));
+    with_descendants(snapshot, snapshot.iter().filter(same).map(|stat| stat.pid).collect())
+}
+
+fn with_descendants(snapshot: &[Stat], mut members: HashSet<i32>) -> Vec<Stat> {
     loop {
         let before = members.len();
         for stat in snapshot {
@@ -143,7 +153,8 @@ fn trees(snapshot: &[Stat], kin: &Kin) -> Vec<Stat> {
     snapshot.iter().filter(|stat| members.contains(&stat.pid)).copied().collect()
 }
 
-fn send(member: Stat, signal: Signal) {
+/// Sends `signal` to a process if it still is the one that was seen.
+pub fn send(member: Stat, signal: Signal) {
     let own = getpid().as_raw_nonzero().get();
     let Some(pid) = Pid::from_raw(member.pid).filter(|_| member.pid > 1 && member.pid != own) else { return };
     let pidfd = pidfd_open(pid, PidfdFlags::empty());

@@ -2,8 +2,9 @@
 //! and is handed to us by the system when its parent ends, so that no zombie stays whatever the first process does.
 //!
 //! In flow numbers of children to bury, and word of starts and exits; out flows nothing. One thread, asleep while no
-//! process runs. Only what carries a mark of ours is taken for an orphan: the children of whoever else starts some in
-//! this process are left alone, and so are our own, which belong to the threads that started them. Knows no table.
+//! process runs. Only what carries a mark of ours, or is in a session that is not ours, is taken for an orphan: the children
+//! of whoever else starts some in this process are left alone, and so are our own, which belong to the threads that
+//! started them. Knows no table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use tracing::debug;
 
 use super::census;
 use super::mark::Maker;
+use super::strays;
 use super::wait::reap;
 
 /// How often to look whether somebody who was killed has ended: a matter of moments.
@@ -59,7 +61,10 @@ impl Undertaker {
     /// # Errors
     /// The system refuses the thread.
     pub fn start(maker: Option<Maker>) -> io::Result<Self> {
-        let maker = maker.filter(|_| adopted().is_ok() && set_child_subreaper(Some(getpid())).is_ok());
+        let maker = maker.filter(|_| strays::adopted().is_ok() && set_child_subreaper(Some(getpid())).is_ok());
+        if maker.is_some() {
+            strays::begin();
+        }
         let (orders, received) = channel();
         let shared = Arc::new(Shared::default());
         let mut work = Thread { orders: received, shared: shared.clone(), maker, graves: Vec::new() };
@@ -125,22 +130,19 @@ impl Thread {
         if !living {
             self.shared.awake.store(false, Ordering::SeqCst);
         }
+        strays::settle();
         if orphans(maker) > 0 || self.shared.living.load(Ordering::SeqCst) > 0 {
             self.shared.awake.store(true, Ordering::SeqCst);
         }
     }
 }
 
-/// Reaps the orphans that have ended; how many live.
+/// Reaps the orphans that have ended, whether or not they bear a mark still; how many live.
 fn orphans(maker: Maker) -> usize {
-    let ours = |pid: &i32| matches!(census::mark_of(*pid), Ok(Some(mark)) if mark.maker() == maker);
+    let ours = |pid: &i32| {
+        matches!(census::mark_of(*pid), Ok(Some(mark)) if mark.maker() == maker)
+            || census::stat(*pid).is_some_and(|stat| strays::is_orphan(&stat))
+    };
     let living = |pid: &i32| census::stat(*pid).is_some_and(|stat| !stat.zombie || reap(*pid).is_none());
-    adopted().unwrap_or_default().into_iter().filter(ours).filter(living).count()
-}
-
-/// The children of the thread to which the system gives orphans, which is the first one.
-fn adopted() -> io::Result<Vec<i32>> {
-    let pid = getpid().as_raw_nonzero();
-    let children = std::fs::read_to_string(format!("/proc/self/task/{pid}/children"))?;
-    Ok(children.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect())
+    strays::adopted().unwrap_or_default().into_iter().filter(ours).filter(living).count()
 }

@@ -106,6 +106,12 @@ fn a_signed_token_and_every_way_to_be_wrong() {
     assert_eq!(with("exp", Value::Null), "invalid websocket jwt");
     assert_eq!(with("nbf", json!(now() + 60)), "websocket jwt is not valid yet");
     assert_eq!(with("nbf", json!(now() + 10)), "");
+    for no_number in [json!("0"), json!([0]), json!({}), json!(true), Value::Null] {
+        assert_eq!(with("nbf", no_number.clone()), "invalid websocket jwt", "{no_number}");
+    }
+    for no_text in [json!(["me"]), json!(["you", "me"]), json!(1), json!({"me": "me"}), Value::Null] {
+        assert!(!with("iss", no_text.clone()).is_empty(), "{no_text}");
+    }
     assert_eq!(with("iss", json!("you")), "websocket jwt issuer mismatch");
     assert_eq!(with("aud", json!("other")), "websocket jwt audience mismatch");
     let mut claims = good.clone();

@@ -11,7 +11,7 @@ fn id(name: &str) -> ProcessId {
 fn roster(names: &[&'static str]) -> Roster<&'static str> {
     let mut roster = Roster::new(Duration::from_secs(80), Arc::new(Ledger::new(usize::MAX)), WhenFull::Wait);
     for name in names {
-        roster.reserve(&id(name)).unwrap();
+        roster.reserve(&id(name), 0).unwrap();
         roster.admit(&id(name), *name).unwrap();
     }
     roster
@@ -33,35 +33,35 @@ fn an_id_is_taken_from_the_reservation_until_it_is_forgotten() {
     let mut roster = roster(&[]);
     roster.attach(Delivery::Sent);
     let now = Instant::now();
-    roster.reserve(&id("p")).unwrap();
-    assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
+    roster.reserve(&id("p"), 0).unwrap();
+    assert_eq!(roster.reserve(&id("p"), 0), Err(StartError::AlreadyExists(id("p"))));
     assert_eq!(roster.find(&id("p")), Found::Starting);
     roster.release(&id("p"));
-    roster.reserve(&id("p")).unwrap();
+    roster.reserve(&id("p"), 0).unwrap();
     roster.admit(&id("p"), "h").unwrap();
     roster.change(&id("p"), |log| log.exited(0, None)).unwrap();
     roster.close(&id("p")).unwrap();
     let events = roster.take(9);
     deliver(&mut roster, &events);
-    assert_eq!(roster.reserve(&id("p")), Err(StartError::AlreadyExists(id("p"))));
+    assert_eq!(roster.reserve(&id("p"), 0), Err(StartError::AlreadyExists(id("p"))));
     assert!(roster.purge(now).is_empty());
     assert!(roster.purge(now + Duration::from_secs(79)).is_empty());
     assert_eq!(roster.next_purge(), Some(now + Duration::from_secs(80)));
     assert_eq!(roster.purge(now + Duration::from_secs(80)), ["h"]);
     assert_eq!(roster.find(&id("p")), Found::Unknown);
-    assert!(roster.reserve(&id("p")).is_ok());
+    assert!(roster.reserve(&id("p"), 0).is_ok());
 }
 
 #[test]
 fn a_start_can_be_cancelled_and_refused() {
     let mut roster = roster(&[]);
-    roster.reserve(&id("p")).unwrap();
+    roster.reserve(&id("p"), 0).unwrap();
     roster.cancel(&id("p"));
     assert_eq!(roster.admit(&id("p"), "h"), Err(StartError::Cancelled(id("p"))));
-    roster.reserve(&id("q")).unwrap();
+    roster.reserve(&id("q"), 0).unwrap();
     roster.shut_down();
     assert_eq!(roster.admit(&id("q"), "h"), Err(StartError::ShuttingDown));
-    assert_eq!(roster.reserve(&id("r")), Err(StartError::ShuttingDown));
+    assert_eq!(roster.reserve(&id("r"), 0), Err(StartError::ShuttingDown));
     assert_eq!(roster.find(&id("q")), Found::Unknown);
 }
 
@@ -185,15 +185,15 @@ fn too_many_unread_results_refuse_a_start_and_lose_nothing() {
     let now = Instant::now();
     for i in 0..CLOSED_MAX {
         let id = id(&i.to_string());
-        roster.reserve(&id).unwrap();
+        roster.reserve(&id, 0).unwrap();
         roster.admit(&id, "h").unwrap();
         end(&mut roster, id.as_str());
     }
-    assert_eq!(roster.reserve(&id("more")), Err(StartError::TooManyUnread(CLOSED_MAX)));
+    assert_eq!(roster.reserve(&id("more"), 0), Err(StartError::TooManyUnread(CLOSED_MAX)));
     assert!(roster.purge(now).is_empty());
     roster.attach(Delivery::Sent);
     roster.change(&id("7"), |log| log.read(0, None)).unwrap();
-    assert!(roster.reserve(&id("more")).is_ok());
+    assert!(roster.reserve(&id("more"), 0).is_ok());
     assert!(roster.purge(now).is_empty());
     assert_eq!(roster.find(&id("0")), Found::Live("h"));
 }
@@ -205,7 +205,7 @@ fn closed_processes_are_bounded_in_number_and_in_bytes() {
     let now = Instant::now();
     for i in 0..CLOSED_MAX + 5 {
         let id = id(&i.to_string());
-        roster.reserve(&id).unwrap();
+        roster.reserve(&id, 0).unwrap();
         roster.admit(&id, "h").unwrap();
         if i < 70 {
             let bytes = Bytes::from(vec![0; 1024 * 1024]);
@@ -235,7 +235,7 @@ fn what_is_kept_is_accounted_for_until_it_goes() {
         Roster::new(Duration::ZERO, ledger.clone(), WhenFull::Wait),
     );
     for roster in [&mut one, &mut two] {
-        roster.reserve(&id("p")).unwrap();
+        roster.reserve(&id("p"), 0).unwrap();
         roster.admit(&id("p"), "p").unwrap();
     }
     write(&mut one, "p", 3);
@@ -259,7 +259,7 @@ fn without_common_room_the_oldest_of_the_writer_goes_and_is_counted() {
     let ledger = Arc::new(Ledger::new(300));
     let mut roster = Roster::new(Duration::ZERO, ledger.clone(), WhenFull::DropOldest);
     for name in ["p", "q"] {
-        roster.reserve(&id(name)).unwrap();
+        roster.reserve(&id(name), 0).unwrap();
         roster.admit(&id(name), name).unwrap();
     }
     let mut output = |name: &str| {
@@ -274,4 +274,19 @@ fn without_common_room_the_oldest_of_the_writer_goes_and_is_counted() {
     assert_eq!((reading.dropped, reading.chunks.len(), reading.next_seq), (60, 1, 4));
     drop(roster);
     assert_eq!(ledger.held(), 0);
+}
+
+#[test]
+fn long_ids_are_counted_until_they_are_forgotten() {
+    let ledger = Arc::new(Ledger::new(usize::MAX));
+    let mut roster = Roster::<u32>::new(Duration::from_secs(80), ledger.clone(), WhenFull::Wait);
+    let long = |n: usize| ProcessId::new(format!("{n}{}", "x".repeat(1 << 20)));
+    let fit = (0..100).take_while(|n| roster.reserve(&long(*n), 0).is_ok()).count();
+    assert_eq!(fit, 64);
+    assert_eq!(roster.reserve(&long(fit), 0), Err(StartError::TooLongNames));
+    assert!(roster.reserve(&id("short"), 0).is_ok());
+    roster.release(&long(0));
+    assert!(roster.reserve(&long(fit), 0).is_ok());
+    drop(roster);
+    assert!(ledger.take_names(64 << 20).is_some(), "all is given back");
 }
