@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of long ids and arguments that a host keeps for all processes that are known. Above it, none with more than
 /// [`FREE`] is started until some are forgotten.
-const NAMES: usize = 64 * 1024 * 1024;
+const NAMES: usize = 32 * 1024 * 1024;
 /// Bytes of id and arguments of one process that are not counted.
 const FREE: usize = 1024;
 
