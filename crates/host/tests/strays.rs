@@ -2,7 +2,9 @@
 //! reaped, and nobody else's is touched. In a program of its own, one test at a time: whatever else runs may have left
 //! such an orphan, and then it is spared.
 
-#[allow(dead_code, reason = "shared with the tests of processes")]
+#![expect(clippy::unwrap_used, reason = "the lints know tests by #[test], not what those call")]
+
+#[expect(dead_code, reason = "shared with the tests of processes")]
 #[path = "process/rig.rs"]
 mod rig;
 

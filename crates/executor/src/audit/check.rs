@@ -73,7 +73,7 @@ impl Checker {
 
     /// The same for a log whose first file is there: nothing can be missing before its first line.
     #[must_use]
-    pub fn from_line_0(mut self) -> Self {
+    pub fn beginning_at_line_0(mut self) -> Self {
         self.from_0 = true;
         self
     }
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn only_the_beginning_of_the_next_line_may_stand_at_the_end() {
         let log = log(25);
-        let mut checker = Checker::new(vec![], None).from_line_0();
+        let mut checker = Checker::new(vec![], None).beginning_at_line_0();
         log.lines[..24].iter().for_each(|line| checker.take(line).unwrap());
         let next = &log.lines[24];
         for len in 1..=next.len() {
@@ -342,7 +342,10 @@ mod tests {
     #[test]
     fn where_the_first_file_is_there_nothing_may_be_missing_before_it() {
         let log = log(25);
-        assert_eq!(Checker::default().from_line_0().take(&log.lines[3]).unwrap_err(), "lines 0 to 2 are missing");
+        assert_eq!(
+            Checker::default().beginning_at_line_0().take(&log.lines[3]).unwrap_err(),
+            "lines 0 to 2 are missing"
+        );
         assert!(Checker::default().take(&log.lines[3]).is_ok());
     }
 

@@ -72,7 +72,7 @@ pub fn verify(dir: &Path, heads: Vec<Head>, key: Option<String>) -> Result<Verdi
     let numbers = some_numbers(dir)?;
     let mut checker = Checker::new(kept, key);
     if numbers.first() == Some(&1) {
-        checker = checker.from_line_0();
+        checker = checker.beginning_at_line_0();
     }
     let mut faulty = None;
     let rests = lines_of(dir, &numbers, &mut |place, line| {

@@ -98,7 +98,7 @@ fn read(
 ) -> Result<Option<Rest>, AuditError> {
     let mut checker = Checker::new(head.cloned().into_iter().collect(), None);
     if begins {
-        checker = checker.from_line_0();
+        checker = checker.beginning_at_line_0();
     }
     let mut damaged = None;
     let rests = lines_of(dir, newest, &mut |place, line| {
@@ -139,7 +139,7 @@ fn meet(dir: &Path, older: &[u64], then: Option<u64>) -> Result<(), AuditError> 
         let (first, last) = ends(&path).map_err(|source| AuditError::Io { path: path.clone(), source })?;
         let mut checker = Checker::default();
         if before.is_none() && number == 1 {
-            checker = checker.from_line_0();
+            checker = checker.beginning_at_line_0();
         }
         let mut check = || {
             before.iter().try_for_each(|line| checker.take(line))?;
