@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use exedra_link::ws::{TcpView, WsOptions, prepare_tcp};
 use exedra_link::{Connection, stdio, ws};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -34,8 +34,16 @@ use crate::peer::{Client, Peer};
 use crate::refusals::Why;
 use crate::serve::Served;
 
-/// Clients connected at a time, if nothing else is said. One more is answered 503, and its connection closed, at once.
+/// Clients connected at a time, if nothing else is said. One more is answered 503, and its connection closed.
 pub const MAX_CONNECTIONS: usize = 4_096;
+/// How many are told at a time that there is no room, which takes a TLS handshake where that is spoken. One more is closed
+/// without a word.
+const SENT_AWAY: usize = 64;
+/// How long one who was told so has to hang up.
+const HANG_UP: Duration = Duration::from_secs(1);
+/// What it is told.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
+    content-type: text/plain\r\ncontent-length: 46\r\n\r\nas many clients are connected as there may be\n";
 /// Pause after the system refused to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -152,16 +160,19 @@ impl Listener {
             let served = executor.shut_down_beside(&cancel, executor.serve(connection, Peer::Stdio, &cancel)).await;
             return ListenEnd::StdioEnded(served);
         }
-        let mut clients = JoinSet::new();
+        let (mut clients, mut sent_away) = (JoinSet::new(), JoinSet::new());
         loop {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(_) = clients.join_next() => {}
+                Some(_) = sent_away.join_next() => {}
                 accepted = self.accept() => match accepted {
                     Ok(stream) if clients.len() >= self.options.max_connections => {
                         executor.refusals().tell(stream.peer(), Why::NoRoom);
-                        stream.send_away();
+                        if sent_away.len() < SENT_AWAY {
+                            sent_away.spawn(send_away(stream, Arc::clone(&self.options), cancel.clone()));
+                        }
                     }
                     Ok(stream) => {
                         clients.spawn(serve(stream, Arc::clone(&executor), Arc::clone(&self.options), cancel.clone()));
@@ -198,15 +209,31 @@ impl Stream {
             Self::Unix(_) => Peer::Unix,
         }
     }
+}
 
-    /// Says that there is no room, if that can be said at once.
-    fn send_away(self) {
-        let answer = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        let _ = match self {
-            Self::Tcp(stream, _) => stream.try_write(answer),
-            Self::Unix(stream) => stream.try_write(answer),
-        };
+/// Says that there is no room.
+async fn send_away(stream: Stream, options: Arc<ListenOptions>, cancel: CancellationToken) {
+    match stream {
+        Stream::Unix(stream) => say_full(stream).await,
+        Stream::Tcp(stream, peer) => match &options.tls {
+            None => say_full(stream).await,
+            Some(tls) => {
+                if let Ok(stream) = secure(stream, tls, peer, &options, &cancel).await {
+                    say_full(stream).await;
+                }
+            }
+        },
     }
+}
+
+/// Answers whatever is asked, and lets the peer read it: one that is closed while it sends would not.
+async fn say_full(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let told = async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _ = tokio::time::timeout(HANG_UP, told).await;
 }
 
 /// What went wrong at `url`.

@@ -185,6 +185,9 @@ pub struct ServeArgs {
     /// The region that requests signed as AWS does have to name
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     pub aws_region: String,
+    /// For how many days lines of the access log are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..))]
+    pub access_log_keep: u32,
     /// Print the URL as one line of JSON
     #[arg(long)]
     pub json: bool,

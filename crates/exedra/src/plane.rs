@@ -51,6 +51,8 @@ pub struct PlaneConfig {
     pub bind_keys: bool,
     /// The region that signed registrations name; the usual one, if not set.
     pub aws_region: Option<String>,
+    /// For how long lines of the access log are kept.
+    pub access_keep: Duration,
     /// Over how long the connections are closed at the end.
     pub drain_window: Duration,
     /// How it is to be reached.
@@ -149,6 +151,7 @@ impl Plane {
         registry_config.aws_region = config.aws_region.unwrap_or(registry_config.aws_region);
         registry_config.workloads =
             config.workloads.map(|file| WorkloadConfig { file, fetch: Arc::new(issuers::Issuers) });
+        registry_config.access_keep = config.access_keep;
         let mut listen = config.listen;
         if let Listen::After(predecessor) = &mut listen {
             registry_config.hold = predecessor.take_hold();
@@ -182,7 +185,13 @@ impl Plane {
         let router = requests.count(registry.router().merge(rendezvous.router()));
         let router = traces.as_ref().map_or_else(|| router.clone(), |traces| traces.trace(router.clone()));
         let spans = traces.as_ref().map(Traces::fates);
-        let sources = Sources { requests, spans, rendezvous: Arc::clone(&rendezvous), records: registry.look() };
+        let sources = Sources {
+            requests,
+            spans,
+            rendezvous: Arc::clone(&rendezvous),
+            records: registry.look(),
+            cut: Arc::clone(&config.front.cut),
+        };
         let metrics = match config.metrics {
             None => None,
             Some(address) => match metrics::serve(address, sources).await {

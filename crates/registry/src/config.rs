@@ -14,6 +14,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::RegistryError;
 use crate::workload::WorkloadConfig;
 
+/// For how long lines of the access log are kept, unless somebody says so.
+pub const ACCESS_KEEP: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
 /// What a registry is started with.
 pub struct RegistryConfig {
     /// Where the records are kept.
@@ -40,6 +43,8 @@ pub struct RegistryConfig {
     pub aws_region: String,
     /// Whom other issuers vouch for; nobody, if not set.
     pub workloads: Option<WorkloadConfig>,
+    /// For how long lines of the access log are kept.
+    pub access_keep: Duration,
     /// Time between two looks for tokens that were revoked or have expired, whose connections then have to go; and between
     /// two tries at a store that cannot be written.
     pub token_watch: Duration,
@@ -59,6 +64,7 @@ impl RegistryConfig {
             bind_keys: false,
             aws_region: "us-east-1".to_owned(),
             workloads: None,
+            access_keep: ACCESS_KEEP,
             housekeeping: Duration::from_secs(60),
             token_watch: Duration::from_secs(1),
         }

@@ -23,7 +23,7 @@ pub mod store;
 pub mod token;
 pub mod workload;
 
-pub use config::{PublicUrl, RegistryConfig};
+pub use config::{ACCESS_KEEP, PublicUrl, RegistryConfig};
 pub use error::RegistryError;
 pub use http::openapi_text;
 pub use registry::{Look, Registry, open_tokens};

@@ -53,6 +53,11 @@ impl Look {
         self.service.presence.waiting()
     }
 
+    /// How many streams of events are followed at the moment.
+    pub fn listeners(&self) -> usize {
+        self.service.listeners.count()
+    }
+
     /// Whether the records can be read now.
     pub async fn store_answers(&self) -> bool {
         self.service.store.check().await.is_ok()
@@ -89,7 +94,13 @@ impl Registry {
         let service = Arc::new(service.with_workloads(workloads.clone()));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(housekeeping(Arc::clone(&service), Arc::clone(&clock), config.housekeeping, stop.clone()));
+        tasks.spawn(housekeeping(
+            Arc::clone(&service),
+            Arc::clone(&clock),
+            config.housekeeping,
+            config.access_keep,
+            stop.clone(),
+        ));
         tasks.spawn(token_watch(Arc::clone(&service), config.token_watch, stop.clone()));
         Ok(Self { service, tokens, workloads, clock, stop, tasks, dir, hold })
     }
@@ -217,9 +228,15 @@ async fn open_store(dir: &DataDir, check: Check) -> Result<Arc<dyn Store>, Regis
     }
 }
 
-/// Saves when executors were seen, tries whether the store can be written, and looks at the age of the signing key,
-/// every so often.
-async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Duration, stop: CancellationToken) {
+/// Saves when executors were seen, tries whether the store can be written, shortens the access log, and looks at the age
+/// of the signing key, every so often.
+async fn housekeeping(
+    service: Arc<Service>,
+    clock: Arc<dyn Clock>,
+    every: Duration,
+    access_keep: Duration,
+    stop: CancellationToken,
+) {
     let mut ticks = ticks(every);
     loop {
         tokio::select! {
@@ -229,6 +246,7 @@ async fn housekeeping(service: Arc<Service>, clock: Arc<dyn Clock>, every: Durat
         }
         save_seen(&service).await;
         service.try_write().await;
+        service.shorten_access(access_keep).await;
         let (keys, now) = (Arc::clone(&service.keys), clock.now());
         match tokio::task::spawn_blocking(move || keys.rotate_if_due(now)).await {
             Ok(Ok(_)) => {}

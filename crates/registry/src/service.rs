@@ -11,6 +11,7 @@ mod ended;
 pub mod events;
 pub mod fleet;
 mod join;
+mod listeners;
 mod near;
 mod noise;
 mod ready;
@@ -25,7 +26,6 @@ use std::time::Duration;
 use exedra_proto::ids::TokenId;
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::{Claims, Role as TicketRole, Shape};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::{Auth, Permit};
@@ -41,11 +41,12 @@ use access::AccessLog;
 use contention::Contention;
 pub use direct::Direct;
 use ended::Ended;
-use events::LISTENERS_MAX;
+use listeners::Listeners;
 use ready::Writes;
 use tokens::Tokens;
 
 pub use crate::auth::{Denied, noting};
+pub use listeners::Listener;
 pub use refusal::Refusal;
 
 /// The registry's calls.
@@ -59,7 +60,7 @@ pub struct Service {
     bind_keys: bool,
     writes: Writes,
     access: AccessLog,
-    listeners: Arc<Semaphore>,
+    pub(crate) listeners: Listeners,
     pub(crate) tokens: Tokens,
     auth: Auth,
     clock: Arc<dyn Clock>,
@@ -90,7 +91,7 @@ impl Service {
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), PathBuf::from("the database"));
         Self {
             access: AccessLog::default(),
-            listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
+            listeners: Listeners::default(),
             tokens,
             store,
             presence,

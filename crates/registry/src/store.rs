@@ -170,6 +170,14 @@ pub struct Access {
     pub count: u64,
 }
 
+impl Access {
+    /// What the log says of `lines` that were given up.
+    pub fn shortened(lines: u64, now: u64) -> Self {
+        let action = "lines that were older than they are kept".to_owned();
+        Self { at: now, action, outcome: "given up".to_owned(), count: lines, ..Self::default() }
+    }
+}
+
 /// What an administrator changes of an executor; what is not set stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecutorChange {
@@ -330,8 +338,12 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets an executor and its registrations; whether there was one.
     fn forget_executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool>;
 
-    /// Appends to the access log. Nothing takes away from it or changes it.
+    /// Appends to the access log. Nothing changes it, and [`Store::shorten_access`] alone takes away from it.
     fn append_access<'a>(&'a self, lines: &'a [Access]) -> Pending<'a, ()>;
+
+    /// Gives up those of the oldest `most` lines of the access log that are from before `before`: how many. The log says
+    /// so itself, in a line of the time `now`.
+    fn shorten_access(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64>;
 
     /// Lines of the access log with ids above `id`, oldest first; at most `limit`.
     fn access_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Access>>;

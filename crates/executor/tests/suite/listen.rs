@@ -351,8 +351,9 @@ async fn tls_carries_the_websocket_and_nothing_else_gets_through() {
     use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
     use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-    let tls = Tls::load(fixture("localhost.cert.pem"), fixture("localhost.key.pem")).unwrap();
-    let options = ListenOptions { tls: Some(Arc::new(tls)), ..guarded("tok") };
+    let tls = Arc::new(Tls::load(fixture("localhost.cert.pem"), fixture("localhost.key.pem")).unwrap());
+    let options = ListenOptions { tls: Some(tls), ..guarded("tok") };
+    let full = ListenOptions { max_connections: 1, ..options.clone() };
     let options = ListenOptions { http_timeout: Duration::from_secs(2), ..options };
     let listening = listen_on("ws://127.0.0.1:0", options).await;
     let mut roots = RootCertStore::empty();
@@ -376,6 +377,16 @@ async fn tls_carries_the_websocket_and_nothing_else_gets_through() {
         assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     }
     assert_eq!(listening.executor.sessions(), 1);
+    let listening = listen_on("ws://127.0.0.1:0", full).await;
+    let _silent = TcpStream::connect(&listening.address).await.unwrap();
+    let stream = TcpStream::connect(&listening.address).await.unwrap();
+    let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    stream.write_all(upgrade("Authorization: Bearer tok\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = within("the refusal", stream.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 5\r\n"), "{answer}");
+    assert!(answer.ends_with("as many clients are connected as there may be\n"), "{answer}");
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ use crate::{log, output, runtime, settings, systemd};
 /// Over how long connections are closed at the end, so that not all come back at once.
 const DRAIN_WINDOW: Duration = Duration::from_secs(2);
 
+/// One day.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Serving<'a> {
@@ -51,6 +54,7 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         purpose: "exedra serve",
         bind_keys: args.bind_key,
         aws_region: Some(args.aws_region),
+        access_keep: DAY * args.access_log_keep,
         drain_window: DRAIN_WINDOW,
         metrics: args.metrics,
         workloads: args.workloads,
@@ -59,6 +63,7 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
             tls,
             proxies: Proxies { networks: args.trusted_proxy, header: args.proxy_header },
             connections_each: args.max_connections_per_address.map(|each| usize::try_from(each).unwrap_or(usize::MAX)),
+            ..Front::default()
         },
     };
     runtime::full(serve(config, args.json))

@@ -22,6 +22,7 @@ use exedra_executor::Executor;
 use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
 use exedra_executor::listen::{ListenOptions, ListenUrl, Listener};
 use exedra_proto::ids::ExecutorId;
+use exedra_registry::ACCESS_KEEP;
 use tempfile::TempDir;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -141,6 +142,7 @@ impl Up {
             purpose: PURPOSE,
             bind_keys: false,
             aws_region: None,
+            access_keep: ACCESS_KEEP,
             drain_window: Duration::ZERO,
             front: Front::default(),
             metrics: None,

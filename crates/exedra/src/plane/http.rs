@@ -6,12 +6,15 @@
 mod crowd;
 pub(super) mod descriptors;
 mod door;
+mod paced;
 pub mod proxies;
 mod secure;
+mod slots;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,7 +27,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +35,19 @@ use tokio_util::sync::CancellationToken;
 use crowd::Crowd;
 use descriptors::Acceptance;
 use door::{Caller, Door};
+use paced::pace;
 use proxies::Proxies;
+use slots::{Slot, Slots};
 
-/// Connections that speak HTTP at a time: 4,096, or fewer if the system gives us few file descriptors. More wait in the
-/// kernel's queue until one ends; websockets do not count once they are upgraded, the rendezvous has a limit of its own.
+/// Connections that speak HTTP at a time: 4,096, or fewer if the system gives us few file descriptors. For one more the one
+/// is cut that has been silent longest, and for [`GRACE`]; once all have sent the head of a request, more wait in the kernel's queue until
+/// one ends. Websockets do not count once they are upgraded, the rendezvous has a limit of its own.
 const MAX_CONNECTIONS: usize = 4_096;
+/// The part of these that addresses may have which have as many connections as they may. For one more, one of these is cut
+/// that is silent; if none is, it is told 429.
+const GUESTS_SHARE: usize = 4;
+/// How long a client that has only just connected is not cut for another.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long a client may take for the head of a request, and be idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take from one answer to the whole head of its next request. That is the time to take the
@@ -59,6 +70,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Limits {
     /// [`MAX_CONNECTIONS`], or fewer.
     connections: usize,
+    /// [`GRACE`].
+    grace: Duration,
     /// [`HEAD_TIMEOUT`].
     head: Duration,
     /// [`TURN_TIMEOUT`].
@@ -74,6 +87,8 @@ pub struct Front {
     pub proxies: Proxies,
     /// Connections of one address; none: half of all that there may be.
     pub connections_each: Option<usize>,
+    /// Counts connections that were cut because others needed their slots.
+    pub cut: Arc<AtomicU64>,
 }
 
 /// Who has to do something for a connection to go on.
@@ -93,6 +108,8 @@ pub struct HttpServer {
     address: SocketAddr,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    #[cfg(test)]
+    crowd: Crowd,
 }
 
 impl HttpServer {
@@ -104,18 +121,28 @@ impl HttpServer {
         let descriptors = descriptors::limit();
         let connections = descriptors::connections(descriptors, MAX_CONNECTIONS);
         tracing::debug!(descriptors, connections, "connections that may speak HTTP at a time");
-        let limits = Limits { connections, head: HEAD_TIMEOUT, turn: TURN_TIMEOUT };
+        let limits = Limits { connections, grace: GRACE, head: HEAD_TIMEOUT, turn: TURN_TIMEOUT };
         let crowd = Crowd::new(front.connections_each.unwrap_or((connections + websockets).div_ceil(2)));
         let door = Door { tls: front.tls, proxies: Arc::new(front.proxies), crowd, router };
-        Self::start_with(limits, listener, door)
+        Self::start_with(limits, listener, door, front.cut)
     }
 
-    fn start_with(limits: Limits, listener: TcpListener, door: Door) -> io::Result<Self> {
+    fn start_with(limits: Limits, listener: TcpListener, door: Door, cut: Arc<AtomicU64>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, door, limits, stop.clone()));
-        Ok(Self { address, stop, tasks })
+        #[cfg(test)]
+        let crowd = door.crowd.clone();
+        let guests = (limits.connections / GUESTS_SHARE).max(1);
+        let slots = Slots::new(limits.connections, guests, limits.grace, cut);
+        tasks.spawn(accept(listener, door, slots, limits, stop.clone()));
+        Ok(Self {
+            address,
+            stop,
+            tasks,
+            #[cfg(test)]
+            crowd,
+        })
     }
 
     /// Where it listens.
@@ -135,8 +162,7 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, door: Door, limits: Limits, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+async fn accept(listener: TcpListener, door: Door, slots: Slots, limits: Limits, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut acceptance = Acceptance::default();
     loop {
@@ -145,28 +171,42 @@ async fn accept(listener: TcpListener, door: Door, limits: Limits, stop: Cancell
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
             accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
+                slots.free().await;
+                listener.accept().await
             } => accepted,
         };
         match accepted {
-            (Ok(place), Ok((stream, peer))) => {
+            Ok((stream, peer)) => {
                 if acceptance.is_new(true) {
                     tracing::info!("accepting again");
                 }
-                let (door, stop) = (door.clone(), stop.clone());
-                connections.spawn(async move {
-                    receive(stream, peer.ip(), door, limits, stop).await;
-                    drop(place);
-                });
+                let caller = door.caller(peer.ip());
+                let is_guest = matches!(caller, Caller::Guest(_));
+                let slot = loop {
+                    match slots.enter(is_guest) {
+                        // Whoever was silent a moment ago has spoken.
+                        None if !is_guest => tokio::select! {
+                            () = stop.cancelled() => break None,
+                            () = slots.free() => {}
+                        },
+                        slot => break slot,
+                    }
+                };
+                let Some(slot) = slot else {
+                    tracing::debug!(%peer, "a client that has too many connections");
+                    door.refuse(stream).await;
+                    continue;
+                };
+                let number = slot.number();
+                let cut = connections.spawn(receive(stream, caller, slot, door.clone(), limits, stop.clone()));
+                slots.cut_by(number, cut);
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 if acceptance.is_new(false) {
                     tracing::warn!(%error, "cannot accept; clients wait until that is over");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            (Err(_), Ok(_)) => break,
         }
     }
     drop(listener);
@@ -174,33 +214,29 @@ async fn accept(listener: TcpListener, door: Door, limits: Limits, stop: Cancell
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn receive(stream: TcpStream, peer: IpAddr, door: Door, limits: Limits, stop: CancellationToken) {
-    let Some(caller) = door.caller(peer) else {
-        tracing::debug!(%peer, "a client that has too many connections");
-        return door.refuse(stream).await;
-    };
+async fn receive(stream: TcpStream, caller: Caller, slot: Slot, door: Door, limits: Limits, stop: CancellationToken) {
     if let Some(io) = secure::open(stream, door.tls.as_deref(), limits.head).await {
-        serve(io, caller, door, limits, stop).await;
+        serve(io, caller, slot, door, limits, stop).await;
     }
 }
 
-async fn serve(io: Io, caller: Caller, door: Door, limits: Limits, stop: CancellationToken) {
+async fn serve(io: Io, caller: Caller, slot: Slot, door: Door, limits: Limits, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let turn = watch::Sender::new(Turn::First(Instant::now()));
     let service = {
         let (turn, router) = (turn.clone(), TowerToHyperService::new(door.router.clone()));
         service_fn(move |mut request: Request<Incoming>| {
+            slot.spoke();
             turn.send_replace(Turn::Server);
-            let admitted = door.admit(&caller, &mut request);
-            let (turn, answer) = (turn.clone(), admitted.map(|origin| (origin, router.call(request))));
+            let (turn, door, caller, router) = (turn.clone(), door.clone(), caller.clone(), router.clone());
             async move {
-                let answer = match answer {
-                    Ok((_origin, answer)) => answer.await,
+                let answer = match door.admit(&caller, &mut request).await {
+                    Ok(_origin) => router.call(request).await,
                     Err(full) => Ok(full.answer()),
                 };
                 turn.send_replace(Turn::Client(Instant::now()));
-                answer
+                answer.map(|answer| pace(answer, &turn))
             }
         })
     };
@@ -259,16 +295,146 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits =
-        Limits { connections: 16, head: Duration::from_millis(200), turn: Duration::from_millis(600) };
+        Limits { connections: 16, grace: GRACE, head: Duration::from_millis(200), turn: Duration::from_millis(600) };
     const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
 
     fn door(proxies: Proxies, each: usize, router: Router) -> Door {
         Door { tls: None, proxies: Arc::new(proxies), crowd: Crowd::new(each), router }
     }
 
+    /// No time is ever up.
+    const PATIENT: Limits = Limits { connections: 8, grace: LONG, head: LONG, turn: LONG };
+    const LONG: Duration = Duration::from_secs(600);
+
+    async fn patient(grace: Duration, crowd: Crowd, router: Router) -> HttpServer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let door = Door { tls: None, proxies: Arc::default(), crowd, router };
+        HttpServer::start_with(Limits { grace, ..PATIENT }, listener, door, Arc::default()).unwrap()
+    }
+
+    /// A handler that says when it is called, and answers when it is told.
+    fn holding() -> (axum::routing::MethodRouter, mpsc::Receiver<()>, watch::Sender<bool>) {
+        let (arrived, arrivals) = mpsc::channel(64);
+        let (finish, finished) = watch::channel(false);
+        let hold = move || {
+            let (arrived, mut finished) = (arrived.clone(), finished.clone());
+            async move {
+                arrived.send(()).await.unwrap();
+                finished.wait_for(|done| *done).await.unwrap();
+                "held"
+            }
+        };
+        (get(hold), arrivals, finish)
+    }
+
+    fn ask(path: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_proper_client_is_served_while_the_silent_have_all_slots_and_who_spoke_keeps_its_own() {
+        let (hold, mut arrivals, finish) = holding();
+        let router = Router::new().route("/", get(async || "fine")).route("/hold", hold);
+        let server = patient(Duration::from_millis(10), Crowd::new(8), router).await;
+        let mut holder = TcpStream::connect(server.address()).await.unwrap();
+        holder.write_all(ask("/hold").as_bytes()).await.unwrap();
+        arrivals.recv().await.unwrap();
+        let mut silent = Vec::new();
+        for number in 0..5 * PATIENT.connections {
+            let mut stream = TcpStream::connect(server.address()).await.unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+            }
+            silent.push(stream);
+            if number % PATIENT.connections == 0 {
+                assert!(exchange(&server, &ask("/")).await.ends_with("fine"));
+            }
+        }
+        assert!(exchange(&server, &ask("/")).await.ends_with("fine"));
+        // The first was cut, the last was not.
+        let mut byte = [0];
+        let first = silent.first_mut().unwrap().read(&mut byte).await;
+        assert!(matches!(first, Ok(0) | Err(_)), "{first:?}");
+        silent.last_mut().unwrap().write_all(b" x\r\nConnection: close\r\n\r\n").await.unwrap();
+        finish.send_replace(true);
+        let mut answer = String::new();
+        holder.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("held"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn where_all_have_spoken_a_newcomer_waits_and_nobody_is_cut() {
+        let (hold, mut arrivals, finish) = holding();
+        let server = patient(LONG, Crowd::new(8), Router::new().route("/hold", hold)).await;
+        let mut holders = JoinSet::new();
+        let address = server.address();
+        for _ in 0..2 * PATIENT.connections {
+            holders.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(ask("/hold").as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.map(|_| answer)
+            });
+        }
+        for _ in 0..PATIENT.connections {
+            arrivals.recv().await.unwrap();
+        }
+        assert!(arrivals.try_recv().is_err(), "as many as there are slots");
+        finish.send_replace(true);
+        while let Some(answer) = holders.join_next().await {
+            let answer = answer.unwrap().unwrap();
+            assert!(answer.ends_with("held"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_told_so_and_an_executor_is_not_refused() {
+        let (hold, mut arrivals, finish) = holding();
+        let register = axum::routing::post(async || "registered");
+        let router = Router::new()
+            .route("/hold", hold)
+            .route("/cloud/executor/{id}/register", register)
+            .route("/rendezvous/{id}", get(async || "met"));
+        let server = patient(LONG, Crowd::strict(1), router).await;
+        let mut holder = TcpStream::connect(server.address()).await.unwrap();
+        holder.write_all(ask("/hold").as_bytes()).await.unwrap();
+        arrivals.recv().await.unwrap();
+        for path in ["/hold", "/rendezvous/x?role=harness"] {
+            let full = exchange(&server, &ask(path)).await.to_lowercase();
+            assert!(full.starts_with("http/1.1 429 ") && full.contains("retry-after: 5"), "{full}");
+            assert!(full.contains("too_many_connections"), "{full}");
+        }
+        let register = "POST /cloud/executor/x/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let answer = exchange(&server, register).await;
+        assert!(answer.ends_with("registered"), "{answer}");
+        // Its websocket waits for a place, and gets the one that is given up.
+        let mut dial = TcpStream::connect(server.address()).await.unwrap();
+        dial.write_all(ask("/rendezvous/x?role=executor").as_bytes()).await.unwrap();
+        while server.crowd.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        finish.send_replace(true);
+        let mut answer = String::new();
+        dial.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("met"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn silent_guests_keep_no_executor_from_registering() {
+        let register = axum::routing::post(async || "registered");
+        let router = Router::new().route("/cloud/executor/{id}/register", register);
+        let server = patient(LONG, Crowd::strict(1), router).await;
+        let mut silent = Vec::new();
+        for _ in 0..5 * PATIENT.connections {
+            silent.push(TcpStream::connect(server.address()).await.unwrap());
+        }
+        let register = "POST /cloud/executor/x/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        assert!(exchange(&server, register).await.ends_with("registered"));
+    }
+
     async fn server(router: Router) -> HttpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        HttpServer::start_with(LIMITS, listener, door(Proxies::default(), 8, router)).unwrap()
+        HttpServer::start_with(LIMITS, listener, door(Proxies::default(), 8, router), Arc::default()).unwrap()
     }
 
     /// What comes back for `request` until the server closes.
@@ -334,7 +500,7 @@ mod tests {
         let networks = vec!["127.0.0.1/32".parse().unwrap()];
         let proxies = Proxies { networks, header: proxies::ProxyHeader::XForwardedFor };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = HttpServer::start_with(LIMITS, listener, door(proxies, 1, router)).unwrap();
+        let server = HttpServer::start_with(LIMITS, listener, door(proxies, 1, router), Arc::default()).unwrap();
         let ask = |path: &str, client: &str| {
             format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {client}\r\n\r\n")
         };
@@ -401,6 +567,42 @@ mod tests {
         upgraded.write_all(b"!").await.unwrap();
         upgraded.read_exact(&mut byte).await.unwrap();
         assert_eq!(byte, *b"!");
+    }
+
+    /// An answer of `number` pieces of `size` bytes, each a while after the one before.
+    fn pieces(number: usize, size: usize, pause: Duration) -> Response<Body> {
+        let pieces = futures_util::stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(pause).await;
+            (sent < number).then(|| (Ok::<_, io::Error>(vec![b'.'; size]), sent + 1))
+        });
+        Response::new(Body::from_stream(pieces))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_goes_on_is_cut_only_if_nobody_takes_it() {
+        let slow = get(async || pieces(6, 1, LIMITS.turn / 2));
+        let held = Arc::new(());
+        let sent = Arc::downgrade(&held);
+        let held = Arc::new(std::sync::Mutex::new(Some(held)));
+        let endless = get(async move || {
+            let held = held.lock().unwrap().take();
+            let pieces = futures_util::stream::repeat_with(move || {
+                let _held = &held;
+                Ok::<_, io::Error>(vec![b'.'; 1 << 20])
+            });
+            Response::new(Body::from_stream(pieces))
+        });
+        let server = server(Router::new().route("/slow", slow).route("/endless", endless)).await;
+        let answer = exchange(&server, &ask("/slow")).await;
+        assert_eq!(answer.matches("\r\n.\r\n").count(), 6, "{answer}");
+        let mut deaf = TcpStream::connect(server.address()).await.unwrap();
+        deaf.write_all(ask("/endless").as_bytes()).await.unwrap();
+        let cut = async {
+            while sent.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), cut).await.expect("it is cut");
     }
 
     #[tokio::test]

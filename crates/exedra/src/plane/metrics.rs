@@ -116,6 +116,8 @@ pub struct Sources {
     pub rendezvous: Arc<Rendezvous>,
     /// The records, and who waits for an executor.
     pub records: Look,
+    /// Connections that were cut for others.
+    pub cut: Arc<AtomicU64>,
 }
 
 /// The page, and the numbers on it that are set when it is asked for.
@@ -127,6 +129,8 @@ struct Page {
     queued: Gauge,
     bytes: Counter,
     waiting: Gauge,
+    listeners: Gauge,
+    evicted: Counter,
     store_up: Gauge,
     store_seconds: Gauge<f64, AtomicU64>,
 }
@@ -174,6 +178,8 @@ impl Page {
             queued: Gauge::default(),
             bytes: Counter::default(),
             waiting: Gauge::default(),
+            listeners: Gauge::default(),
+            evicted: Counter::default(),
             store_up: Gauge::default(),
             store_seconds: Gauge::default(),
             sources,
@@ -183,6 +189,9 @@ impl Page {
         registry.register("queued_bytes", "Bytes that wait at the rendezvous", page.queued.clone());
         registry.register("relayed_bytes", "Payload relayed, both ways", page.bytes.clone());
         registry.register("clients_waiting", "Clients that wait for an executor", page.waiting.clone());
+        registry.register("event_streams", "Streams of events (SSE) that are followed", page.listeners.clone());
+        let what = "Connections without a request that were cut because others needed their slots";
+        registry.register("http_connections_cut", what, page.evicted.clone());
         registry.register("store_up", "Whether the database answered just now", page.store_up.clone());
         registry.register("store_check_seconds", "How long a read of it took", page.store_seconds.clone());
         Self { registry, ..page }
@@ -197,6 +206,8 @@ impl Page {
         self.queued.set(signed(queued));
         self.bytes.inner().fetch_max(bytes, Ordering::Relaxed);
         self.waiting.set(signed(self.sources.records.waiting()));
+        self.listeners.set(signed(self.sources.records.listeners()));
+        self.evicted.inner().fetch_max(self.sources.cut.load(Ordering::Relaxed), Ordering::Relaxed);
         let began = Instant::now();
         let answers = self.sources.records.store_answers().await;
         self.store_up.set(i64::from(answers));

@@ -185,7 +185,12 @@ impl From<Refusal> for Problem {
                 "somebody has that name: an executor of that id is registered, or another token is for it alone; an \
                  administrator can revoke that token and forget the executor",
             ),
-            Refusal::Crowded => Self::unavailable("too many wait for events at the moment", CROWD_RETRY),
+            Refusal::Crowded => Self::unavailable("too many follow the events at the moment", CROWD_RETRY),
+            Refusal::CrowdedByOwn => {
+                let message = "this token follows the events as often as it may; end one of its streams";
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY_CONNECTIONS, message);
+                Self { header: Some((RETRY_AFTER, CROWD_RETRY)), ..problem }
+            }
             Refusal::OtherKey => Self::new(
                 StatusCode::FORBIDDEN,
                 code::EXECUTOR_KEY_BOUND,

@@ -4,6 +4,7 @@
 //! waits for the log. Requests without a token of this server are counted, not listed: strangers cannot fill the disk.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Refusal, Service};
 use crate::auth::Caller;
@@ -11,6 +12,8 @@ use crate::store::Access;
 
 /// Lines that wait to be written. More are dropped and counted; a second's worth of requests is far below.
 const WAITING_MAX: usize = 16_384;
+/// Lines that are given up in one go, so that no other write waits for long.
+const AT_ONCE: u32 = 10_000;
 /// Lines on a page.
 const PAGE: u32 = 1_000;
 
@@ -74,6 +77,22 @@ impl Service {
             waiting.strangers += strangers;
             lines.truncate(room);
             waiting.lines = lines;
+        }
+    }
+
+    /// Gives up lines that are older than they have to be.
+    pub async fn shorten_access(&self, keep: Duration) {
+        let now = self.clock.now();
+        let before = now.saturating_sub(keep.as_secs());
+        loop {
+            match self.store.shorten_access(before, AT_ONCE, now).await {
+                Ok(0) => return,
+                Ok(lines) => tracing::info!(lines, "lines of the access log were old enough to go"),
+                Err(error) => {
+                    tracing::warn!(%error, "the access log could not be shortened; it is tried again");
+                    return;
+                }
+            }
         }
     }
 

@@ -3,14 +3,13 @@
 //! Kinds and details flow in, in the words that whoever reads the journal relies on. A journal that cannot be written
 //! fails nothing: what the event tells of has happened, and the log has it too.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_proto::ids::ExecutorId;
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::listeners::{Crowded, Listener};
 use super::{Refusal, Service};
 use crate::auth::Caller;
 use crate::store::{Event, NewEvent, StoreError};
@@ -20,8 +19,6 @@ const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Events on a page.
 const PAGE: u32 = 500;
-/// Who may wait for events at a time; one more is turned away (503).
-pub const LISTENERS_MAX: usize = 64;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,8 +97,11 @@ impl Service {
     }
 
     /// A place among those who wait for events.
-    pub fn listen(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.listeners).try_acquire_owned().map_err(|_| Refusal::Crowded)
+    pub fn listen(&self, caller: &Caller) -> Result<Listener, Refusal> {
+        self.listeners.place(&caller.token).map_err(|crowded| match crowded {
+            Crowded::Own => Refusal::CrowdedByOwn,
+            Crowded::All => Refusal::Crowded,
+        })
     }
 
     /// Waits, but not beyond the beginning of a shutdown.

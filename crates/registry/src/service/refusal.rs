@@ -60,6 +60,8 @@ pub enum Refusal {
     NameTaken,
     /// Too many wait for events.
     Crowded,
+    /// The token follows the events as often as it may.
+    CrowdedByOwn,
     /// The store does not answer, or cannot be written.
     Unavailable,
     /// The server is shutting down.

@@ -464,6 +464,14 @@ async fn the_access_log_keeps_its_order(store: &impl Store) {
         [(1, "a"), (2, "POST /x"), (3, "c")]
     );
     assert_eq!(store.access_after(1, 1).await.unwrap(), [Access { id: 2, ..whole }]);
+    assert_eq!(store.shorten_access(7, 1, 99).await.unwrap(), 1, "of the oldest one");
+    assert_eq!(store.shorten_access(0, 10, 99).await.unwrap(), 0, "that is not worth a line");
+    assert_eq!(store.shorten_access(7, 10, 99).await.unwrap(), 1, "not the one of that very second");
+    store.append_access(&[line("d")]).await.unwrap();
+    let left = store.access_after(0, 10).await.unwrap();
+    let left: Vec<_> = left.iter().map(|line| (line.id, line.at, line.outcome.as_str(), line.count)).collect();
+    // The newest never goes, so that no id comes twice.
+    assert_eq!(left, [(2, 7, "200", 1), (4, 99, "given up", 1), (5, 99, "given up", 1), (6, 0, "", 1)]);
 }
 
 async fn instances_at_once_get_epochs_of_their_own(store: &impl Store) {

@@ -29,6 +29,7 @@ struct Records {
     events: VecDeque<Event>,
     last_event: u64,
     access: Vec<Access>,
+    access_written: u64,
     failure: Option<StoreError>,
     closed: bool,
 }
@@ -296,9 +297,25 @@ impl Store for MemoryStore {
 
     fn append_access<'a>(&'a self, lines: &'a [Access]) -> Pending<'a, ()> {
         self.write(move |records| {
-            let first = records.access.len() as u64 + 1;
+            let first = records.access_written + 1;
+            records.access_written += lines.len() as u64;
             records.access.extend((first..).zip(lines).map(|(id, line)| Access { id, ..line.clone() }));
             Ok(())
+        })
+    }
+
+    fn shorten_access(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64> {
+        self.write(move |records| {
+            let kept = records.access.len();
+            let oldest = records.access.iter().take(most as usize).map(|line| line.id).max().unwrap_or_default();
+            records.access.retain(|line| line.id > oldest || line.at >= before);
+            let gone = (kept - records.access.len()) as u64;
+            if gone > 0 {
+                records.access_written += 1;
+                let line = Access::shortened(gone, now);
+                records.access.push(Access { id: records.access_written, ..line });
+            }
+            Ok(gone)
         })
     }
 

@@ -243,6 +243,19 @@ impl Store for SqliteStore {
         })
     }
 
+    fn shorten_access(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64> {
+        Box::pin(async move {
+            if !access::is_older(&self.readers, before, most).await? {
+                return Ok(0);
+            }
+            let mut tx = self.begin().await?;
+            let gone = access::shorten(&mut tx, before, most).await?;
+            access::append(&mut tx, &[Access::shortened(gone, now)]).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(gone)
+        })
+    }
+
     fn access_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Access>> {
         Box::pin(access::after(&self.readers, id, limit))
     }

@@ -212,6 +212,53 @@ async fn events_are_followed_and_resumed_by_those_who_may() {
 }
 
 #[tokio::test]
+async fn one_token_follows_the_events_so_often_and_leaves_room_for_others() {
+    let (site, _dir) = site().await;
+    let client = site.token(Role::Client, "*").await;
+    let follow = async |token: &str| {
+        site.http.get(format!("{}/v1/events/stream", site.base)).bearer_auth(token).send().await.unwrap()
+    };
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let stream = follow(&client).await;
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    assert_eq!(site.registry.look().listeners(), 8);
+    let one_more = follow(&client).await;
+    assert_eq!(one_more.headers()["retry-after"], "10");
+    refusal(one_more, 429, "too_many_connections").await;
+    assert_eq!(follow(&site.admin).await.status(), 200, "others are not concerned");
+    streams.pop();
+    // The server notices that it was hung up on when it looks for news.
+    let free = async { while follow(&client).await.status() != 200 {} };
+    tokio::time::timeout(Duration::from_secs(30), free).await.expect("its place is free again");
+}
+
+#[tokio::test]
+async fn the_access_log_is_kept_for_so_long() {
+    let (site, _dir) = Site::with(|config| {
+        config.access_keep = Duration::from_secs(100);
+        config.housekeeping = Duration::from_millis(50);
+    })
+    .await;
+    refusal(site.post("/v1/executors/early/connect", &site.admin, "{}").await, 404, "executor_unknown").await;
+    assert_eq!(get(&site, "/v1/access-log", &site.admin).await["lines"][0]["executor_id"], "early");
+    site.clock.advance(101);
+    let gone = async {
+        loop {
+            let page = get(&site, "/v1/access-log", &site.admin).await;
+            if page["lines"].as_array().unwrap().iter().all(|line| line["executor_id"] != "early") {
+                return page;
+            }
+        }
+    };
+    let page = tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it goes");
+    let lines = page["lines"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line["outcome"] == "given up"), "{page}");
+}
+
+#[tokio::test]
 async fn the_access_log_says_who_asked_for_what() {
     let (site, dir) = site().await;
     site.executor("box").await;

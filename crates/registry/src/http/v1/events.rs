@@ -12,14 +12,13 @@ use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use super::{one, only, query, wrong};
 use crate::auth::Caller;
 use crate::http::credentials;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::Service;
+use crate::service::{Listener, Service};
 use crate::store::Event as Kept;
 
 /// Time between two looks for news.
@@ -113,7 +112,7 @@ pub async fn follow(
         Some(last) => last.ok_or_else(|| wrong("Last-Event-ID"))?,
         None => after.unwrap_or(0),
     };
-    let place = service.listen()?;
+    let place = service.listen(&caller)?;
     let follower = Follower { service, caller, after, waiting: VecDeque::new(), has_ended: false, _place: place };
     let messages = stream::unfold(follower, async |mut follower| {
         let message = follower.next().await?;
@@ -129,7 +128,7 @@ struct Follower {
     after: u64,
     waiting: VecDeque<Message>,
     has_ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Listener,
 }
 
 impl Follower {

@@ -4,8 +4,8 @@ use super::*;
 use crate::store::conformance;
 use crate::token::Role;
 use exedra_proto::secret::Secret;
-use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -206,21 +206,28 @@ async fn what_an_older_version_wrote_is_all_there_after_the_step_to_rights() {
 }
 
 #[tokio::test]
-async fn the_access_log_only_grows() {
+async fn the_access_log_only_grows_but_for_its_keeper() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
     let run = async |sql: &'static str| sqlx::query(sql).execute(&store.writer).await;
     let insert = "INSERT INTO access_log (at, request_id, action, outcome) VALUES (1, 'r', 'connect', 'ok')";
     run(insert).await.unwrap();
-    for sql in [
+    let refused = [
         "UPDATE access_log SET outcome = 'no'",
         "DELETE FROM access_log",
         "REPLACE INTO access_log (id, at, request_id, action, outcome) VALUES (1, 2, 'r', 'x', 'ok')",
         "INSERT INTO access_log (id, at, request_id, action, outcome) VALUES (1, 2, 'r', 'x', 'ok') \
          ON CONFLICT (id) DO UPDATE SET action = 'x'",
-    ] {
+    ];
+    for sql in refused {
         assert!(run(sql).await.unwrap_err().to_string().contains("append-only"), "{sql}");
     }
     run(insert).await.unwrap();
+    assert_eq!(store.shorten_access(2, 1, 9).await.unwrap(), 1);
+    for sql in refused.map(|sql| sql.replace("(1, 2,", "(2, 2,")) {
+        let error = sqlx::query(AssertSqlSafe(sql.clone())).execute(&store.writer).await.unwrap_err();
+        assert!(error.to_string().contains("append-only"), "afterwards: {sql}");
+    }
+    assert_eq!(store.access_after(0, 10).await.unwrap().len(), 2);
 }
