@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Ok(cli) => {
             if matches!(cli.command, cli::Command::Serve(_)) {
                 runtime::take_descriptors();
+                exedra_host::rest::share_heap();
             }
             settings::trust(cli.ca_file).and_then(|()| commands::run(cli.command))
         }

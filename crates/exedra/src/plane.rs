@@ -7,6 +7,7 @@ mod handover;
 mod http;
 mod issuers;
 mod metrics;
+mod rest;
 mod traces;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use exedra_proto::plane::Cutoff;
@@ -21,6 +23,7 @@ use exedra_registry::workload::WorkloadConfig;
 use exedra_registry::{PublicUrl, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use url::Url;
 
 use crate::exit::Failure;
@@ -87,6 +90,7 @@ pub struct Plane {
     /// The same as the server's, to be handed over.
     listener: std::net::TcpListener,
     before: Option<Before>,
+    _rest: JoinSet<()>,
 }
 
 /// The server whose place this one took.
@@ -190,7 +194,7 @@ impl Plane {
             spans,
             rendezvous: Arc::clone(&rendezvous),
             records: registry.look(),
-            cut: Arc::clone(&config.front.cut),
+            tally: Arc::clone(&config.front.tally),
         };
         let metrics = match config.metrics {
             None => None,
@@ -204,9 +208,12 @@ impl Plane {
                 Err(error) => return Err(not_bound(address, error)),
             },
         };
+        let (tally, relay) = (Arc::clone(&config.front.tally), Arc::clone(&rendezvous));
+        let mut rest = JoinSet::new();
+        rest.spawn(rest::run(move || tally.accepted.load(Ordering::Relaxed) + relay.figures().bytes / rest::BYTES));
         let http = HttpServer::start(TcpListener::from_std(listener.try_clone()?)?, config.front, websockets, router)?;
         tracing::info!(address = %http.address(), url = url.http_base(), "serving");
-        Ok(Self { url, registry, rendezvous, http, metrics, traces, listener, before })
+        Ok(Self { url, registry, rendezvous, http, metrics, traces, listener, before, _rest: rest })
     }
 
     /// The URL for executors and clients, no slash at the end.

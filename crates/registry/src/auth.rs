@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use exedra_proto::ids::{ExecutorId, InvalidExecutorId, TokenId};
 use exedra_proto::secret::Secret;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::store::{ExecutorRecord, Store, StoreError, TokenRecord};
@@ -42,6 +43,8 @@ pub struct Permit {
     pub rights: Rights,
     /// When the token ends, and with it what it allows.
     pub expires_at: Option<u64>,
+    /// Until when the store is waited for, if what is permitted waits for it.
+    pub patience: Option<Instant>,
     hash: TokenHash,
     /// When the token was last found to be good. Tickets are issued as of then, so that a cut that comes in between hits
     /// them, too.
@@ -152,6 +155,11 @@ impl Permit {
     /// When the token was last found to be good.
     pub fn checked_at(&self) -> u64 {
         self.checked_at.load(Ordering::Relaxed)
+    }
+
+    /// The same, with so much patience.
+    pub fn until(self, deadline: Instant) -> Self {
+        Self { patience: Some(deadline), ..self }
     }
 
     /// Whether it reaches an executor that has these labels and does what its bearer is allowed, no more.
@@ -286,7 +294,7 @@ impl Auth {
         }
         let TokenRecord { id, executors: pattern, labels, rights, expires_at, .. } = token;
         let checked_at = AtomicU64::new(self.clock.now());
-        Ok(Permit { token: id, executor, pattern, labels, rights, expires_at, hash, checked_at })
+        Ok(Permit { token: id, executor, pattern, labels, rights, expires_at, patience: None, hash, checked_at })
     }
 
     /// Which tokens were shown since this was last asked, and when.

@@ -32,7 +32,8 @@ pub struct RegistryConfig {
     /// For how long an executor is kept for a client that was given a ticket and has not come yet.
     /// A client that died on its way blocks the executor for so long.
     pub reservation: Duration,
-    /// How long a registration waits for a store that is busy or full, before it is answered 503.
+    /// How long a registration waits for a store that is busy or full, in all, before it is answered 503: less than the 30 s
+    /// that our executors wait for an answer; stock ones wait for ever.
     pub write_patience: Duration,
     /// Time between two rounds of housekeeping: `last_seen` is saved, the signing key's age looked at, a write
     /// tried. So much of `last_seen` is lost at most.
@@ -60,7 +61,7 @@ impl RegistryConfig {
             clock: Arc::new(SystemClock),
             key_max_age: Duration::from_secs(7 * 24 * 60 * 60),
             reservation: Duration::from_secs(2),
-            write_patience: Duration::from_secs(5),
+            write_patience: Duration::from_secs(20),
             bind_keys: false,
             aws_region: "us-east-1".to_owned(),
             workloads: None,

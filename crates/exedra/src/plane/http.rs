@@ -47,7 +47,7 @@ const MAX_CONNECTIONS: usize = 4_096;
 /// that is silent; if none is, it is told 429.
 const GUESTS_SHARE: usize = 4;
 /// How long a client that has only just connected is not cut for another.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(3);
 /// How long a client may take for the head of a request, and be idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take from one answer to the whole head of its next request. That is the time to take the
@@ -87,8 +87,17 @@ pub struct Front {
     pub proxies: Proxies,
     /// Connections of one address; none: half of all that there may be.
     pub connections_each: Option<usize>,
-    /// Counts connections that were cut because others needed their slots.
-    pub cut: Arc<AtomicU64>,
+    /// What is counted of them.
+    pub tally: Arc<Tally>,
+}
+
+/// What is counted of connections, since the start.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// All that were accepted.
+    pub accepted: AtomicU64,
+    /// Those that were cut because others needed their slots.
+    pub cut: AtomicU64,
 }
 
 /// Who has to do something for a connection to go on.
@@ -124,17 +133,17 @@ impl HttpServer {
         let limits = Limits { connections, grace: GRACE, head: HEAD_TIMEOUT, turn: TURN_TIMEOUT };
         let crowd = Crowd::new(front.connections_each.unwrap_or((connections + websockets).div_ceil(2)));
         let door = Door { tls: front.tls, proxies: Arc::new(front.proxies), crowd, router };
-        Self::start_with(limits, listener, door, front.cut)
+        Self::start_with(limits, listener, door, front.tally)
     }
 
-    fn start_with(limits: Limits, listener: TcpListener, door: Door, cut: Arc<AtomicU64>) -> io::Result<Self> {
+    fn start_with(limits: Limits, listener: TcpListener, door: Door, tally: Arc<Tally>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         #[cfg(test)]
         let crowd = door.crowd.clone();
         let guests = (limits.connections / GUESTS_SHARE).max(1);
-        let slots = Slots::new(limits.connections, guests, limits.grace, cut);
+        let slots = Slots::new(limits.connections, guests, limits.grace, tally);
         tasks.spawn(accept(listener, door, slots, limits, stop.clone()));
         Ok(Self {
             address,

@@ -29,7 +29,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::http::{Front, HttpServer};
+use super::http::{Front, HttpServer, Tally};
 use super::traces::Fates;
 
 /// Upper bounds of the histogram, in seconds; a `connect` may wait for a minute.
@@ -116,8 +116,8 @@ pub struct Sources {
     pub rendezvous: Arc<Rendezvous>,
     /// The records, and who waits for an executor.
     pub records: Look,
-    /// Connections that were cut for others.
-    pub cut: Arc<AtomicU64>,
+    /// What the server in front counts.
+    pub tally: Arc<Tally>,
 }
 
 /// The page, and the numbers on it that are set when it is asked for.
@@ -207,7 +207,7 @@ impl Page {
         self.bytes.inner().fetch_max(bytes, Ordering::Relaxed);
         self.waiting.set(signed(self.sources.records.waiting()));
         self.listeners.set(signed(self.sources.records.listeners()));
-        self.evicted.inner().fetch_max(self.sources.cut.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.evicted.inner().fetch_max(self.sources.tally.cut.load(Ordering::Relaxed), Ordering::Relaxed);
         let began = Instant::now();
         let answers = self.sources.records.store_answers().await;
         self.store_up.set(i64::from(answers));

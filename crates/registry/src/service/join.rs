@@ -9,6 +9,7 @@ use exedra_proto::ids::{ExecutorId, TokenId};
 use exedra_proto::registry::{JoinReply, JoinRequest};
 use exedra_proto::secret::Secret;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::events::EventKind;
 use super::register::patiently;
@@ -26,7 +27,7 @@ impl Service {
     /// Who shows this join token. Waits for a store that cannot answer.
     pub async fn joiner(&self, bearer: Option<&Secret>) -> Result<Joiner, Refusal> {
         let passes = |denied: &Denied| matches!(denied, Denied::Store(error) if error.is_retryable());
-        Ok(Joiner(patiently(self.write_patience, passes, || self.auth.joiner(bearer)).await?))
+        Ok(Joiner(patiently(Instant::now() + self.write_patience, passes, || self.auth.joiner(bearer)).await?))
     }
 
     /// Trades the join token.
@@ -49,7 +50,8 @@ impl Service {
         };
         check_name(&credential.name)?;
         let trade = Trade { join: join.id.clone(), credential, hash, now };
-        let traded = patiently(self.write_patience, StoreError::is_retryable, || self.store.trade(&trade)).await;
+        let deadline = Instant::now() + self.write_patience;
+        let traded = patiently(deadline, StoreError::is_retryable, || self.store.trade(&trade)).await;
         let token = match traded.inspect_err(|error| self.note_write(Some(error)))? {
             Traded::Made(token) => {
                 self.note_write(None);

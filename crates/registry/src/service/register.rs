@@ -2,7 +2,8 @@
 //!
 //! The same instance gets the same registration, without a write; another one gets the next epoch, on the disk before
 //! the reply. An instance that a newer one superseded keeps its own, which the rendezvous refuses, until the newer one
-//! is gone. A store that is busy or full is waited for, since stock executors end on any refusal.
+//! is gone. A store that is busy or full is waited for, since stock executors end on any refusal: all of one registration
+//! has one deadline, which is shorter than the patience of whoever asks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use exedra_proto::registry::{EnvironmentRegisterRequest, RegisterReply, Register
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Role as TicketRole};
 use serde_json::{Map, Value};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{Refusal, Service};
@@ -31,20 +32,24 @@ const MAX_TEXT: usize = 256;
 const MAX_DESCRIPTION: usize = 8 * 1024;
 /// What the rendezvous carries.
 const SERVED: [Transport; 3] = [Transport::Direct, Transport::Relay, Transport::Noise];
+/// How long an attempt may take that is under way at the deadline.
+const LAST_ATTEMPT: Duration = Duration::from_secs(5);
 /// Pause between two attempts at a store that cannot answer.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
 impl Service {
     /// Permits the bearer to register as `executor`. Waits for a store that cannot answer.
     pub async fn permit_executor(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
-        Ok(patiently(self.write_patience, Denied::is_passing, || self.auth.permit(bearer, Role::Executor, executor))
-            .await?)
+        let deadline = Instant::now() + self.write_patience;
+        let permit = || self.auth.permit(bearer, Role::Executor, executor);
+        Ok(patiently(deadline, Denied::is_passing, permit).await?.until(deadline))
     }
 
     /// Permits the holder of a token that has shown to be its holder to register as `executor`.
     pub async fn permit_token(&self, token: &TokenId, executor: &str) -> Result<Permit, Refusal> {
-        Ok(patiently(self.write_patience, Denied::is_passing, || self.auth.permit_id(token, Role::Executor, executor))
-            .await?)
+        let deadline = Instant::now() + self.write_patience;
+        let permit = || self.auth.permit_id(token, Role::Executor, executor);
+        Ok(patiently(deadline, Denied::is_passing, permit).await?.until(deadline))
     }
 
     /// Registers.
@@ -115,7 +120,8 @@ impl Service {
         transport: Transport,
     ) -> Result<(Registration, bool), Refusal> {
         let passes = StoreError::is_retryable;
-        let known = patiently(self.write_patience, passes, || self.store.executor(&permit.executor)).await?;
+        let deadline = permit.patience.unwrap_or_else(|| Instant::now() + self.write_patience);
+        let known = patiently(deadline, passes, || self.store.executor(&permit.executor)).await?;
         if let Some(known) = &known
             && !known.trusted().have(&permit.labels)
         {
@@ -147,7 +153,7 @@ impl Service {
             take_over,
             bind_key: self.bind_keys,
         };
-        let outcome = patiently(self.write_patience, passes, || self.store.register(&new)).await;
+        let outcome = patiently(deadline, passes, || self.store.register(&new)).await;
         let registration = outcome.inspect_err(|error| self.note_write(Some(error)))?;
         if registration.id == new.registration.id {
             self.note_write(None);
@@ -199,15 +205,15 @@ fn check(request: &RegisterRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Attempts until it works, fails for good, or `patience` is over.
-pub(super) async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
-    patience: Duration,
+/// Attempts until it works, fails for good, or the deadline has come; then with the error of the last, which may take
+/// [`LAST_ATTEMPT`] longer.
+pub(super) async fn patiently<T, E: From<StoreError>, F: Future<Output = Result<T, E>>>(
+    deadline: Instant,
     passes: impl Fn(&E) -> bool,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, E> {
-    let deadline = Instant::now() + patience;
     loop {
-        match attempt().await {
+        match timeout_at(deadline + LAST_ATTEMPT, attempt()).await.unwrap_or_else(|_| Err(StoreError::Busy.into())) {
             Err(error) if passes(&error) && Instant::now() < deadline => {
                 tokio::time::sleep_until(deadline.min(Instant::now() + STORE_PAUSE)).await;
             }

@@ -1,13 +1,14 @@
 //! The store on SQLite: one connection that writes, a few that read.
 //!
 //! Every write is a transaction begun with `BEGIN IMMEDIATE` and has reached the disk (WAL, `synchronous=FULL`) when its
-//! future is done; other processes may work on the same file at the same time. A connection on which a transaction went
+//! future is done (registrations that come together share one); other processes may work on the same file at the same time. A connection on which a transaction went
 //! wrong is thrown away, since SQLite ends some of them by itself, which the pool does not notice.
 
 mod access;
 mod events;
 mod executors;
 mod keys;
+mod line;
 mod rows;
 mod schema;
 mod tokens;
@@ -19,13 +20,14 @@ use std::pin::Pin;
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Connection as _, Row as _, Sqlite, Transaction};
+use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
     Access, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT,
     Registration, Store, StoreError, TokenRecord, Trade, Traded,
 };
 use crate::token::TokenHash;
+use line::Line;
 use rows::{failure, from_time, to_time};
 
 pub use schema::Check;
@@ -35,6 +37,7 @@ pub use schema::Check;
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    line: Line,
 }
 
 impl SqliteStore {
@@ -45,7 +48,7 @@ impl SqliteStore {
     /// See [`StoreError`].
     pub async fn open(path: &Path, check: Check) -> Result<Self, StoreError> {
         let (writer, readers) = schema::open(path, check).await?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, line: Line::default() })
     }
 
     /// Copies the database at `path`, as it is at one moment, to the file `to`, which is empty. Others may be writing. Gives
@@ -175,18 +178,7 @@ impl Store for SqliteStore {
     }
 
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
-        Box::pin(async move {
-            let mut tx = self.begin().await?;
-            if new.bind_key {
-                keys::bind(&mut tx, new).await?;
-            }
-            let registration = match standing(&mut tx, new).await? {
-                Some(registration) => registration,
-                None => replace(&mut tx, new).await?,
-            };
-            tx.commit().await.map_err(failure)?;
-            Ok(registration)
-        })
+        Box::pin(self.register_in_line(new))
     }
 
     fn forget_key<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool> {
@@ -349,17 +341,14 @@ impl Store for SqliteStore {
 }
 
 /// The registration that the instance has, if it is to keep it.
-async fn standing(
-    tx: &mut Transaction<'static, Sqlite>,
-    new: &NewRegistration,
-) -> Result<Option<Registration>, StoreError> {
+async fn standing(tx: &mut SqliteConnection, new: &NewRegistration) -> Result<Option<Registration>, StoreError> {
     let row = sqlx::query(
         "SELECT r.*, e.epoch AS current FROM registrations r JOIN executors e ON e.id = r.executor_id \
          WHERE r.executor_id = ? AND r.idempotency_id = ? ORDER BY r.epoch DESC LIMIT 1",
     )
     .bind(new.registration.executor.as_str())
     .bind(&new.registration.idempotency_id)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await
     .map_err(failure)?;
     let Some(row) = row else { return Ok(None) };
@@ -369,7 +358,7 @@ async fn standing(
 }
 
 /// Makes a new registration, the executor's current one from now on.
-async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -> Result<Registration, StoreError> {
+async fn replace(tx: &mut SqliteConnection, new: &NewRegistration) -> Result<Registration, StoreError> {
     let registration = &new.registration;
     let unwritable = |error: serde_json::Error| StoreError::Failed(error.to_string());
     let labels = serde_json::to_string(&new.labels).map_err(unwritable)?;
@@ -383,7 +372,7 @@ async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -
     .bind(new.name.as_deref())
     .bind(labels)
     .bind(new.metadata.to_string())
-    .fetch_one(&mut **tx)
+    .fetch_one(&mut *tx)
     .await
     .map_err(failure)?;
     let epoch = to_time(row.try_get("epoch").map_err(failure)?)?;
@@ -399,13 +388,13 @@ async fn replace(tx: &mut Transaction<'static, Sqlite>, new: &NewRegistration) -
     .bind(from_time(registration.created_at))
     .bind(registration.transport.name())
     .bind(key)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await
     .map_err(failure)?;
     sqlx::query("DELETE FROM registrations WHERE executor_id = ? AND epoch <= ?")
         .bind(registration.executor.as_str())
         .bind(from_time(epoch.saturating_sub(REGISTRATIONS_KEPT)))
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await
         .map_err(failure)?;
     Ok(Registration { id: RegistrationId::new(registration.id.as_str()), epoch, ..registration.clone() })

@@ -6,13 +6,15 @@
 //! guests, and only guests give theirs up to a guest, without grace. The table knows no socket and no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
+
+use super::Tally;
 
 /// A connection's number; the higher, the later it came.
 type Number = u64;
@@ -115,7 +117,7 @@ pub struct Slots(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     freed: Notify,
-    cut: Arc<AtomicU64>,
+    tally: Arc<Tally>,
 }
 
 #[derive(Debug)]
@@ -133,10 +135,10 @@ pub struct Slot {
 }
 
 impl Slots {
-    /// `most` slots, of which guests may have `guests`; nobody else is cut before `grace` is over. `cut` counts.
-    pub fn new(most: usize, guests: usize, grace: Duration, cut: Arc<AtomicU64>) -> Self {
+    /// `most` slots, of which guests may have `guests`; nobody else is cut before `grace` is over.
+    pub fn new(most: usize, guests: usize, grace: Duration, tally: Arc<Tally>) -> Self {
         let state = State { table: Table::new(most, guests, grace), cuts: BTreeMap::new() };
-        Self(Arc::new(Shared { state: Mutex::new(state), freed: Notify::new(), cut }))
+        Self(Arc::new(Shared { state: Mutex::new(state), freed: Notify::new(), tally }))
     }
 
     /// Returns when there is a slot for one who is no guest. Only one may wait.
@@ -158,7 +160,8 @@ impl Slots {
         let Entry { number, evicted } = state.table.enter(is_guest, Instant::now())?;
         let cut = evicted.and_then(|evicted| state.cuts.remove(&evicted));
         drop(state);
-        self.0.cut.fetch_add(u64::from(evicted.is_some()), Ordering::Relaxed);
+        self.0.tally.accepted.fetch_add(1, Ordering::Relaxed);
+        self.0.tally.cut.fetch_add(u64::from(evicted.is_some()), Ordering::Relaxed);
         if let Some(cut) = cut {
             tracing::debug!("the connection that was silent longest is cut, for another needs its slot");
             cut.abort();

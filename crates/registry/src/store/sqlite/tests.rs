@@ -206,6 +206,59 @@ async fn what_an_older_version_wrote_is_all_there_after_the_step_to_rights() {
 }
 
 #[tokio::test]
+async fn registrations_that_come_together_are_all_answered_and_a_refusal_is_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("a.db"), Check::Pages).await.unwrap();
+    let (record, hash) = token(1);
+    store.add_token(&record, &hash).await.unwrap();
+    let new = |name: usize, instance: usize, bind_key: bool| NewRegistration {
+        registration: Registration {
+            id: RegistrationId::new(format!("reg-{name}-{instance}")),
+            executor: ExecutorId::parse(&format!("box-{name}")).unwrap(),
+            epoch: 0,
+            idempotency_id: instance.to_string(),
+            created_at: 1,
+            transport: exedra_proto::registry::Transport::Relay,
+            public_key: None,
+        },
+        name: None,
+        labels: [].into(),
+        metadata: serde_json::json!({}),
+        token: record.id.clone(),
+        take_over: false,
+        bind_key,
+    };
+    let bind = "INSERT INTO bound_keys (executor_id, key, bound_at) VALUES ('box-7', 'another', 1)";
+    sqlx::query(bind).execute(&store.writer).await.unwrap();
+    // More than go together, two of each name; the seventh belongs to a key.
+    let all: Vec<_> = (0..300).flat_map(|name| [new(name, 0, true), new(name, 1, true)]).collect();
+    let answers = futures_util::future::join_all(all.iter().map(|new| store.register(new))).await;
+    for (new, answer) in all.iter().zip(answers) {
+        if new.registration.executor.as_str() == "box-7" {
+            assert_eq!(answer.unwrap_err(), StoreError::OtherKey);
+        } else {
+            assert_eq!(answer.unwrap().id, new.registration.id);
+        }
+    }
+    let kept = store.registrations().await.unwrap();
+    assert_eq!(kept.len(), 598);
+    assert!(kept.iter().all(|kept| (1..=2).contains(&kept.epoch)));
+    // One that goes away while it works for others leaves them with an error that passes, and nothing half done.
+    let (first, second) = (new(0, 2, false), new(0, 3, false));
+    let mut leader = Box::pin(store.register(&first));
+    let mut follower = Box::pin(store.register(&second));
+    std::future::poll_fn(|cx| {
+        assert!(leader.as_mut().poll(cx).is_pending() && follower.as_mut().poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    drop(leader);
+    let answer = follower.await;
+    assert!(matches!(&answer, Ok(_) | Err(StoreError::Busy)), "{answer:?}");
+    store.register(&second).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_access_log_only_grows_but_for_its_keeper() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
