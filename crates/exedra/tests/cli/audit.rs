@@ -66,6 +66,13 @@ fn what_was_altered_or_cut_is_found() {
 
     let cut: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
     std::fs::write(&segment, cut).unwrap();
+    let identity = dir.path().join("identity");
+    let args = ["exec-server", "--audit", log.to_str().unwrap(), "--identity", identity.to_str().unwrap()];
+    let refused = run(&mut exedra(&args));
+    assert_eq!(refused.code, 255, "a start would cover it up");
+    assert!(refused.stderr.contains("the log was cut off") && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    assert_eq!(std::fs::read(log.join("head")).unwrap(), std::fs::read(&head).unwrap());
+    assert_eq!(audit(&["verify", log.to_str().unwrap()]).code, 1);
     std::fs::remove_file(log.join("head")).unwrap();
     let args = ["verify", log.to_str().unwrap(), "--json", "--head", head.to_str().unwrap()];
     let json: serde_json::Value = serde_json::from_str(audit(&args).out()).unwrap();

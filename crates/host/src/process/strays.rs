@@ -7,7 +7,7 @@
 //! it was ended, or has exited and left nothing; a stray goes when no claim on it is left. One list for the whole
 //! program: orphans come to the program, not to a [`super::Host`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,6 +18,7 @@ use rustix::process::{Signal, getpid, getsid};
 use super::census::{self, Stat};
 use super::mark::Mark;
 use super::signal;
+use super::wait::reap;
 
 /// How long to look again for those that were forked while we killed.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -29,6 +30,8 @@ const FEW: usize = 16;
 
 static CLAIMS: Mutex<Claims> = Mutex::new(Claims { open: BTreeMap::new() });
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
+/// Held while an orphan is reaped: the second to try would find that somebody took its exit.
+static BURYING: Mutex<()> = Mutex::new(());
 /// Whether orphans come to us, and if so whether all of them descend from children of ours.
 static ORPHANS: OnceLock<Orphans> = OnceLock::new();
 
@@ -134,7 +137,7 @@ pub fn settle() {
 /// Kills the strays that nobody can have left who still has a claim. Blocks on `/proc`.
 pub fn sweep() -> Swept {
     let Some(whose) = ORPHANS.get() else { return Swept::default() };
-    let mut killed = HashSet::new();
+    let mut killed = HashMap::new();
     let (began, mut last) = (Instant::now(), Instant::now());
     loop {
         let orphans = orphans();
@@ -146,8 +149,10 @@ pub fn sweep() -> Swept {
         if *whose == Orphans::Anybodys {
             return Swept { killed: 0, left: gone.len() + left.len() };
         }
-        let fresh = gone.iter().filter(|stray| killed.insert((stray.pid, stray.started))).count();
+        let fresh = gone.iter().filter(|stray| killed.insert((stray.pid, stray.started), **stray).is_none()).count();
         if gone.is_empty() || last.elapsed() > PATIENCE || began.elapsed() > LONGEST {
+            // When the program ends, nobody else may do it.
+            killed.values().for_each(|stray: &Stat| _ = bury(stray));
             return Swept { killed: killed.len(), left: left.len() };
         }
         if fresh == 0 {
@@ -161,7 +166,16 @@ pub fn sweep() -> Swept {
     }
 }
 
-/// Whether `pid`, a child of the thread to which orphans come, is an orphan that nobody waits for.
+/// Reaps an orphan if it has ended and nobody did it before; whether it is gone.
+pub fn bury(orphan: &Stat) -> bool {
+    let _one_at_a_time = BURYING.lock().unwrap_or_else(PoisonError::into_inner);
+    match census::stat(orphan.pid) {
+        Some(now) if now.started == orphan.started => now.zombie && reap(now.pid).is_some(),
+        _ => true,
+    }
+}
+
+/// Whether a child of the thread to which orphans come is an orphan that nobody waits for.
 pub fn is_orphan(stat: &Stat) -> bool {
     own_session() != Some(stat.session) && !claims().is_leader(stat.pid)
 }

@@ -143,6 +143,6 @@ fn orphans(maker: Maker) -> usize {
         matches!(census::mark_of(*pid), Ok(Some(mark)) if mark.maker() == maker)
             || census::stat(*pid).is_some_and(|stat| strays::is_orphan(&stat))
     };
-    let living = |pid: &i32| census::stat(*pid).is_some_and(|stat| !stat.zombie || reap(*pid).is_none());
+    let living = |pid: &i32| census::stat(*pid).is_some_and(|stat| !stat.zombie || !strays::bury(&stat));
     strays::adopted().unwrap_or_default().into_iter().filter(ours).filter(living).count()
 }
