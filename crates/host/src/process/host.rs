@@ -102,7 +102,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes the threads.
+    /// Makes the threads, and this program the one to which orphans of its children come. A child that another part of the
+    /// program starts from its first thread, and that begins a session of its own, is taken for such an orphan: start it
+    /// from another thread, or leave it in our session.
     ///
     /// # Errors
     /// [`HostError::Thread`] if the system refuses it, [`HostError::Spool`] if the directory cannot be used.
