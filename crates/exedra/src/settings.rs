@@ -56,6 +56,13 @@ pub fn spools() -> Vec<PathBuf> {
     own.into_iter().chain([shared]).collect()
 }
 
+/// What this program has of its own on this machine unless flags say otherwise: keys, tokens, a server's data.
+pub fn own() -> Vec<PathBuf> {
+    let data = default_data_dir(env::text(env::XDG_DATA_HOME), env::text(env::HOME));
+    let settings = config_file().and_then(|file| file.parent().map(Path::to_owned));
+    [state_dir(), data, settings].into_iter().flatten().collect()
+}
+
 /// What this program keeps between its runs.
 fn state_dir() -> Option<PathBuf> {
     let base = absolute(env::text(env::XDG_STATE_HOME))

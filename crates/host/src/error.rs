@@ -47,6 +47,9 @@ pub enum StartError {
     /// The owner of the machine does not allow it: a wrong request.
     #[error("{0}")]
     Refused(String),
+    /// A variable whose name cannot be one, and may have a value in it, so that it is not repeated: wrong params.
+    #[error("the name of a variable is empty, or has `=` or NUL in it")]
+    VariableName,
     /// A limit cannot be held here: wrong params.
     #[error("{0}")]
     LimitUnavailable(String),

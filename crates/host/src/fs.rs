@@ -15,6 +15,7 @@ mod directory;
 mod files;
 mod handles;
 mod metadata;
+mod own;
 mod read;
 mod regular;
 mod remove;

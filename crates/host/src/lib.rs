@@ -9,6 +9,7 @@ pub mod facts;
 pub mod fetch;
 pub mod fs;
 pub mod launcher;
+mod own;
 pub mod policy;
 pub mod process;
 pub mod sandbox;

@@ -52,6 +52,8 @@ pub struct Policy {
     pub labels: Option<Vec<String>>,
     /// The file that says so, where one does.
     pub file: Option<PathBuf>,
+    /// Links on the way to it: whoever puts others in their place puts another file in its place.
+    pub links: Vec<PathBuf>,
     /// The SHA-256 of its text, in hexadecimal digits.
     pub digest: Option<String>,
 }
@@ -71,6 +73,12 @@ pub enum WhenFull {
 pub struct Current(Arc<RwLock<Arc<Policy>>>);
 
 impl Policy {
+    /// Whether an owner said anything at all.
+    pub fn is_given(&self) -> bool {
+        let held = self.roots.is_some() || self.sandbox.is_some() || self.commands.is_some();
+        self.file.is_some() || held || self.read_only || self.labels.is_some() || self.egress.is_limited()
+    }
+
     /// Refuses `request` for what it is; what it acts on is judged where it acts. The `labels` are those of the client's token.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ mod output;
 mod program;
 mod pty;
 mod quota;
+mod reach;
 mod reap;
 mod roster;
 mod signal;

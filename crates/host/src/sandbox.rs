@@ -6,6 +6,7 @@
 //! files, raises its `fence` (capabilities, Landlock, `filter`) and only then does what it was started for.
 //! Nothing here starts a process.
 
+mod around;
 mod disk;
 mod fence;
 mod filter;
@@ -14,6 +15,7 @@ mod job;
 mod loopback;
 mod mounts;
 mod narrow;
+mod own;
 mod placeholder;
 mod plan;
 mod rules;

@@ -69,7 +69,7 @@ fn start(params: &StartParams, by: By, identity: &Identity) -> Record {
     let policy = params.env_policy.as_ref().map(|policy| &policy.set);
     let given = policy.into_iter().flatten().chain(&params.env);
     let env: BTreeMap<String, String> =
-        given.map(|(name, value)| (name.clone(), identity.digest(name, value))).collect();
+        given.map(|(name, value)| (before_value(name), identity.digest(name, value))).collect();
     Record::Start {
         by,
         process: params.process_id.clone(),
@@ -79,6 +79,11 @@ fn start(params: &StartParams, by: By, identity: &Identity) -> Record {
         tty: params.tty,
         sandbox: params.sandbox.is_some(),
     }
+}
+
+/// A name with the sign in it is refused, and what follows it may be a value.
+fn before_value(name: &str) -> String {
+    name.split('=').next().unwrap_or_default().to_owned()
 }
 
 /// How many bytes the text stands for, without decoding it.
@@ -115,13 +120,13 @@ mod tests {
     fn a_start_tells_no_value_of_the_environment() {
         let policy = json!({"inherit": "none", "ignoreDefaultExcludes": true, "exclude": [], "includeOnly": [],
             "set": {"B": "value-of-b"}});
-        let params = json!({"processId": "p", "argv": ["sh", "-c", "x"], "cwd": "/tmp", "env": {"A": "value-of-a"},
+        let params = json!({"processId": "p", "argv": ["sh", "-c", "x"], "cwd": "/tmp", "env": {"A": "value-of-a", "C=value-of-c": ""},
             "envPolicy": policy, "tty": false});
         let record = intent("process/start", &params);
         assert_eq!(record["kind"], "start");
         assert_eq!(record["argv"], json!(["sh", "-c", "x"]));
         assert_eq!((record["session"].as_str(), record["request"].as_i64()), (Some("s"), Some(7)));
-        assert_eq!(record["env"].as_object().unwrap().len(), 2);
+        assert_eq!(record["env"].as_object().unwrap().len(), 3);
         assert!(!record.to_string().contains("value-of"), "{record}");
     }
 

@@ -93,6 +93,7 @@ pub fn from_start(error: &StartError) -> RpcError {
         StartError::EmptyArgv
         | StartError::SandboxUnavailable
         | StartError::SandboxMissing
+        | StartError::VariableName
         | StartError::LimitUnavailable(_) => INVALID_PARAMS,
         StartError::AlreadyExists(_)
         | StartError::Cancelled(_)

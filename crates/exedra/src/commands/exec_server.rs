@@ -41,6 +41,7 @@ pub fn run(args: ExecServerArgs) -> Result<Exit, Failure> {
             ExecutorConfig { audit: audit.clone(), ..config(&args.sessions, settings::spools()) },
             &args.limits,
         );
+        config.host.own.extend(own(&args));
         let follow = match (&args.policy, hangup) {
             (Some(file), Some(hangup)) => {
                 config.host.policy = policy::open(file, audit.as_ref())?;
@@ -130,6 +131,15 @@ fn tell(event: daemon::Event) {
     }
 }
 
+/// What clients are kept from: what the flags name, beside what every executor has.
+fn own(args: &ExecServerArgs) -> Vec<PathBuf> {
+    let listener = &args.listener;
+    let files = [&args.token_file, &listener.ws_token_file, &listener.ws_shared_secret_file, &listener.tls_key];
+    let others = [&args.audit.dir, &args.audit.identity, &args.join.join_file];
+    let named = env::text(env::EXEDRA_TOKEN_FILE).map(PathBuf::from);
+    files.into_iter().chain(others).flatten().cloned().chain(named).collect()
+}
+
 fn limited(mut config: ExecutorConfig, limits: &LimitArgs) -> ExecutorConfig {
     config.max_sessions = limits.max_sessions.unwrap_or(config.max_sessions);
     config.host.max_processes = limits.max_processes.unwrap_or(config.host.max_processes);
@@ -173,6 +183,7 @@ pub(super) fn config(sessions: &SessionArgs, spools: Vec<PathBuf>) -> ExecutorCo
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
     host.launcher = Some("/proc/self/exe".into());
+    host.own = settings::own();
     host.spool = sessions.spool.clone().or_else(|| spools.into_iter().find(|spool| is_usable(spool)));
     host.when_full = match sessions.when_full {
         WhenFullArg::Wait => WhenFull::Wait,

@@ -131,6 +131,7 @@ impl Up {
         owner: Option<(PathBuf, Signal)>,
     ) -> Result<Self, Failure> {
         let mut executor = exec_server::config(sessions, vec![data_dir.join("spool")]);
+        executor.host.own.push(data_dir.to_owned());
         if let Some((file, _)) = &owner {
             executor.host.policy = policy::open(file, None)?;
         }

@@ -19,6 +19,7 @@ use exedra_proto::sandbox::{Enforcement, SandboxContext};
 
 use super::capability::{self, MAX_ROOTS};
 use super::handles::Handles;
+use super::own::{Own, PROCESSES, Processes};
 use super::resolve::Way;
 use super::roots::{Access, Roots};
 use super::settings::{self, Places};
@@ -27,12 +28,8 @@ use super::watch::{self, Change, Latest};
 use super::{copy, directory, metadata, read, remove, walk, write};
 use crate::error::{FsError, FsErrorKind};
 use crate::facts;
-use crate::policy::Policy;
 use crate::process::Host;
 use crate::sandbox;
-
-/// Where the system shows processes.
-const PROCESSES: &str = "/proc";
 
 /// The files of a host for one connection. Whatever is open ends with it.
 #[derive(Debug)]
@@ -336,25 +333,36 @@ impl Files {
                 return Err(FsError::invalid("file system sandbox context with dynamic permissions requires cwd"));
             }
         };
-        let roots = self.roots.clone().unwrap_or_else(|| Arc::new(of_policy(&self.host.policy())));
-        let act = move || match sandbox {
-            None => act(&roots),
-            Some(context) => act(&sandboxed(&context, roots)?),
+        let (held, host) = (self.roots.clone(), Arc::clone(&self.host));
+        let act = move || {
+            let roots = held.unwrap_or_else(|| Arc::new(of_policy(&host, sandbox.is_some())));
+            match sandbox {
+                None => act(&roots),
+                Some(context) => act(&sandboxed(&context, roots)?),
+            }
         };
         let failed = |error: tokio::task::JoinError| FsError { kind: FsErrorKind::Other, text: error.to_string() };
         tokio::task::spawn_blocking(act).await.map_err(failed)?
     }
 }
 
-/// Where the owner lets operations go. Our own view of processes, with the environment of the executor in it, is nobody's
-/// business unless it is a root.
-fn of_policy(policy: &Policy) -> Roots {
-    let Some(rules) = &policy.roots else { return Roots::everything() };
+/// Where the owner lets operations go, and never to what is the executor's own. Our own view of processes, with the
+/// environment of the executor in it, is nobody's business: unless it is a root, and even then processes are left out.
+/// Where nothing is asked for, whoever calls may run commands that look at all of it, and files are kept by their places alone.
+fn of_policy(host: &Host, sandboxed: bool) -> Roots {
+    let policy = host.policy();
+    let processes = match (&policy.roots, policy.is_given() || sandboxed) {
+        (Some(_), _) => Processes::Each,
+        (None, true) => Processes::Whole,
+        (None, false) => Processes::Secrets(std::process::id()),
+    };
+    let own = Own::new(host.own_places(&policy), processes);
+    let Some(rules) = &policy.roots else { return Roots::everything().without(own) };
     let mut rules: Vec<_> = rules.iter().map(|(path, allowed)| (path.clone(), access(*allowed))).collect();
     if rules.iter().all(|(path, _)| path != Path::new(PROCESSES)) {
         rules.push((PROCESSES.into(), Access::Deny));
     }
-    Roots::only(rules)
+    Roots::only(rules).without(own)
 }
 
 fn access(access: sandbox::Access) -> Access {

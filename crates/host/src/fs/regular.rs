@@ -25,6 +25,7 @@ pub fn open_to_read(way: Way<'_>, path: &Path) -> Result<(File, Metadata), FsErr
     let held = way.target(path, Access::Read)?;
     check_source(path, std::fs::metadata(held.path())?.file_type())?;
     let file = without_waiting(OpenOptions::new().read(true)).open(held.path())?;
+    way.check_open(path, &file, Access::Read)?;
     let metadata = file.metadata()?;
     check_source(path, metadata.file_type())?;
     Ok((file, metadata))
@@ -41,9 +42,10 @@ pub fn open_to_write(way: Way<'_>, path: &Path, mode: u32) -> Result<(File, Meta
     } else {
         open_held(way, path, mode)?
     };
+    way.check_open(path, &file, Access::Write)?;
     let metadata = file.metadata()?;
     check_sink(path, metadata.file_type())?;
-    if way.is_limited() && metadata.is_file() && metadata.nlink() > 1 {
+    if way.roots().has_rules() && metadata.is_file() && metadata.nlink() > 1 {
         return Err(way.refuse(path, "has other names (hard links), maybe outside the roots"));
     }
     Ok((file, metadata))

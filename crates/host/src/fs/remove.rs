@@ -38,6 +38,7 @@ fn remove_one(way: Way<'_>, path: &Path, recursive: bool) -> Result<(), FsError>
         return Err(contains_link());
     }
     way.check_removal(path, &entry)?;
+    way.check_own_name(path)?;
     Ok(remove_entry(entry.path(), kind.is_dir(), recursive)?)
 }
 

@@ -6,13 +6,14 @@
 //! there is neither, it is the path as it came. A hard link has its own real place: it cannot be told apart from the name
 //! that it was made from, so that files with several names are not written beneath roots, but are read.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno;
 
+use super::own::PROCESSES;
 use super::roots::{Access, Roots};
 use crate::error::{FsError, FsErrorKind};
 
@@ -91,6 +92,7 @@ impl<'a> Way<'a> {
         let descriptor = self.open(path).map_err(|errno| self.failure(path, needed, errno))?;
         let place = real_place(&descriptor)?;
         self.roots.check(path, &place, needed)?;
+        self.check_processes(path, &descriptor, &place)?;
         Ok(Held { path: name_of(&descriptor), place, descriptor: Some(descriptor) })
     }
 
@@ -106,6 +108,7 @@ impl<'a> Way<'a> {
         let directory = self.open(parent).map_err(|errno| self.failure(path, needed, errno))?;
         let place = real_place(&directory)?.join(name);
         self.roots.check(path, &place, needed)?;
+        self.check_processes(path, &directory, &place)?;
         Ok(Held { path: name_of(&directory).join(name), place, descriptor: Some(directory) })
     }
 
@@ -117,6 +120,44 @@ impl<'a> Way<'a> {
         match self.is_limited() {
             true => self.roots.check_removal(asked, held.place()),
             false => Ok(()),
+        }
+    }
+
+    /// Refuses an open file that is the executor's own, where paths are used as they came.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check_open(&self, asked: &Path, file: &impl AsFd, needed: Access) -> Result<(), FsError> {
+        if !self.is_plain() || !self.roots.keeps_own() {
+            return Ok(());
+        }
+        match std::fs::read_link(name_of(file)) {
+            Ok(place) if place.is_absolute() => self.roots.check(asked, &place, needed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a name that is the executor's own to be taken away, where paths are used as they came.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check_own_name(&self, asked: &Path) -> Result<(), FsError> {
+        if !self.is_plain() || !self.roots.keeps_own() {
+            return Ok(());
+        }
+        let (Some(parent), Some(name)) = (asked.parent(), asked.file_name()) else { return Ok(()) };
+        let Ok(parent) = std::fs::canonicalize(parent) else { return Ok(()) };
+        self.roots.check(asked, &parent.join(name), Access::Write)
+    }
+
+    /// Refuses views of processes that are mounted elsewhere than where they belong.
+    fn check_processes(&self, asked: &Path, descriptor: &OwnedFd, place: &Path) -> Result<(), FsError> {
+        if !self.roots.keeps_processes() || place.starts_with(PROCESSES) {
+            return Ok(());
+        }
+        match rustix::fs::fstatfs(descriptor) {
+            Ok(stat) if stat.f_type == PROC_SUPER_MAGIC => Err(self.roots.kept(asked, "used")),
+            _ => Ok(()),
         }
     }
 
@@ -183,8 +224,8 @@ fn plain(path: &Path) -> Held {
     Held { path: path.to_owned(), place: path.to_owned(), descriptor: None }
 }
 
-fn name_of(descriptor: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+fn name_of(descriptor: &impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd()))
 }
 
 /// Where the thing behind `descriptor` is now.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::own::Own;
 use crate::error::FsError;
 
 /// What may be done at a place; each includes the ones before.
@@ -29,6 +30,8 @@ pub struct Roots {
     rules: Option<Vec<(PathBuf, Access)>>,
     /// What else must allow it: then these rules are a sandbox's.
     policy: Option<Arc<Roots>>,
+    /// What is kept whatever the rules say.
+    own: Own,
 }
 
 impl Roots {
@@ -39,21 +42,45 @@ impl Roots {
 
     /// Only where a rule says so; paths are real ones, without links.
     pub fn only(rules: impl IntoIterator<Item = (PathBuf, Access)>) -> Self {
-        Self { rules: Some(rules.into_iter().collect()), policy: None }
+        Self { rules: Some(rules.into_iter().collect()), ..Self::default() }
     }
 
     /// Only where a rule of a sandbox says so, and `policy` does too.
     pub fn sandbox(rules: impl IntoIterator<Item = (PathBuf, Access)>, policy: Arc<Self>) -> Self {
-        Self { rules: Some(rules.into_iter().collect()), policy: Some(policy) }
+        Self { rules: Some(rules.into_iter().collect()), policy: Some(policy), own: Own::default() }
     }
 
-    /// Whether there is no limit.
+    /// The same, and never what is the executor's own.
+    #[must_use]
+    pub fn without(self, own: Own) -> Self {
+        Self { own, ..self }
+    }
+
+    /// Whether there is no limit that has to hold against whoever swaps links meanwhile.
     pub fn is_everything(&self) -> bool {
-        self.rules.is_none() && self.policy.as_deref().is_none_or(Self::is_everything)
+        self.rules.is_none() && !self.own.is_strict() && self.policy.as_deref().is_none_or(Self::is_everything)
+    }
+
+    /// Whether rules hold some places and others not, so that one file with two names may be both.
+    pub fn has_rules(&self) -> bool {
+        self.rules.is_some() || self.policy.as_deref().is_some_and(Self::has_rules)
+    }
+
+    /// Whether something is the executor's own.
+    pub fn keeps_own(&self) -> bool {
+        !self.own.is_nothing() || self.policy.as_deref().is_some_and(Self::keeps_own)
+    }
+
+    /// Whether views of processes are kept wherever they are mounted.
+    pub fn keeps_processes(&self) -> bool {
+        self.own.is_strict() || self.policy.as_deref().is_some_and(Self::keeps_processes)
     }
 
     /// What may be done at `real`.
     pub fn access(&self, real: &Path) -> Access {
+        if self.own.holds(real) {
+            return Access::Deny;
+        }
         let own = match &self.rules {
             None => Access::Write,
             Some(_) => self.rule(real).map_or(Access::Deny, |(_, access)| *access),
@@ -74,6 +101,10 @@ impl Roots {
 
     /// The refusal to do at `real` what needs `needed`.
     fn refusal(&self, asked: &Path, real: &Path, needed: Access) -> FsError {
+        let what = if needed == Access::Write { "written" } else { "read" };
+        if self.own.holds(real) {
+            return self.kept(asked, what);
+        }
         if let Some(policy) = &self.policy {
             return match self.rule(real) {
                 None => Errno::NOENT.into(),
@@ -82,7 +113,6 @@ impl Roots {
                 Some(_) => policy.refusal(asked, real, needed),
             };
         }
-        let what = if needed == Access::Write { "written" } else { "read" };
         let why = match self.rule(real) {
             None => "no root holds it".to_owned(),
             Some((root, Access::Deny)) => format!("root `{}` is denied", root.display()),
@@ -96,7 +126,15 @@ impl Roots {
     /// # Errors
     /// The refusal.
     pub fn check_removal(&self, asked: &Path, real: &Path) -> Result<(), FsError> {
-        self.check(asked, real.parent().unwrap_or(Path::new("/")), Access::Write)?;
+        let parent = real.parent().unwrap_or(Path::new("/"));
+        if self.policy.is_some() && self.rule(parent).is_none() {
+            // What is there is no secret, and must not pass for something that is gone.
+            return Err(Errno::BUSY.into());
+        }
+        self.check(asked, parent, Access::Write)?;
+        if self.own.below(real).is_some() {
+            return Err(self.kept(asked, "removed"));
+        }
         if let Some(policy) = &self.policy {
             policy.check_removal(asked, real)?;
         }
@@ -108,6 +146,15 @@ impl Roots {
                 Err(FsError::invalid(format!("policy: `{asked}` may not be removed: root `{kept}` is below it")))
             }
         }
+    }
+
+    /// The refusal of the executor's own. It names no place: who does not know learns nothing.
+    pub fn kept(&self, asked: &Path, what: &str) -> FsError {
+        let whose = if self.own.is_strict() { "policy" } else { "executor" };
+        FsError::invalid(format!(
+            "{whose}: `{}` may not be {what}: it is, or holds, what is the executor's own",
+            asked.display()
+        ))
     }
 
     /// The refusal of `asked` for what it is and not for where; none of the system's fits.
@@ -131,6 +178,7 @@ impl Roots {
 
 #[cfg(test)]
 mod tests {
+    use super::super::own::Processes;
     use super::*;
 
     fn roots() -> Roots {
@@ -175,6 +223,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_the_executors_own_is_no_rules_to_give() {
+        let own = || Own::new(vec!["/r/state".into()], Processes::Each);
+        for roots in [Roots::everything().without(own()), roots().without(own())] {
+            assert!(!roots.is_everything());
+            for roots in [roots.clone(), Roots::sandbox([("/".into(), Access::Write)], Arc::new(roots))] {
+                for path in ["/r/state", "/r/state/identity"] {
+                    for needed in [Access::Read, Access::Write] {
+                        let text = roots.check(Path::new(path), Path::new(path), needed).unwrap_err().text;
+                        assert!(text.starts_with("policy: ") && text.ends_with("the executor's own"), "{text}");
+                    }
+                }
+                assert!(roots.check_removal(Path::new("/r"), Path::new("/r/state")).is_err());
+                assert!(roots.check(Path::new("/r/x"), Path::new("/r/x"), Access::Write).is_ok());
+            }
+        }
+        let all = Roots::everything().without(own());
+        assert!(all.check_removal(Path::new("/r"), Path::new("/r")).is_err(), "it would be taken along");
+        assert!(all.check(Path::new("/proc/1/mem"), Path::new("/proc/1/mem"), Access::Read).is_err());
+        let lax = Roots::everything().without(Own::new(vec!["/s".into()], Processes::Secrets(1)));
+        assert!(lax.is_everything() && lax.keeps_own() && !lax.has_rules());
+    }
+
+    #[test]
     fn a_sandbox_speaks_as_the_system_does_and_never_allows_more_than_the_policy() {
         let rule = |path: &str, access| (PathBuf::from(path), access);
         let rules = [
@@ -203,7 +274,7 @@ mod tests {
         let sandbox = Roots::sandbox(rules.clone(), Arc::new(Roots::everything()));
         let removal = |path: &str| sandbox.check_removal(Path::new(path), Path::new(path)).map_err(|error| error.text);
         assert_eq!(removal("/r/x"), Ok(()));
-        assert_eq!(removal("/r"), Err("No such file or directory (os error 2)".to_owned()));
+        assert_eq!(removal("/r"), Err("Device or resource busy (os error 16)".to_owned()), "its parent has no rule");
         assert!(removal("/r/.git").is_err());
         assert!(!sandbox.is_everything());
     }

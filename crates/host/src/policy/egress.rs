@@ -8,18 +8,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Metadata and credentials of instances, containers and pods: most clouds, AWS containers and pods, Alibaba.
-const V4: [Ipv4Addr; 4] = [
+/// Metadata and credentials of instances, containers and pods: most clouds, AWS containers and pods, Alibaba, Azure's own
+/// address, Oracle, Tencent.
+const V4: [Ipv4Addr; 7] = [
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(169, 254, 170, 2),
     Ipv4Addr::new(169, 254, 170, 23),
     Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+    Ipv4Addr::new(169, 254, 0, 23),
 ];
-/// The same: AWS instances and pods, Google.
-const V6: [Ipv6Addr; 3] = [
+/// The same: AWS instances and pods, Google, Oracle.
+const V6: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
 ];
 /// The name that means such an address wherever it resolves.
 const METADATA: &str = "metadata.google.internal";

@@ -19,6 +19,8 @@ use crate::sandbox::MINIMAL;
 
 /// Largest file, in bytes; anything larger is some other file.
 const LARGEST: u64 = 1024 * 1024;
+/// Links that are followed, as many as the system follows.
+const LINKS: usize = 40;
 /// Of a mode: others, and whoever is in the group, may write.
 const WRITABLE: u32 = 0o022;
 /// Of a mode: in such a directory one moves only what is one's own.
@@ -48,10 +50,10 @@ impl Policy {
     /// It cannot be read, makes no sense, or others could have written it.
     pub fn load(path: &Path) -> Result<Self, PolicyError> {
         let failed = |why: String| PolicyError { path: path.to_owned(), why };
-        let (real, text) = read(path).map_err(failed)?;
+        let (Way { real, links }, text) = read(path).map_err(failed)?;
         let policy = Self::parse(&text, Some(&real)).map_err(failed)?;
         let digest = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { digest: Some(digest), ..policy })
+        Ok(Self { digest: Some(digest), links, ..policy })
     }
 
     /// From the text of a file, which is at `at` and stays as it is.
@@ -63,6 +65,9 @@ impl Policy {
         let roots = roots(&words, at)?;
         let sandbox = confinement(words.sandbox.as_ref(), roots.as_deref())?;
         let commands = commands(words.commands, words.descendants)?;
+        if words.limits.open_files == Some(0) {
+            return Err("limits: `open_files` is at least 1: a command with none cannot be started".to_owned());
+        }
         let patterns = |list: Vec<String>| list.into_iter().map(Pattern::new).collect::<Vec<_>>();
         let variables = Variables {
             pass: words.env.pass.map(patterns),
@@ -85,28 +90,31 @@ impl Policy {
             proxied,
             labels: words.clients.map(|clients| clients.labels),
             file: at.map(Path::to_owned),
+            links: Vec::new(),
             digest: None,
         })
     }
 }
 
-/// The text of the file, and where it really is. It is judged by the open file, and by every directory on the way.
-fn read(path: &Path) -> Result<(PathBuf, String), String> {
-    let real = std::fs::canonicalize(path).map_err(|error| error.to_string())?;
-    let mut file = File::open(&real).map_err(|error| error.to_string())?;
+/// Where a path leads.
+struct Way {
+    real: PathBuf,
+    /// The links on the way, by their real places.
+    links: Vec<PathBuf>,
+}
+
+/// The text of the file, and where it really is. It is judged by the open file, and by all that was walked through.
+fn read(path: &Path) -> Result<(Way, String), String> {
+    let uid = rustix::process::geteuid().as_raw();
+    let way = walk(path, uid)?;
+    let real = &way.real;
+    let mut file = File::open(real).map_err(|error| error.to_string())?;
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     if !metadata.is_file() {
         return Err("it is no file".to_owned());
     }
-    let uid = rustix::process::geteuid().as_raw();
     judge(&metadata, uid, false).map_err(|why| format!("{why}: it would not be the owner's"))?;
-    for directory in real.ancestors().skip(1) {
-        let metadata = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
-        judge(&metadata, uid, true).map_err(|why| {
-            format!("the directory {} holds it, and {why}: another file could be put in its place", directory.display())
-        })?;
-    }
-    let now = std::fs::symlink_metadata(&real).map_err(|error| error.to_string())?;
+    let now = std::fs::symlink_metadata(real).map_err(|error| error.to_string())?;
     if (now.dev(), now.ino()) != (metadata.dev(), metadata.ino()) {
         return Err("it was replaced while it was read".to_owned());
     }
@@ -115,7 +123,44 @@ fn read(path: &Path) -> Result<(PathBuf, String), String> {
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok((real, text))
+    Ok((way, text))
+}
+
+/// Follows `path` step by step and judges each directory that is walked through, those that hold links too: whoever may
+/// write one of them decides where it leads. What was judged cannot be changed by others while this goes on.
+fn walk(path: &Path, uid: u32) -> Result<Way, String> {
+    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let parts = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
+    let (mut at, mut left, mut links) = (PathBuf::from("/"), parts(&path), Vec::new());
+    let held = |directory: &Path, why: String| {
+        format!("the directory {} holds it, and {why}: another file could be put in its place", directory.display())
+    };
+    while let Some(part) = left.pop() {
+        match part.as_encoded_bytes() {
+            b"/" => at = PathBuf::from("/"),
+            b".." => _ = at.pop(),
+            _ => at.push(&part),
+        }
+        let metadata = std::fs::symlink_metadata(&at).map_err(|error| error.to_string())?;
+        if metadata.is_dir() {
+            judge(&metadata, uid, true).map_err(|why| held(&at, why))?;
+        } else if metadata.is_symlink() {
+            if links.len() == LINKS {
+                return Err("too many links lead to it".to_owned());
+            }
+            // Its mode means nothing; in a directory with the sticky bit its owner may put another in its place.
+            if metadata.uid() != 0 && metadata.uid() != uid {
+                return Err(format!("the link {} leads to it, and user {} owns that", at.display(), metadata.uid()));
+            }
+            let target = std::fs::read_link(&at).map_err(|error| error.to_string())?;
+            left.extend(parts(&target));
+            links.push(at.clone());
+            at.pop();
+        } else if !left.is_empty() {
+            return Err(format!("{} is no directory", at.display()));
+        }
+    }
+    Ok(Way { real: at, links })
 }
 
 /// Refuses what somebody else than we, or root, owns or may write.

@@ -101,6 +101,7 @@ fn what_makes_no_sense_is_told_with_its_place() {
         ("[[commands]]\npath = \"/bin/sh\"\nargs = [\"**\", \"x\"]\n", "may only be the last"),
         ("[descendants]\nbound = false\n", "no list of commands"),
         ("[egress]\nallow = [\"a:b:c\"]\n", "egress: `a:b:c`"),
+        ("[limits]\nopen_files = 0\n", "limits: `open_files` is at least 1"),
         ("[egress]\n", "line 1: missing field `allow`"),
         ("when_full = \"never\"\n", "unknown variant"),
         ("read_only = yes\n", "line 1: "),
@@ -139,9 +140,6 @@ fn a_file_that_others_can_write_is_refused() {
     // In such a directory nobody moves what is not theirs.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
     assert!(Policy::load(&file).is_ok());
-    let link = dir.path().join("link");
-    std::os::unix::fs::symlink(&file, &link).unwrap();
-    assert!(Policy::load(&link).is_ok(), "what it leads to counts");
     // Only root can give a file away.
     if rustix::process::geteuid().is_root() {
         chown(&file, Some(65_534), None).unwrap();
@@ -149,9 +147,47 @@ fn a_file_that_others_can_write_is_refused() {
         chown(&file, Some(0), None).unwrap();
         chown(dir.path(), Some(65_534), None).unwrap();
         assert!(Policy::load(&file).unwrap_err().to_string().contains("user 65534 owns it"));
+        chown(dir.path(), Some(0), None).unwrap();
     }
     assert!(Policy::load(dir.path()).unwrap_err().to_string().contains("is no file"));
     assert!(Policy::load(Path::new("/nope")).is_err());
+}
+
+#[test]
+fn a_link_that_others_could_swap_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    for name in ["safe", "open"] {
+        std::fs::create_dir(dir.join(name)).unwrap();
+    }
+    let file = at(&dir.join("safe"), "policy.toml", 0o644);
+    let link = |name: &str, to: &Path| {
+        std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
+        dir.join(name)
+    };
+    let (whole, relative, up) =
+        (link("whole", &file), link("relative", Path::new("safe/policy.toml")), link("up", Path::new("safe/../safe")));
+    for path in [&whole, &relative, &up.join("policy.toml"), &dir.join("open/../whole")] {
+        let policy = Policy::load(path).unwrap();
+        assert_eq!((policy.file.as_ref(), policy.links.len()), (Some(&file), 1), "{}", path.display());
+    }
+    let (inside, _) = (link("open/p", &file), link("open/d", &dir.join("safe")));
+    let (twice, loops) = (link("twice", &inside), link("loop", Path::new("loop")));
+    let open = |mode| std::fs::set_permissions(dir.join("open"), std::fs::Permissions::from_mode(mode)).unwrap();
+    open(0o777);
+    for path in [&inside, &dir.join("open/d/policy.toml"), &twice, &dir.join("open/../whole")] {
+        let refused = Policy::load(path).unwrap_err().to_string();
+        assert!(refused.contains("/open holds it, and others may write it"), "{refused}");
+    }
+    assert!(Policy::load(&file).is_ok() && Policy::load(&loops).is_err());
+    open(0o1777);
+    assert!(Policy::load(&inside).is_ok(), "nobody else moves our link there");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::lchown(&inside, Some(65_534), None).unwrap();
+        assert!(Policy::load(&inside).unwrap_err().to_string().contains("user 65534 owns that"));
+    }
+    open(0o755);
+    assert!(Policy::load(&file.join("x")).is_err());
 }
 
 #[test]

@@ -23,6 +23,7 @@ use super::host::Host;
 use super::launch::{Launch, Launched, Namespaces};
 use super::reap::{ExitWatch, Leader};
 use crate::error::StartError;
+use crate::policy::Policy;
 use crate::sandbox::{self, Command, Draft, Job, Placeholders, Plan, Raw, Reply, Task, Wanted};
 
 /// What the launcher is called, by which it knows itself.
@@ -56,6 +57,8 @@ pub struct Confinement<'a> {
     pub client: Option<&'a SandboxContext>,
     /// What the owner of the machine asks for.
     pub owner: Option<&'a SandboxContext>,
+    /// What the owner says; its file is hidden.
+    pub policy: &'a Policy,
     /// What it and all that it starts may execute, where that is limited.
     pub execute: Option<&'a [PathBuf]>,
 }
@@ -76,6 +79,7 @@ pub async fn start(
         owner: confinement.owner.cloned(),
         // Not the command's, which its client may set.
         owner_tmpdir: host.environment().get(OsStr::new(TMPDIR)).map(Into::into),
+        own: host.own_places(confinement.policy),
     };
     let (mut draft, places) = prepare(wanted).await?;
     // Landlock alone does not keep the loader, which must be executable, from taking a program from anywhere.

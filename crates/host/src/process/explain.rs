@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use exedra_proto::sandbox::{Access, Network};
 use serde::Serialize;
 
-use super::program;
+use super::{program, reach};
 use crate::policy::commands::{Command, Commands, machine};
 use crate::policy::program::{Helper, helper};
 use crate::policy::{Policy, commands};
@@ -57,6 +57,9 @@ pub fn explain(policy: &Policy, argv: &[String], cwd: &Path, path: Option<&OsStr
         Some(list) => match list.judge(&machine(), &candidates, program, args) {
             Err(text) => return refused("commands", text.trim_start_matches("policy: commands: ").to_owned()),
             Ok(commands::Allowed { real, rule }) => {
+                if let Err(text) = reach::check(policy, &real) {
+                    return refused("roots", text.trim_start_matches("policy: roots: ").to_owned());
+                }
                 let shown = list.list.get(rule).map(Command::shown).unwrap_or_default();
                 (format!("commands[{rule}]"), format!("`{}` fits `{shown}`", real.display()))
             }
@@ -84,6 +87,22 @@ fn held(policy: &Policy) -> Vec<String> {
 /// Where `policy` keeps out less than it seems to, or lets in less.
 pub fn warnings(policy: &Policy) -> Vec<String> {
     let mut all = Vec::new();
+    if policy.file.is_some() && !says_something(policy) {
+        all.push("the policy says nothing: everything is allowed".to_owned());
+    }
+    if policy.roots.is_none() && (policy.commands.is_some() || policy.sandbox.is_some()) && !policy.read_only {
+        let what = "file methods read and write whatever the executor's user may, but for what is its own: whoever may write \
+            files may have them run";
+        all.push(format!("roots: there are none: {what}"));
+    }
+    let held = policy.sandbox.is_some() || policy.commands.as_ref().is_some_and(|commands| commands.bound);
+    let counted = policy.limits.memory_bytes.is_some() || policy.limits.processes.is_some();
+    if counted && !held && rustix::process::geteuid().is_root() {
+        all.push(
+            "limits: commands run as root and outside of any sandbox: they can leave the group that limits them"
+                .to_owned(),
+        );
+    }
     if policy.roots.is_some() && policy.sandbox.is_none() {
         all.push("roots: they hold file methods alone, since `[sandbox]` is off: commands go everywhere".to_owned());
     }
@@ -111,6 +130,13 @@ pub fn warnings(policy: &Policy) -> Vec<String> {
         }
     }
     all
+}
+
+/// Whether it differs from one that nobody wrote.
+fn says_something(policy: &Policy) -> bool {
+    let variables = policy.variables != Default::default();
+    let nowhere = Policy { file: None, ..policy.clone() };
+    nowhere.is_given() || variables || policy.limits != Default::default() || policy.when_full.is_some()
 }
 
 fn about(command: &Command, list: &Commands, executable: &[PathBuf], all: &mut Vec<String>) {
@@ -162,6 +188,8 @@ fn replaceable(policy: &Policy, path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use exedra_proto::limits::ResourceLimits;
+
     use super::*;
     use crate::policy::commands::Args;
 
@@ -194,7 +222,11 @@ mod tests {
 
     #[test]
     fn warnings_where_a_list_is_pointless() {
-        let of = |commands: &[(&str, Option<&[&str]>)]| warnings(&listed(commands)).join("\n");
+        let of = |commands: &[(&str, Option<&[&str]>)]| {
+            let mut told = warnings(&listed(commands));
+            told.retain(|told| !told.starts_with("roots: "));
+            told.join("\n")
+        };
         assert_eq!(of(&[("/bin/true", None), ("/usr/bin/env", None)]), "");
         assert!(of(&[("/bin/sh", None)]).contains("keeps nothing out"));
         assert!(of(&[("/bin/sh", Some(&["-c", "*"]))]).contains("keeps nothing out"));
@@ -204,6 +236,17 @@ mod tests {
         free.commands.as_mut().unwrap().bound = false;
         assert!(warnings(&free).join("").contains("starts any program"));
         assert!(is(Path::new("/nope/python3.12"), &INTERPRETERS) && !is(Path::new("/nope/pythonic"), &INTERPRETERS));
+    }
+
+    #[test]
+    fn warnings_about_what_is_not_held() {
+        assert!(warnings(&listed(&[("/bin/true", None)])).join("").contains("roots: there are none: file methods"));
+        assert_eq!(warnings(&Policy::default()), Vec::<String>::new());
+        let file = Policy { file: Some("/etc/policy.toml".into()), ..Policy::default() };
+        assert_eq!(warnings(&file), ["the policy says nothing: everything is allowed"]);
+        let limits = ResourceLimits { processes: Some(5), ..ResourceLimits::default() };
+        let told = warnings(&Policy { limits, ..file }).join("");
+        assert_eq!(told.contains("they can leave the group"), rustix::process::geteuid().is_root(), "{told}");
     }
 
     #[test]
@@ -219,7 +262,7 @@ mod tests {
             told.contains("its interpreter `/bin/sh` is not in") && told.contains("clients may write below"),
             "{told}"
         );
-        assert!(told.contains("roots: they hold file methods alone"));
+        assert!(told.contains("roots: they hold file methods alone") && !told.contains("there are none"));
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o777)).unwrap();
         assert!(warnings(&listed(&[(shown, None)])).join("").contains("everybody may write there"));
     }

@@ -20,6 +20,7 @@ use super::spawner::Spawner;
 use super::spool::{CAPACITY, Spool};
 use super::undertaker::Undertaker;
 use crate::error::{HostError, StartError};
+use crate::own::OwnState;
 use crate::policy::{Current, Policy, WhenFull};
 
 /// What a [`Host`] is made of.
@@ -45,6 +46,9 @@ pub struct HostConfig {
     pub when_full: WhenFull,
     /// What the owner of the machine allows, for as long as it is in force.
     pub policy: Current,
+    /// Files and directories that are the executor's own: its key, its audit, its tokens. No file method and, as far as mounts
+    /// can hide them, no sandboxed command reaches them. The spool and the file of the policy are among them anyway.
+    pub own: Vec<PathBuf>,
     /// Processes of all tables that may run, or have outputs that are open, at a time; one more is refused.
     pub max_processes: usize,
     /// The program that enters sandboxes: one that calls [`crate::launcher::take_over`] first of all, such as this very
@@ -80,6 +84,7 @@ impl Default for HostConfig {
             max_processes: MAX_PROCESSES,
             when_full: WhenFull::Wait,
             policy: Current::default(),
+            own: Vec::new(),
             launcher: None,
         }
     }
@@ -91,6 +96,7 @@ pub struct Host {
     maker: Option<Maker>,
     site: Arc<Site>,
     policy: Current,
+    own: OwnState,
     ledger: Arc<Ledger>,
     spool: Option<Arc<Spool>>,
     slots: Arc<Semaphore>,
@@ -117,6 +123,7 @@ impl Host {
         let spool = spool.map_err(HostError::Spool)?;
         let site = if config.control_groups { Site::find() } else { Site::nowhere() };
         let slots = Arc::new(Semaphore::new(config.max_processes));
+        let own = OwnState::new(config.own.into_iter().chain(config.spool));
         let HostConfig { environment, max_processes, when_full, policy, launcher, .. } = config;
         let shell = login_shell();
         let launcher = launcher.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
@@ -125,6 +132,7 @@ impl Host {
             maker,
             site,
             policy,
+            own,
             ledger,
             spool,
             slots,
@@ -154,6 +162,13 @@ impl Host {
     /// What the owner allows now.
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.get()
+    }
+
+    /// Where what is the executor's own is now, with the file of `policy` and what leads to it.
+    pub(crate) fn own_places(&self, policy: &Policy) -> Vec<PathBuf> {
+        let mut places = self.own.places();
+        places.extend(policy.file.iter().chain(&policy.links).cloned());
+        places
     }
 
     /// A place for one more process, until it is dropped.

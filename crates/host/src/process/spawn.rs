@@ -25,6 +25,7 @@ use super::mark::Mark;
 use super::program;
 use super::pty::Pty;
 use super::quota::Quota;
+use super::reach;
 use super::reap::{ExitWatch, Leader};
 use super::source::Source;
 use super::stdin::Sink;
@@ -64,6 +65,15 @@ pub fn check(params: &StartParams) -> Result<(), StartError> {
     if params.argv.is_empty() {
         return Err(StartError::EmptyArgv);
     }
+    let set = params.env_policy.iter().flat_map(|policy| policy.set.keys());
+    // A name with the sign in it would set another variable than the one that is judged and written down.
+    if params.env.keys().chain(set).any(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        return Err(StartError::VariableName);
+    }
+    if params.limits.as_ref().is_some_and(|limits| limits.open_files == Some(0)) {
+        let text = "limits: `openFiles` is at least 1: a command with none cannot be started";
+        return Err(StartError::LimitUnavailable(text.to_owned()));
+    }
     if params.enforce_managed_network || params.network_proxy.is_some() || params.managed_network.is_some() {
         return Err(StartError::SandboxUnavailable);
     }
@@ -100,7 +110,7 @@ pub async fn spawn(
     (launch.birthplace, launch.cgroups) = group.doors().map_err(failed)?;
     let spawner = host.spawner();
     let confinement =
-        Confinement { client: sandbox(params), owner: policy.sandbox.as_ref(), execute: execute.as_deref() };
+        Confinement { client: sandbox(params), owner: policy.sandbox.as_ref(), policy, execute: execute.as_deref() };
     let (launched, confined) = if confinement.is_needed() {
         let (launched, confined) =
             confine::start(host, confinement, launch).await.map_err(|e| confinement.failure(e))?;
@@ -217,7 +227,10 @@ async fn hold_to_list(
         let commands = policy.commands.as_ref()?;
         let argv0 = arg0.as_ref().unwrap_or(&argv[0]);
         let allowed = commands.judge(&machine(), &candidates, argv0, &argv[1..]);
-        Some(allowed.map(|allowed| (allowed.real, commands.executable())))
+        Some(allowed.and_then(|allowed| {
+            reach::check(&policy, &allowed.real)?;
+            Ok((allowed.real, commands.executable()))
+        }))
     };
     let judged = tokio::task::spawn_blocking(judge).await.map_err(|error| StartError::Spawn(error.to_string()))?;
     let Some(allowed) = judged else { return Ok(None) };

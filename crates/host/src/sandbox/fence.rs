@@ -15,6 +15,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
+use super::around::Around;
 use super::filter;
 use super::plan::{Grants, Plan};
 
@@ -43,17 +44,19 @@ pub enum Landlock {
 pub fn raise(plan: &Plan, namespaces: bool) -> io::Result<()> {
     drop_capabilities()?;
     set_no_new_privs(true)?;
-    if plan.grants.is_some() || plan.execute.is_some() {
+    // Without namespaces it is what leaves other processes alone, where the kernel has that.
+    let needed = plan.grants.is_some() || plan.execute.is_some();
+    if needed || !namespaces {
         let status = restrict(plan, namespaces).map_err(io::Error::other)?;
-        if !namespaces && strength(&status.landlock) != Landlock::Enough {
+        if needed && !namespaces && strength(&status.landlock) != Landlock::Enough {
             return Err(io::Error::other("the kernel's Landlock is absent or too old"));
         }
         // What may be executed is kept by nothing else.
-        if (!namespaces || plan.execute.is_some()) && status.ruleset == RulesetStatus::NotEnforced {
+        if needed && (!namespaces || plan.execute.is_some()) && status.ruleset == RulesetStatus::NotEnforced {
             return Err(io::Error::other("Landlock is not enforced"));
         }
     }
-    for program in filter::programs(plan.network, namespaces)? {
+    for program in filter::programs(plan, namespaces)? {
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
     }
     Ok(())
@@ -89,26 +92,39 @@ fn restrict(plan: &Plan, namespaces: bool) -> Result<RestrictionStatus, landlock
     let Some(Grants { read, write }) = &plan.grants else {
         // What is not named here would be refused all the same: moving and linking files to other directories.
         let moves = path_beneath_rules(["/"], AccessFs::Refer);
-        let ruleset = Ruleset::default().handle_access(AccessFs::Execute | AccessFs::Refer)?.create()?;
-        return ruleset.add_rules(moves)?.add_rules(execute)?.restrict_self();
+        let mut ruleset = Ruleset::default().handle_access(AccessFs::Execute | AccessFs::Refer)?;
+        if !namespaces {
+            ruleset = scoped(ruleset, plan.network)?;
+        }
+        let anything = plan.execute.is_none().then_some("/");
+        let anything = path_beneath_rules(anything, AccessFs::Execute);
+        return ruleset.create()?.add_rules(moves)?.add_rules(execute)?.add_rules(anything)?.restrict_self();
     };
-    let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?.scope(Scope::Signal)?;
-    if !plan.network {
-        ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;
-    }
+    let ruleset = scoped(Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?, plan.network)?;
     let (mut read, mut write) = (paths(read), paths(write));
+    let mut around = Around::default();
     if namespaces {
         read.push("/proc".into());
         write.push("/dev".into());
     } else {
+        around = Around::of(&read, &paths(&plan.masked));
+        read.retain(|path| !around.ways.contains(path));
         write.extend(["/dev/null", "/dev/zero", "/dev/full", "/dev/tty"].map(Into::into));
     }
     ruleset
         .create()?
         .add_rules(path_beneath_rules(read, AccessFs::from_read(NEWEST) & !listed))?
+        .add_rules(path_beneath_rules(around.names(), AccessFs::from_read(NEWEST) & !listed))?
+        .add_rules(path_beneath_rules(around.ways, AccessFs::ReadDir))?
         .add_rules(path_beneath_rules(write, AccessFs::from_all(NEWEST) & !listed))?
         .add_rules(execute)?
         .restrict_self()
+}
+
+/// Leaves processes outside alone, and without the network their sockets without a file.
+fn scoped(ruleset: Ruleset, network: bool) -> Result<Ruleset, landlock::RulesetError> {
+    let ruleset = ruleset.scope(Scope::Signal)?;
+    if network { Ok(ruleset) } else { ruleset.scope(Scope::AbstractUnixSocket) }
 }
 
 /// All of them, so that no program gets any back, whoever owns it and whoever runs it.

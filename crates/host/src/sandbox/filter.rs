@@ -1,7 +1,7 @@
 //! The filter of system calls: what would widen rights, other ways in, and sockets where the network is restricted.
 //!
-//! In flows whether there are a network and a namespace, out flows a program for the kernel. Everything that is not named is
-//! let through: files are kept by mounts and Landlock, not here.
+//! In flow a plan and whether there are namespaces, out flows a program for the kernel. Everything that is not named is let
+//! through: files are kept by mounts and Landlock, and here only what Landlock does not know, where there are no mounts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,6 +9,8 @@ use std::io;
 use seccompiler::SeccompCmpArgLen::Dword;
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule, TargetArch, sock_filter};
+
+use super::plan::Plan;
 
 /// Refused whatever the arguments.
 const REFUSED: &[libc::c_long] = &[
@@ -55,6 +57,62 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_quotactl_fd,
 ];
 
+/// Changes of files that Landlock does not know: modes, owners, times, attributes. A descriptor to read will do for some of
+/// them, so that no argument tells which file it is about.
+const METADATA: &[libc::c_long] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+];
+/// The same on every machine type, and newer than the library's list.
+const SETXATTRAT: libc::c_long = 463;
+const REMOVEXATTRAT: libc::c_long = 466;
+const FILE_SETATTR: libc::c_long = 469;
+/// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR`: attributes again.
+const ATTRIBUTES: [u64; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
+/// What reaches processes outside where there is no namespace for it: shared memory, queues and semaphores by number.
+const BY_NUMBER: &[libc::c_long] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+];
+/// Of a file without a name: it is never executed (`MFD_NOEXEC_SEAL`).
+const NEVER_EXECUTED: u64 = 8;
+
 /// Every namespace that a process can be born or moved into: mount, cgroup, UTS, IPC, user, PID, network, time.
 const NAMESPACES: [u64; 8] =
     [0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, 0x0000_0080];
@@ -67,14 +125,11 @@ const X32: u32 = 0x4000_0000;
 ///
 /// # Errors
 /// There is none for this machine.
-pub fn programs(network: bool, namespaces: bool) -> io::Result<Vec<BpfProgram>> {
+pub fn programs(plan: &Plan, namespaces: bool) -> io::Result<Vec<BpfProgram>> {
+    let network = plan.network;
     let arch: TargetArch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    let mut refuse = |call: libc::c_long, conditions: &[Condition]| -> io::Result<()> {
-        let conditions = conditions.iter().map(Condition::compile).collect::<io::Result<_>>()?;
-        rules.entry(call).or_default().push(SeccompRule::new(conditions).map_err(io::Error::other)?);
-        Ok(())
-    };
+    let mut refuse = |call: libc::c_long, conditions: &[Condition]| add(&mut rules, call, conditions);
     for flag in NAMESPACES {
         refuse(libc::SYS_unshare, &[Condition { arg: 0, op: MaskedEq(flag), value: flag }])?;
         // The lowest byte of clone's flags is the signal of its end.
@@ -85,6 +140,20 @@ pub fn programs(network: bool, namespaces: bool) -> io::Result<Vec<BpfProgram>> 
     for request in TYPING {
         refuse(libc::SYS_ioctl, &[Condition { arg: 1, op: Eq, value: request }])?;
     }
+    if plan.execute.is_some() {
+        // Landlock looks at no file that never had a name.
+        refuse(libc::SYS_memfd_create, &[Condition { arg: 1, op: MaskedEq(NEVER_EXECUTED), value: 0 }])?;
+    }
+    if !namespaces && plan.grants.is_some() {
+        for request in ATTRIBUTES {
+            refuse(libc::SYS_ioctl, &[Condition { arg: 1, op: Eq, value: request }])?;
+        }
+        rules.extend(METADATA.iter().map(|call| (*call, Vec::new())));
+    }
+    if !namespaces {
+        rules.extend(BY_NUMBER.iter().map(|call| (*call, Vec::new())));
+    }
+    let mut refuse = |call: libc::c_long, conditions: &[Condition]| add(&mut rules, call, conditions);
     match (network, namespaces) {
         (true, _) => {}
         // What is opened leads nowhere but to the sandbox itself.
@@ -102,19 +171,20 @@ pub fn programs(network: bool, namespaces: bool) -> io::Result<Vec<BpfProgram>> 
     }
     if !network {
         // Of a pair, one that keeps no connection could be pointed at any other socket. Raw ones are of this kind.
-        let mut refuse_pair = |kind: libc::c_int| {
-            let kind = family(kind);
-            let condition = Condition { arg: 1, op: MaskedEq(0xf), value: kind }.compile()?;
-            let rule = SeccompRule::new(vec![condition]).map_err(io::Error::other)?;
-            rules.entry(libc::SYS_socketpair).or_default().push(rule);
-            io::Result::Ok(())
-        };
-        refuse_pair(libc::SOCK_DGRAM)?;
-        refuse_pair(libc::SOCK_RAW)?;
+        for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW] {
+            let kind = Condition { arg: 1, op: MaskedEq(0xf), value: family(kind) };
+            add(&mut rules, libc::SYS_socketpair, &[kind])?;
+        }
     }
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch).map_err(io::Error::other)?;
     Ok(vec![numbers(), filter.try_into().map_err(io::Error::other)?])
+}
+
+fn add(rules: &mut BTreeMap<i64, Vec<SeccompRule>>, call: libc::c_long, conditions: &[Condition]) -> io::Result<()> {
+    let conditions = conditions.iter().map(Condition::compile).collect::<io::Result<_>>()?;
+    rules.entry(call).or_default().push(SeccompRule::new(conditions).map_err(io::Error::other)?);
+    Ok(())
 }
 
 struct Condition {

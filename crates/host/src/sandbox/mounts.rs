@@ -13,7 +13,16 @@ use rustix::mount::{MountFlags, mount_remount};
 
 /// Every mount, those below others after them.
 #[derive(Clone, Debug)]
-pub struct Mounts(Vec<(PathBuf, MountFlags)>);
+pub struct Mounts(Vec<(PathBuf, MountFlags, Type)>);
+
+/// What is mounted, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Type {
+    /// Control groups: who may write there decides about limits.
+    Groups,
+    /// Anything else.
+    Other,
+}
 
 impl Mounts {
     /// Those of this process.
@@ -43,12 +52,26 @@ impl Mounts {
     /// # Errors
     /// The system refuses it for one that can be reached.
     pub fn narrow(&self, from: &Path, to: &Path, flags: MountFlags) -> io::Result<()> {
-        let around = self.0.iter().rfind(|(at, _)| from.starts_with(at));
-        remount(to, around.map_or(MountFlags::empty(), |(_, flags)| *flags) | flags)?;
-        for (at, own) in self.0.iter().filter(|(at, _)| at != from && at.starts_with(from)) {
+        let around = self.0.iter().rfind(|(at, ..)| from.starts_with(at));
+        remount(to, around.map_or(MountFlags::empty(), |(_, flags, _)| *flags) | flags)?;
+        for (at, own, _) in self.0.iter().filter(|(at, ..)| at != from && at.starts_with(from)) {
             let Ok(below) = at.strip_prefix(from) else { continue };
             match remount(&to.join(below), *own | flags) {
                 // Hidden by a mount above it, gone, or where we may not go: then nobody within goes there.
+                Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves no control group below `root` that could be changed.
+    ///
+    /// # Errors
+    /// The system refuses it for one that can be reached.
+    pub fn keep_groups(&self, root: &Path) -> io::Result<()> {
+        for (at, own, _) in self.0.iter().filter(|(at, _, kind)| at.starts_with(root) && *kind == Type::Groups) {
+            match remount(at, *own | MountFlags::RDONLY) {
                 Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
                 done => done?,
             }
@@ -62,11 +85,15 @@ fn remount(at: &Path, flags: MountFlags) -> Result<(), Errno> {
 }
 
 /// `36 35 98:0 /root /at options - type source options`, the place with octal escapes.
-fn parse_line(line: &[u8]) -> Option<(PathBuf, MountFlags)> {
+fn parse_line(line: &[u8]) -> Option<(PathBuf, MountFlags, Type)> {
     let mut fields = line.split(|byte| *byte == b' ').skip(4);
     let at = OsString::from_vec(unescape(fields.next()?));
     let flags = fields.next()?.split(|byte| *byte == b',').map(flag).fold(MountFlags::empty(), |all, flag| all | flag);
-    Some((PathBuf::from(at), flags))
+    let kind = match fields.skip_while(|field| *field != b"-").nth(1) {
+        Some(b"cgroup" | b"cgroup2") => Type::Groups,
+        _ => Type::Other,
+    };
+    Some((PathBuf::from(at), flags, kind))
 }
 
 fn flag(option: &[u8]) -> MountFlags {
@@ -102,12 +129,14 @@ mod tests {
     #[test]
     fn lines_of_the_kernel() {
         let text = b"29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+            40 29 0:9 / /z ro,nosuid master:1 - cgroup2 cgroup2 rw\n\
             30 29 0:5 / /a\\040b ro,nosuid,nodev,noexec - tmpfs tmpfs rw\nbroken\n";
         let Mounts(all) = Mounts::parse(text);
-        assert_eq!(all[0], (PathBuf::from("/"), MountFlags::RELATIME));
+        assert_eq!(all[0], (PathBuf::from("/"), MountFlags::RELATIME, Type::Other));
         assert_eq!(all[1].0, PathBuf::from("/a b"));
         let strict = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         assert_eq!(all[1].1, strict);
-        assert_eq!(all.len(), 2);
+        assert_eq!(all[2].2, Type::Groups);
+        assert_eq!(all.len(), 3);
     }
 }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use exedra_proto::sandbox::Access;
 
-use super::plan::{self, Draft};
+use super::own::Hidden;
+use super::plan::Draft;
 use super::rules::Rules;
 
 /// What one side asks for.
@@ -42,11 +43,11 @@ impl Side {
         Self { files, network: self.network && other.network }
     }
 
-    /// What makes it hold.
-    pub fn draft(self) -> Draft {
+    /// What makes it hold, with what is `hidden` from it whatever it allows.
+    pub fn draft(self, hidden: &Hidden) -> Draft {
         match self.files {
-            None => plan::unrestricted(self.network),
-            Some(Files { rules, places, links }) => plan::draft(&rules, places, &links, self.network),
+            None => hidden.unrestricted(self.network),
+            Some(files) => hidden.draft(files, self.network),
         }
     }
 }
@@ -73,6 +74,7 @@ impl Files {
 mod tests {
     use std::path::Path;
 
+    use super::super::plan;
     use super::super::rules::{Kind, Rule};
     use super::*;
 
@@ -120,7 +122,8 @@ mod tests {
         let some = files(&[("/", Access::Read)], &[]);
         let both = side(None, true).and(side(Some(some.clone()), false));
         assert!(!both.network && both.files.is_some());
-        assert_eq!(both.draft(), side(Some(some), false).draft());
-        assert_eq!(side(None, true).and(side(None, true)).draft(), plan::unrestricted(true));
+        let draft = |side: Side| side.draft(&Hidden::default());
+        assert_eq!(draft(both), draft(side(Some(some), false)));
+        assert_eq!(draft(side(None, true).and(side(None, true))), plan::unrestricted(true));
     }
 }

@@ -35,6 +35,9 @@ pub struct Plan {
     /// What may be executed, and below; without, whatever may be read.
     #[serde(default)]
     pub execute: Option<Vec<Raw>>,
+    /// What is not among what Landlock grants to be read, though it is below some of it.
+    #[serde(default)]
+    pub masked: Vec<Raw>,
     /// Whether it has the network.
     pub network: bool,
 }
@@ -105,7 +108,15 @@ pub fn is_own(path: &Path) -> bool {
 
 /// All files, and the network or not.
 pub fn unrestricted(network: bool) -> Draft {
-    let plan = Plan { root: Root::Whole, mounts: Vec::new(), links: Vec::new(), grants: None, execute: None, network };
+    let plan = Plan {
+        root: Root::Whole,
+        mounts: Vec::new(),
+        links: Vec::new(),
+        grants: None,
+        execute: None,
+        masked: Vec::new(),
+        network,
+    };
     Draft { plan, places: Vec::new(), without_namespaces: true }
 }
 
@@ -117,6 +128,7 @@ pub fn trials() -> (Plan, Plan) {
         mounts: vec![Mount { at: Raw::from(Path::new("/etc")), what: hidden }],
         links: Vec::new(),
         execute: None,
+        masked: Vec::new(),
         grants: Some(Grants { read: vec![Raw::from(Path::new("/"))], write: Vec::new() }),
         network: false,
     };
@@ -145,7 +157,7 @@ pub fn draft(rules: &Rules, places: Vec<PathBuf>, links: &[(PathBuf, PathBuf)], 
     let links =
         links.iter().filter(in_hidden).map(|(at, to)| (Raw::from(at.as_path()), Raw::from(to.as_path()))).collect();
     Draft {
-        plan: Plan { root, mounts, links, grants: Some(grants), execute: None, network },
+        plan: Plan { root, mounts, links, grants: Some(grants), execute: None, masked: Vec::new(), network },
         places,
         without_namespaces,
     }

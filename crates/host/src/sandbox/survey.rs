@@ -11,6 +11,7 @@ use exedra_proto::sandbox::{Access, Entry, EntryPath, MissingPath, Network, Sand
 use super::disk::{Disk, Found, Machine};
 use super::glob::{self, Unresolved};
 use super::narrow::{Files, Side};
+use super::own::Hidden;
 use super::plan::{self, Draft};
 use super::rules::{Kind, Rule, Rules};
 
@@ -66,6 +67,8 @@ pub struct Wanted {
     pub owner: Option<SandboxContext>,
     /// What `TMPDIR` names for the owner.
     pub owner_tmpdir: Option<PathBuf>,
+    /// What is the executor's own, real paths: hidden from everybody.
+    pub own: Vec<PathBuf>,
 }
 
 /// The plan on this machine for what is wanted: what both sides allow.
@@ -80,13 +83,14 @@ pub fn draft(wanted: &Wanted) -> Result<Draft, Refused> {
     if let Some(owner) = &wanted.owner {
         all = all.and(side(&Machine, owner, wanted.owner_tmpdir.as_deref(), false)?);
     }
-    Ok(all.draft())
+    let there = wanted.own.iter().filter_map(|place| Machine.resolve(place)).collect();
+    Ok(all.draft(&Hidden::new(there)))
 }
 
 /// The plan for `context` on some disk.
 #[cfg(test)]
 pub(super) fn draft_on(disk: &impl Disk, context: &SandboxContext, tmpdir: Option<&Path>) -> Result<Draft, Refused> {
-    Ok(side(disk, context, tmpdir, true)?.draft())
+    Ok(side(disk, context, tmpdir, true)?.draft(&Hidden::default()))
 }
 
 /// What `context` asks for on some disk, with or without what is protected where nothing is said.

@@ -86,6 +86,7 @@ pub fn make(plan: &Plan) -> io::Result<()> {
     if plan.root == Root::Empty {
         mount_remount(NEW, MountFlags::BIND | PLAIN | MountFlags::RDONLY, "")?;
     }
+    Mounts::read_in(&inside(OLD, Path::new("/proc")))?.keep_groups(Path::new(NEW))?;
     if let Some(execute) = &plan.execute {
         view.executable(execute.iter().map(Raw::as_path))?;
     }

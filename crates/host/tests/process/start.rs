@@ -104,6 +104,14 @@ async fn refusals_have_the_texts_of_stock() {
         assert_eq!(rig.refusal(json!({"argv": [""], "tty": tty})).await, StartError::MissingProgram { pty: tty });
     }
     assert_eq!(rig.refusal(json!({"argv": []})).await, StartError::EmptyArgv);
+    let set = |name: &str| json!({"inherit": "none", "ignoreDefaultExcludes": true, "exclude": [], "includeOnly": [], "set": {name: "v"}});
+    for name in ["LD_PRELOAD=/x/FOO", "", "=", "A\0B"] {
+        for over in [json!({"env": {name: "evil"}}), json!({"env": {}, "envPolicy": set(name)})] {
+            assert_eq!(rig.refusal(over).await, StartError::VariableName);
+        }
+    }
+    let none = rig.refusal(json!({"limits": {"openFiles": 0}})).await;
+    assert!(matches!(&none, StartError::LimitUnavailable(text) if text.contains("openFiles")), "{none:?}");
     rig.start("refused", json!({})).await;
     assert_eq!(rig.refusal(json!({})).await, StartError::AlreadyExists(id("refused")));
 }

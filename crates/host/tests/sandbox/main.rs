@@ -4,6 +4,8 @@
 mod agree;
 mod escape;
 mod files;
+mod own;
+mod partial;
 mod policy;
 mod rig;
 mod run;

@@ -180,6 +180,21 @@ async fn what_a_command_starts_is_held_to_the_list() {
 }
 
 #[tokio::test]
+async fn a_listed_command_outside_of_the_roots_is_told_as_the_policys() {
+    let rig = Rig::new();
+    let program = rig.path("out/program");
+    std::fs::copy("/bin/echo", &program).unwrap();
+    let owned = owned(&format!("{ROOTS}[[commands]]\npath = {program:?}\n[[commands]]\npath = \"/bin/echo\"\n"));
+    let text = refusal(&owned, json!({"argv": [program, "x"]})).await;
+    assert!(text.starts_with("policy: roots: ") && text.contains("no root holds it"), "{text}");
+    let story = owned.start(&Value::Null, json!({"argv": ["echo", "x"]})).await.unwrap();
+    assert_eq!((story.code, story.output.as_str()), (0, "x\n"));
+    let argv = [program.display().to_string()];
+    let told = exedra_host::process::explain(&owned.host.policy(), &argv, Path::new("/"), None);
+    assert!(!told.allowed && told.rule == "roots", "{told:?}");
+}
+
+#[tokio::test]
 async fn a_listed_command_moves_files_as_it_would() {
     let rig = owned("[[commands]]\npath = \"/bin/ln\"\n");
     std::fs::create_dir(rig.path("w/sub")).unwrap();

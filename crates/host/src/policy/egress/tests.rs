@@ -4,11 +4,15 @@ fn refused(egress: &Egress, url: &str) -> Option<String> {
     egress.check(&Url::parse(url).unwrap()).err().map(|refused| refused.to_string())
 }
 
-const METADATA_URLS: [&str; 16] = [
+const METADATA_URLS: [&str; 20] = [
     "http://169.254.169.254/latest/meta-data",
     "https://169.254.170.2:8080/",
     "http://100.100.100.200/",
     "http://[fd00:ec2::254]/",
+    "http://168.63.129.16/machine?comp=goalstate",
+    "http://192.0.0.192/opc/v2/instance/",
+    "http://[fd00:c1::a9fe:a9fe]/",
+    "http://169.254.0.23/",
     "http://[FD00:0EC2:0:0::0254]/",
     "http://[::ffff:169.254.169.254]/",
     "http://[::ffff:a9fe:a9fe]/",
