@@ -129,7 +129,7 @@ async fn own_state_is_not_read() {
     config.own = vec![state.path().join("own")];
     let rig = Rig::with(config);
     let script = format!(
-        "cd {}; cat other/f; ls; cat own/f; cat other/../own/f; cat /etc/hostname > /dev/null && echo end",
+        "exec 2>&1; cd {}; cat other/f; ls; cat own/f; cat other/../own/f; cat /etc/hostname > /dev/null && echo end",
         state.path().display()
     );
     let story = rig.run(&rig.sandbox("restricted", &[special("root", "read")]), &script).await;
