@@ -36,6 +36,9 @@ async fn a_close_is_a_goodbye() {
         assert!(message.as_text().unwrap().contains("initialize"));
         theirs.sender.send(r#"{"id":1,"result":{"sessionId":"6a0c"}}"#).await.unwrap();
         theirs.receiver.recv().await.unwrap();
+        let message = theirs.receiver.recv().await.unwrap();
+        assert!(message.as_text().unwrap().contains("environment/info"));
+        theirs.sender.send(r#"{"id":2,"error":{"code":-32601,"message":"no"}}"#).await.unwrap();
     };
     let (executor, ()) = tokio::join!(Executor::open(ours, "test"), opening);
     let executor = executor.unwrap();

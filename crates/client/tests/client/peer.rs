@@ -80,6 +80,15 @@ impl Peer {
         }
         self.answer(&call, result).await;
         assert_eq!(self.message().await["method"], "initialized");
+        if !exedra {
+            self.asked_for_paths().await;
+        }
+    }
+
+    /// As a stock one of before 0.142 answers when it is asked how it reads paths.
+    pub async fn asked_for_paths(&mut self) {
+        let call = self.call("environment/info").await;
+        self.refuse(&call, -32601, "exec-server stub does not implement `environment/info` yet").await;
     }
 
     /// Waits until the client is gone.

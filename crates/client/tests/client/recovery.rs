@@ -48,6 +48,9 @@ async fn open(parts: Value) -> (Executor, Peer, Door) {
         let call = peer.call("initialize").await;
         assert_eq!(call.params["extensions"].is_null(), parts.is_null(), "{}", call.params);
         answer_opening(&mut peer, &call, &parts).await;
+        if parts.is_null() || parts == json!({}) {
+            peer.asked_for_paths().await;
+        }
     });
     (executor.unwrap(), peer, Door(sender))
 }
