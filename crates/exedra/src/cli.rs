@@ -173,6 +173,13 @@ pub struct ServeArgs {
     /// [default: half of all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_address: Option<u32>,
+    /// Requests in a second with one token, ten seconds' worth at once; more get 429, registrations wait. 0: without limit
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub rate_per_token: u32,
+    /// The same for requests without a good token from one address, an IPv6 network of 64 bits counting as one. A good token is
+    /// served whatever its address did
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub rate_per_address: u32,
     /// Let only the first key that registered a name register it again
     ///
     /// Executors without a key are refused such a name. A stock executor makes a new key at each start.

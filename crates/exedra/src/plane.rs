@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use exedra_proto::plane::Cutoff;
 use exedra_registry::workload::WorkloadConfig;
-use exedra_registry::{PublicUrl, Registry, RegistryConfig, Tokens};
+use exedra_registry::{PublicUrl, RateLimits, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -52,6 +52,8 @@ pub struct PlaneConfig {
     pub purpose: &'static str,
     /// A name is for the first key that registered it.
     pub bind_keys: bool,
+    /// How often may be asked.
+    pub rates: RateLimits,
     /// The region that signed registrations name; the usual one, if not set.
     pub aws_region: Option<String>,
     /// For how long lines of the access log are kept.
@@ -152,6 +154,7 @@ impl Plane {
         let mut registry_config = RegistryConfig::new(&config.data_dir);
         config.purpose.clone_into(&mut registry_config.purpose);
         registry_config.bind_keys = config.bind_keys;
+        registry_config.rates = config.rates;
         registry_config.aws_region = config.aws_region.unwrap_or(registry_config.aws_region);
         registry_config.workloads =
             config.workloads.map(|file| WorkloadConfig { file, fetch: Arc::new(issuers::Issuers) });

@@ -60,6 +60,8 @@ pub trait Cutoff: Send + Sync {
 pub enum Refused {
     /// For its token.
     Token(&'static str),
+    /// Because whoever this word names asked too often.
+    Rate(&'static str),
     /// For its ticket, or because the place that the ticket names is not to be had.
     Ticket(&'static str),
 }

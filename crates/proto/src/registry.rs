@@ -323,6 +323,8 @@ pub mod code {
     pub const NOT_FOUND: &str = "not_found";
     /// The path knows another method.
     pub const METHOD_NOT_ALLOWED: &str = "method_not_allowed";
+    /// The token, or the address of somebody without a good one, asks more often than it may.
+    pub const RATE_LIMITED: &str = "rate_limited";
     /// The client's address has as many connections as it may.
     pub const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
     /// The store cannot answer now.

@@ -7,12 +7,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use exedra_proto::ids::{ExecutorId, InvalidExecutorId, TokenId};
 use exedra_proto::secret::Secret;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::rates::{Rates, Wait};
 use crate::store::{ExecutorRecord, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 use crate::workload::{self, Fault, Workloads};
@@ -26,6 +28,9 @@ pub struct Auth {
     used: Arc<Mutex<HashMap<TokenId, u64>>>,
     /// Whom other issuers vouch for.
     workloads: Option<Arc<Workloads>>,
+    rates: Arc<Rates>,
+    /// How long an executor waits whose token asks too often.
+    patience: Duration,
 }
 
 /// The holder of this token may do this, with this executor.
@@ -113,6 +118,9 @@ pub enum Denied {
     /// Another issuer's, and not to be taken.
     #[error(transparent)]
     Workload(#[from] Fault),
+    /// It is good, and asks too often.
+    #[error("the token asks more often than it may")]
+    TooOften(Wait),
     /// There can be no such executor.
     #[error(transparent)]
     ExecutorId(#[from] InvalidExecutorId),
@@ -137,7 +145,7 @@ impl Denied {
             Self::Labels => Some("labels"),
             Self::NotEnforceable(_) => Some("rights"),
             Self::Workload(fault) => Some(fault.reason()),
-            Self::ExecutorId(_) | Self::Store(_) => None,
+            Self::TooOften(_) | Self::ExecutorId(_) | Self::Store(_) => None,
         }
     }
 
@@ -227,6 +235,8 @@ pub struct Noted {
     pub token: Option<(TokenId, Role)>,
     /// The executor that it was about, where a request's path does not say so.
     pub executor: Option<ExecutorId>,
+    /// The token was charged for it.
+    is_charged: bool,
 }
 
 tokio::task_local! {
@@ -243,6 +253,11 @@ pub async fn noting<T>(work: impl Future<Output = T>) -> (T, Noted) {
     NOTED.scope(RefCell::default(), noted).await
 }
 
+/// Whether a token of ours came to light so far.
+pub fn has_noted_token() -> bool {
+    NOTED.try_with(|noted| noted.borrow().token.is_some()).unwrap_or(false)
+}
+
 /// The work in whose course this is called is about this executor. Outside of a request nobody asks.
 pub fn note_executor(executor: &ExecutorId) {
     let _ = NOTED.try_with(|noted| noted.borrow_mut().executor = Some(executor.clone()));
@@ -250,8 +265,8 @@ pub fn note_executor(executor: &ExecutorId) {
 
 impl Auth {
     /// Checks against these tokens, by this clock.
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, used: Arc::default(), workloads: None }
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rates: Arc<Rates>, patience: Duration) -> Self {
+        Self { store, clock, used: Arc::default(), workloads: None, rates, patience }
     }
 
     /// Also takes the tokens of other issuers, by these rules.
@@ -265,7 +280,7 @@ impl Auth {
     /// The first reason against it: first the token, then its role, then the id, then the pattern.
     pub async fn permit(&self, bearer: Option<&Secret>, needed: Role, executor: &str) -> Result<Permit, Denied> {
         let (token, hash) = self.holder(bearer).await?;
-        self.permit_token(token, hash, needed, executor)
+        self.permit_token(token, hash, needed, executor).await
     }
 
     /// Permits the holder of the token of that id, who has shown to be that.
@@ -275,16 +290,18 @@ impl Auth {
     pub async fn permit_id(&self, token: &TokenId, needed: Role, executor: &str) -> Result<Permit, Denied> {
         let (_, hash) = self.store.token_of_id(token).await?.ok_or(Denied::Unknown)?;
         let token = self.token(&hash).await?;
-        self.permit_token(token, hash, needed, executor)
+        self.permit_token(token, hash, needed, executor).await
     }
 
-    fn permit_token(
+    async fn permit_token(
         &self,
         token: TokenRecord,
         hash: TokenHash,
         needed: Role,
         executor: &str,
     ) -> Result<Permit, Denied> {
+        let is_executor = needed == Role::Executor && token.role.covers(needed);
+        self.charge(&token.id, if is_executor { self.patience } else { Duration::ZERO }).await?;
         if !token.role.covers(needed) {
             return Err(Denied::Role { held: token.role, needed });
         }
@@ -317,6 +334,7 @@ impl Auth {
     pub async fn identify(&self, bearer: Option<&Secret>) -> Result<Caller, Denied> {
         let (token, hash) = self.holder(bearer).await?;
         let TokenRecord { id, role, executors: pattern, labels, rights, .. } = token;
+        self.charge(&id, Duration::ZERO).await?;
         Ok(Caller { token: id, role, pattern, labels, rights, hash })
     }
 
@@ -382,11 +400,33 @@ impl Auth {
             return Err(Denied::Role { held: token.role, needed: Role::Join });
         }
         let token = self.known(&TokenHash::of(bearer)).await?;
+        if token.role != Role::Join {
+            self.living(&token)?;
+        }
+        self.charge(&token.id, Duration::ZERO).await?;
         if token.role == Role::Join {
             return Ok(token);
         }
-        self.living(&token)?;
         Err(Denied::Role { held: token.role, needed: Role::Join })
+    }
+
+    /// Charges a token for a request, once. Who may wait is served in the end.
+    async fn charge(&self, token: &TokenId, patience: Duration) -> Result<(), Denied> {
+        let was_charged = NOTED.try_with(|noted| std::mem::replace(&mut noted.borrow_mut().is_charged, true));
+        if was_charged.unwrap_or(false) {
+            return Ok(());
+        }
+        let deadline = Instant::now() + patience;
+        while let Err(wait) = self.rates.token(token) {
+            if patience.is_zero() {
+                return Err(Denied::TooOften(wait));
+            }
+            if Instant::now() >= deadline {
+                return Ok(());
+            }
+            tokio::time::sleep_until(deadline.min(Instant::now() + wait.0)).await;
+        }
+        Ok(())
     }
 
     /// The good token of that hash.

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::RegistryError;
+use crate::rates::RateLimits;
 use crate::workload::WorkloadConfig;
 
 /// For how long lines of the access log are kept, unless somebody says so.
@@ -40,6 +41,10 @@ pub struct RegistryConfig {
     pub housekeeping: Duration,
     /// A name is for the first key that registered it, and for no other.
     pub bind_keys: bool,
+    /// How often may be asked.
+    pub rates: RateLimits,
+    /// How long a registration waits whose token asks too often; then it is served, since stock executors end on any refusal.
+    pub rate_patience: Duration,
     /// The region that signed registrations name.
     pub aws_region: String,
     /// Whom other issuers vouch for; nobody, if not set.
@@ -63,6 +68,8 @@ impl RegistryConfig {
             reservation: Duration::from_secs(2),
             write_patience: Duration::from_secs(20),
             bind_keys: false,
+            rates: RateLimits::default(),
+            rate_patience: Duration::from_secs(10),
             aws_region: "us-east-1".to_owned(),
             workloads: None,
             access_keep: ACCESS_KEEP,

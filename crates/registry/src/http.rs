@@ -13,6 +13,7 @@ mod journal;
 mod limits;
 mod openapi;
 mod problem;
+mod rates;
 mod register;
 mod v1;
 
@@ -34,6 +35,7 @@ pub fn router(service: Arc<Service>) -> Router {
     router
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&service), rates::strangers))
         .layer(from_fn_with_state(Arc::clone(&service), journal::request))
         .with_state(service)
 }

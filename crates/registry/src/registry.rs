@@ -22,9 +22,10 @@ use crate::error::RegistryError;
 use crate::http;
 use crate::keys::SigningKeys;
 use crate::presence::{Slot, Tracker};
+use crate::rates::Rates;
 use crate::serverkey::ServerKey;
 use crate::service::tokens::Tokens;
-use crate::service::{Direct, Service};
+use crate::service::{Direct, Service, Terms};
 use crate::store::{Check, SqliteStore, Store};
 use crate::workload::Workloads;
 
@@ -89,8 +90,13 @@ impl Registry {
         let workloads = config.workloads.map(|workloads| Workloads::open(workloads, Arc::clone(&clock)));
         let workloads = workloads.transpose()?.map(Arc::new);
         let direct = Direct::new(ServerKey::open(&dir.server_key())?, config.aws_region);
-        let service =
-            Service::new(store, presence, keys, Arc::clone(&clock), config.write_patience, direct, config.bind_keys);
+        let terms = Terms {
+            write_patience: config.write_patience,
+            bind_keys: config.bind_keys,
+            rates: Arc::new(Rates::new(config.rates, Arc::clone(&clock))),
+            rate_patience: config.rate_patience,
+        };
+        let service = Service::new(store, presence, keys, Arc::clone(&clock), direct, terms);
         let service = Arc::new(service.with_workloads(workloads.clone()));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -245,6 +251,7 @@ async fn housekeeping(
             _ = ticks.tick() => {}
         }
         save_seen(&service).await;
+        service.rates.forget_idle();
         service.try_write().await;
         service.shorten_access(access_keep).await;
         let (keys, now) = (Arc::clone(&service.keys), clock.now());

@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::config::PublicUrl;
 use crate::keys::SigningKeys;
 use crate::presence::{Slot, Tracker};
+use crate::rates::Rates;
 use crate::store::Store;
 use crate::token::Role;
 use crate::workload::Workloads;
@@ -45,7 +46,7 @@ use listeners::Listeners;
 use ready::Writes;
 use tokens::Tokens;
 
-pub use crate::auth::{Denied, noting};
+pub use crate::auth::{Denied, has_noted_token, noting};
 pub use listeners::Listener;
 pub use refusal::Refusal;
 
@@ -62,11 +63,24 @@ pub struct Service {
     access: AccessLog,
     pub(crate) listeners: Listeners,
     pub(crate) tokens: Tokens,
+    pub(crate) rates: Arc<Rates>,
     auth: Auth,
     clock: Arc<dyn Clock>,
     write_patience: Duration,
     started_at: u64,
     public_url: RwLock<Option<PublicUrl>>,
+}
+
+/// How those who ask are treated.
+pub struct Terms {
+    /// How long a registration waits for a store that is busy or full.
+    pub write_patience: Duration,
+    /// A name is for the first key that registered it.
+    pub bind_keys: bool,
+    /// How often may be asked.
+    pub rates: Arc<Rates>,
+    /// How long a registration waits whose token asks too often.
+    pub rate_patience: Duration,
 }
 
 /// A signed URL, and when it ends.
@@ -82,11 +96,11 @@ impl Service {
         presence: Arc<Tracker>,
         keys: Arc<SigningKeys>,
         clock: Arc<dyn Clock>,
-        write_patience: Duration,
         direct: Direct,
-        bind_keys: bool,
+        terms: Terms,
     ) -> Self {
-        let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock));
+        let Terms { write_patience, bind_keys, rates, rate_patience } = terms;
+        let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&rates), rate_patience);
         let started_at = clock.now();
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), PathBuf::from("the database"));
         Self {
@@ -101,6 +115,7 @@ impl Service {
             direct,
             bind_keys,
             writes: Writes::default(),
+            rates,
             auth,
             clock,
             write_patience,

@@ -116,7 +116,7 @@ impl Plane {
     async fn serve(&mut self, address: &str) -> Result<()> {
         self.starts += 1;
         let spawn = self.wrapped.clone().unwrap_or_else(|| self.spawn());
-        let mut spawn = spawn.args(["serve", "--json", "--listen", address]);
+        let mut spawn = spawn.args(["serve", "--json", "--rate-per-token", "0", "--listen", address]);
         if let Some(socket) = &self.socket {
             spawn = spawn.held(socket);
         }

@@ -3,11 +3,12 @@
 //! In flow the flags, out flows the server's URL on stdout, and then nothing but the log.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exedra_executor::listen::tls::Tls;
-use exedra_registry::PublicUrl;
+use exedra_registry::{PublicUrl, RateLimits};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
@@ -53,6 +54,10 @@ pub fn run(args: ServeArgs) -> Result<Exit, Failure> {
         public_url,
         purpose: "exedra serve",
         bind_keys: args.bind_key,
+        rates: RateLimits {
+            per_token: NonZeroU32::new(args.rate_per_token),
+            per_address: NonZeroU32::new(args.rate_per_address),
+        },
         aws_region: Some(args.aws_region),
         access_keep: DAY * args.access_log_keep,
         drain_window: DRAIN_WINDOW,

@@ -22,7 +22,7 @@ use exedra_executor::Executor;
 use exedra_executor::daemon::{self, Daemon, DaemonConfig, TokenSource};
 use exedra_executor::listen::{ListenOptions, ListenUrl, Listener};
 use exedra_proto::ids::ExecutorId;
-use exedra_registry::ACCESS_KEEP;
+use exedra_registry::{ACCESS_KEEP, RateLimits};
 use tempfile::TempDir;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -142,6 +142,7 @@ impl Up {
             public_url: None,
             purpose: PURPOSE,
             bind_keys: false,
+            rates: RateLimits::default(),
             aws_region: None,
             access_keep: ACCESS_KEEP,
             drain_window: Duration::ZERO,

@@ -64,6 +64,7 @@ pub struct Requests {
     seconds: Family<Route, Histogram, fn() -> Histogram>,
     tokens_refused: Family<Reason, Counter>,
     tickets_refused: Family<Reason, Counter>,
+    rates_refused: Family<Reason, Counter>,
 }
 
 impl Requests {
@@ -74,6 +75,7 @@ impl Requests {
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             tokens_refused: Family::default(),
             tickets_refused: Family::default(),
+            rates_refused: Family::default(),
         }
     }
 
@@ -97,6 +99,7 @@ async fn count(State(requests): State<Requests>, request: Request, next: Next) -
     requests.answered.get_or_create(&Answered { method, route, status: response.status().as_u16() }).inc();
     let refused = match response.extensions().get::<Refused>() {
         Some(Refused::Token(reason)) => Some((&requests.tokens_refused, *reason)),
+        Some(Refused::Rate(reason)) => Some((&requests.rates_refused, *reason)),
         Some(Refused::Ticket(reason)) => Some((&requests.tickets_refused, *reason)),
         None => None,
     };
@@ -171,6 +174,7 @@ impl Page {
         if let Some(spans) = &sources.spans {
             registry.register("spans", "Traces of requests: sent, failed, dropped for want of room", spans.clone());
         }
+        registry.register("rates_refused", "Requests that came too often", requests.rates_refused.clone());
         let page = Self {
             registry: Registry::default(),
             connections: Family::default(),

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use serde_json::Value;
 
 use crate::plane::Server;
-use crate::program::{Running, exedra, run};
+use crate::program::{Running, exedra, run, until};
 
 #[test]
 fn the_url_is_the_one_line_and_the_end_is_clean() {
@@ -157,6 +157,34 @@ fn metrics_count_what_happens_and_name_nobody() {
     assert!(text.contains("exedra_tickets_refused_total{reason="), "{text}");
     assert!(!text.contains("some-box") && !text.contains("ever"), "{text}");
     assert_eq!(serve.stop().code, 0);
+}
+
+#[test]
+fn strangers_at_the_same_address_lock_no_executor_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let data_dir = data_dir.to_str().unwrap();
+    let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir", data_dir];
+    let serve = Running::start(exedra(&args).args(["--rate-per-address", "1"]));
+    let (line, url) = (serve.stderr_line("metrics are to be had"), serve.line());
+    let metrics = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+    let address = url.trim_start_matches("http://");
+    let flood = || post(address, "/cloud/executor/box/register", "Authorization: Bearer nonsense\r\n");
+    until("too many bad tokens", || flood().starts_with("HTTP/1.1 429 "));
+    let token = |role: &str| {
+        let made = run(&mut exedra(&["token", "create", "--role", role, "--data-dir", data_dir]));
+        made.out().trim_end().to_owned()
+    };
+    let mut executor = exedra(&["exec-server", "--remote", &url, "--executor-id", "box"]);
+    let executor = Running::start(executor.env("EXEDRA_TOKEN", token("executor")));
+    executor.stderr_line("registered with executor_id");
+    let mut exec = exedra(&["exec", "box", "--", "echo", "here"]);
+    let done = run(exec.env("EXEDRA_SERVER", &url).env("EXEDRA_TOKEN", token("client")));
+    assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
+    let refused = flood();
+    assert!(refused.contains("429") || refused.contains("401"), "{refused}");
+    let text = get(metrics, "/metrics", "");
+    assert!(text.contains("exedra_rates_refused_total{reason=\"address\"}"), "{text}");
 }
 
 fn get(address: &str, path: &str, headers: &str) -> String {

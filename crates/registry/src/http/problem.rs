@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::RegistryError;
+use crate::rates::Wait;
 use crate::service::{Denied, Refusal};
 use crate::sigv4::Fault;
 use crate::workload;
@@ -48,7 +49,7 @@ pub struct ProblemBody {
 pub struct Problem {
     status: StatusCode,
     detail: Box<ErrorDetail>,
-    header: Option<(HeaderName, &'static str)>,
+    header: Option<(HeaderName, HeaderValue)>,
     refused: Option<Refused>,
 }
 
@@ -86,7 +87,8 @@ impl Problem {
     }
 
     fn denied(denied: &Denied) -> Self {
-        Self { refused: denied.reason().map(Refused::Token), ..Self::of_denied(denied) }
+        let problem = Self::of_denied(denied);
+        Self { refused: denied.reason().map(Refused::Token).or(problem.refused), ..problem }
     }
 
     fn of_denied(denied: &Denied) -> Self {
@@ -94,13 +96,14 @@ impl Problem {
         match denied {
             Denied::Missing | Denied::Unknown | Denied::Revoked | Denied::Expired | Denied::UsedUp => {
                 let problem = Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message);
-                Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..problem }
+                Self { header: Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))), ..problem }
             }
             Denied::Role { .. } | Denied::Pattern(_) | Denied::Labels | Denied::OtherToken | Denied::Partial => {
                 Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
             }
             Denied::Workload(fault) => Self::untaken(fault, message),
             Denied::NotEnforceable(_) => Self::new(StatusCode::FORBIDDEN, code::RIGHTS_NOT_ENFORCEABLE, message),
+            Denied::TooOften(wait) => Self::too_often(*wait, "token", message),
             Denied::ExecutorId(_) => Self::new(StatusCode::BAD_REQUEST, code::EXECUTOR_ID_INVALID, message),
             Denied::Store(_) => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
         }
@@ -115,7 +118,7 @@ impl Problem {
             return Self::new(StatusCode::FORBIDDEN, code::WORKLOAD_UNMATCHED, message);
         }
         let problem = Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message);
-        Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..problem }
+        Self { header: Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))), ..problem }
     }
 
     /// A signature that is not good. Who has none, or one that does not match, is a stranger.
@@ -128,13 +131,26 @@ impl Problem {
             Fault::Replayed => (StatusCode::FORBIDDEN, code::SIGNATURE_REPLAYED),
         };
         let problem = Self::new(status, code, fault.to_string());
-        let challenge = (status == StatusCode::UNAUTHORIZED).then_some((WWW_AUTHENTICATE, "AWS4-HMAC-SHA256"));
+        let challenge = (status == StatusCode::UNAUTHORIZED)
+            .then_some((WWW_AUTHENTICATE, HeaderValue::from_static("AWS4-HMAC-SHA256")));
         Self { header: challenge, refused: Some(Refused::Token("signature")), ..problem }
+    }
+
+    /// Somebody without a good token came too often from one address.
+    pub fn stranger(wait: Wait) -> Self {
+        let message = "too many requests without a good token came from this address";
+        Self::too_often(wait, "address", message.to_owned())
+    }
+
+    fn too_often(wait: Wait, by: &'static str, message: String) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code::RATE_LIMITED, message);
+        let header = Some((RETRY_AFTER, HeaderValue::from(wait.secs())));
+        Self { header, refused: Some(Refused::Rate(by)), ..problem }
     }
 
     fn unavailable(message: &str, retry_after: &'static str) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message);
-        Self { header: Some((RETRY_AFTER, retry_after)), ..problem }
+        Self { header: Some((RETRY_AFTER, HeaderValue::from_static(retry_after))), ..problem }
     }
 }
 
@@ -189,7 +205,7 @@ impl From<Refusal> for Problem {
             Refusal::CrowdedByOwn => {
                 let message = "this token follows the events as often as it may; end one of its streams";
                 let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY_CONNECTIONS, message);
-                Self { header: Some((RETRY_AFTER, CROWD_RETRY)), ..problem }
+                Self { header: Some((RETRY_AFTER, HeaderValue::from_static(CROWD_RETRY))), ..problem }
             }
             Refusal::OtherKey => Self::new(
                 StatusCode::FORBIDDEN,
@@ -226,7 +242,7 @@ impl IntoResponse for Problem {
         };
         let mut response = (self.status, Json(body)).into_response();
         if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         if let Some(refused) = self.refused {
             response.extensions_mut().insert(refused);

@@ -3,6 +3,7 @@
 use super::tokens::{NewToken, Tokens};
 use super::*;
 use crate::clock::SystemClock;
+use crate::rates::RateLimits;
 use crate::store::StoreError;
 use crate::store::memory::MemoryStore;
 use exedra_proto::registry::{ConnectRequest, RegisterRequest};
@@ -26,7 +27,9 @@ impl Stage {
         let tokens = Tokens::new(Arc::clone(&records), Arc::clone(&clock), dir.path().to_owned());
         let token = tokens.create(NewToken::of(Role::Admin)).await.unwrap().secret;
         let direct = Direct::new(crate::serverkey::ServerKey::open(&dir.path().join("key")).unwrap(), "r".to_owned());
-        let service = Service::new(records, presence, Arc::new(keys), clock, patience, direct, false);
+        let rates = Arc::new(Rates::new(RateLimits::default(), Arc::clone(&clock)));
+        let terms = Terms { write_patience: patience, bind_keys: false, rates, rate_patience: patience };
+        let service = Service::new(records, presence, Arc::new(keys), clock, direct, terms);
         service.set_public_url(PublicUrl::parse("http://h").unwrap());
         Self { service, store, token, _dir: dir }
     }

@@ -25,6 +25,8 @@ mod lifecycle;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 mod register;
 #[cfg(test)]
 mod requests;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::map_request;
 use axum::serve::ListenerExt as _;
 use exedra_proto::ids::RegistrationId;
-use exedra_proto::plane::Presence;
+use exedra_proto::plane::{Origin, Presence};
 use exedra_proto::registry::{ConnectReply, ErrorDetail, RegisterReply};
 use exedra_proto::ticket::{Claims, Rejection};
 use exedra_registry::clock::Clock;
@@ -18,6 +20,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+
+/// The header that says where a request comes from, as the server in front would.
+pub const ADDRESS: &str = "x-test-address";
 
 /// When the tests play, seconds since 1970.
 pub const START: u64 = 1_800_000_000;
@@ -91,7 +96,7 @@ impl Site {
         let url = PublicUrl::of_listener(listener.local_addr().unwrap(), false)?;
         registry.set_public_url(url.clone());
         let listener = listener.tap_io(|socket| socket.set_nodelay(true).unwrap());
-        let router = registry.router();
+        let router = registry.router().layer(map_request(origin));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -173,6 +178,14 @@ impl Site {
     pub async fn waiting(&self, clients: usize) {
         until(|| self.registry.waiting() == clients).await;
     }
+}
+
+async fn origin(mut request: Request) -> Request {
+    let address = request.headers().get(ADDRESS).map(|address| address.to_str().unwrap().parse().unwrap());
+    if let Some(address) = address {
+        request.extensions_mut().insert(Origin { address, place: Arc::new(()) });
+    }
+    request
 }
 
 pub fn register_body(id: &str, instance: &str) -> String {
