@@ -9,6 +9,7 @@ pub mod backup;
 pub mod duration;
 pub mod fleet;
 pub mod join;
+pub mod keys;
 pub mod limits;
 pub mod listen;
 pub mod policy;
@@ -82,6 +83,9 @@ pub enum Command {
     Drain(fleet::DrainArgs),
     /// Print what happened at a server
     Events(fleet::EventsArgs),
+    /// List, replace and revoke the keys with which a server signs tickets
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Print who asked a server for what; needs the token of an administrator
     AccessLog(fleet::AccessLogArgs),
     /// Tell what works and what does not: on this machine (sandboxes, limits), on the way to a server, in a data directory

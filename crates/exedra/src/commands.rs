@@ -6,6 +6,7 @@ mod doctor;
 mod exec;
 mod exec_server;
 mod fleet;
+mod keys;
 mod policy;
 mod serve;
 mod token;
@@ -29,6 +30,7 @@ pub fn run(command: Command) -> Result<Exit, Failure> {
         Command::Events(args) => fleet::events(args),
         Command::Exec(args) => exec::run(args),
         Command::ExecServer(args) => exec_server::run(*args),
+        Command::Keys(command) => keys::run(command),
         Command::Ls(args) => fleet::ls(args),
         Command::Policy(command) => policy::run(command),
         Command::Show(args) => fleet::show(args),

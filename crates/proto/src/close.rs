@@ -23,6 +23,8 @@ pub enum CloseReason {
     Replaced,
     /// The token or the registration behind the connection is no longer good.
     Revoked,
+    /// The key that signed the ticket was revoked; another ticket opens another connection.
+    KeyRevoked,
     /// No sign of life for too long.
     Silent,
     /// It kept others waiting for too long.
@@ -42,6 +44,7 @@ pub const TABLE: &[CloseReason] = &[
     CloseReason::PeerLost,
     CloseReason::Replaced,
     CloseReason::Revoked,
+    CloseReason::KeyRevoked,
     CloseReason::Silent,
     CloseReason::Stalled,
     CloseReason::PeerLeaving,
@@ -60,6 +63,7 @@ impl CloseReason {
             Self::PeerLost => 4400,
             Self::Replaced => 4401,
             Self::Revoked => 4403,
+            Self::KeyRevoked => 4404,
             Self::Silent => 4408,
             Self::Stalled => 4409,
             Self::PeerLeaving => 4402,
@@ -78,6 +82,7 @@ impl CloseReason {
             Self::PeerLost => "the other side's connection was lost",
             Self::Replaced => "a newer connection of this executor took over",
             Self::Revoked => "the token or registration is no longer valid",
+            Self::KeyRevoked => "the key of the ticket was revoked; ask for another ticket",
             Self::Silent => "no sign of life for 45 s",
             Self::Stalled => "it kept others waiting for 10 s",
             Self::PeerLeaving => "the other side is shutting down",

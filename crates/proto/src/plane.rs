@@ -45,6 +45,9 @@ pub trait Cutoff: Send + Sync {
     /// Close the connections that were opened with tickets of this token, and refuse those that were issued up to now.
     fn token(&self, token: &TokenId, reason: CloseReason);
 
+    /// Close the connections that were opened with tickets of this signing key, and let in nobody whose ticket it signed.
+    fn key(&self, key_id: &str, reason: CloseReason);
+
     /// The executor of this registration is wanted here, or is here: another server that this one took the place of, and
     /// that may still hold its connection, lets go of it. There is none, unless somebody says so.
     fn wanted(&self, _registration: &RegistrationId) {}

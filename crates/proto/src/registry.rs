@@ -311,6 +311,8 @@ pub mod code {
     pub const EXECUTOR_DRAINING: &str = "executor_draining";
     /// A parameter of the query is not one, or has no such value.
     pub const QUERY_INVALID: &str = "query_invalid";
+    /// There is no such signing key.
+    pub const KEY_UNKNOWN: &str = "key_unknown";
     /// There is no such token.
     pub const TOKEN_UNKNOWN: &str = "token_unknown";
     /// The token was revoked, or its time is over.

@@ -201,6 +201,18 @@ impl KeyRing {
         self.keys.last().map(|key| key.created_at)
     }
 
+    /// The keys, oldest first; the last one signs.
+    pub fn keys(&self) -> &[SigningKey] {
+        &self.keys
+    }
+
+    /// Takes a key out, so that nothing that it signed is good any more; whether it was there.
+    pub fn remove(&mut self, key_id: &str) -> bool {
+        let before = self.keys.len();
+        self.keys.retain(|key| key.id != key_id);
+        self.keys.len() < before
+    }
+
     /// How many keys it holds.
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -248,6 +260,19 @@ impl KeyRing {
     /// # Errors
     /// The first reason to refuse it. The signature is checked before the times, so that a stranger learns nothing.
     pub fn verify(&self, registration: &str, query: &str, now: u64) -> Result<Claims, Rejection> {
+        self.verify_with_key(registration, query, now).map(|(claims, _)| claims)
+    }
+
+    /// The same, and which key signed it.
+    ///
+    /// # Errors
+    /// As [`KeyRing::verify`].
+    pub fn verify_with_key(
+        &self,
+        registration: &str,
+        query: &str,
+        now: u64,
+    ) -> Result<(Claims, &SigningKey), Rejection> {
         let (parts, signature) = Parts::parse(registration, query)?;
         let key = self.keys.iter().find(|key| key.id == parts.key_id).ok_or(Rejection::InvalidSignature)?;
         let signature = URL_SAFE_NO_PAD.decode(&signature).map_err(|_| Rejection::InvalidSignature)?;
@@ -260,7 +285,7 @@ impl KeyRing {
         if now >= claims.expires_at {
             return Err(Rejection::Expired);
         }
-        Ok(claims)
+        Ok((claims, key))
     }
 }
 

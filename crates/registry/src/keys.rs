@@ -28,6 +28,17 @@ pub struct SigningKeys {
     rotating: Mutex<()>,
 }
 
+/// A key, as it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its name, the `kid` of tickets.
+    pub id: String,
+    /// When it was made, seconds since 1970.
+    pub created_at: u64,
+    /// Whether it is the one that signs.
+    pub signs: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Content<K> {
     version: u32,
@@ -83,6 +94,18 @@ impl SigningKeys {
         Ok(true)
     }
 
+    /// The keys in force, oldest first; the last one signs.
+    pub fn list(&self) -> Vec<KeyInfo> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let signs = ring.keys().last().map(|key| key.id.clone());
+        let info = |key: &SigningKey| KeyInfo {
+            id: key.id.clone(),
+            created_at: key.created_at,
+            signs: Some(&key.id) == signs.as_ref(),
+        };
+        ring.keys().iter().map(info).collect()
+    }
+
     /// Makes a new key, which signs from now on. Blocks on the disk.
     ///
     /// # Errors
@@ -91,10 +114,35 @@ impl SigningKeys {
         let _one_at_a_time = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ring = self.ring.read().unwrap_or_else(PoisonError::into_inner).clone();
         ring.rotate(SigningKey::generate(now)?, now);
+        self.put_in_force(ring)?;
+        tracing::info!("a new signing key is in force");
+        Ok(())
+    }
+
+    /// Has nothing that this key signed count any more; if it is the one that signs, another is made at once. Says whether
+    /// there is such a key. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The keys cannot be saved; then all stays as it was.
+    pub fn revoke(&self, key_id: &str, now: u64) -> Result<bool, RegistryError> {
+        let _one_at_a_time = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.ring.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let signs = ring.keys().last().is_some_and(|key| key.id == key_id);
+        if !ring.remove(key_id) {
+            return Ok(false);
+        }
+        if signs {
+            ring.rotate(SigningKey::generate(now)?, now);
+        }
+        self.put_in_force(ring)?;
+        tracing::warn!(key_id, "a signing key was revoked");
+        Ok(true)
+    }
+
+    /// On the disk first.
+    fn put_in_force(&self, ring: KeyRing) -> Result<(), RegistryError> {
         save(&self.path, &ring).map_err(|error| RegistryError::io(&self.path, error))?;
-        let keys = ring.len();
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
-        tracing::info!(keys, "a new signing key is in force");
         Ok(())
     }
 }
@@ -265,5 +313,30 @@ mod tests {
         std::fs::remove_dir(path.with_extension("json.new")).unwrap();
         keys.rotate(DAY).unwrap();
         assert_eq!(keys.ring().read().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_a_revoked_key_signed_is_worth_nothing_and_another_signs_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        let keys = SigningKeys::open(path.clone(), 0, 7 * DAY).unwrap();
+        let first = ticket(&keys, 0);
+        keys.rotate(10).unwrap();
+        let second = ticket(&keys, 10);
+        let [old, new] = &keys.list()[..] else { panic!("two keys") };
+        assert_eq!((old.signs, new.signs, new.created_at), (false, true, 10));
+        assert!(!keys.revoke("k0-nobody", 11).unwrap());
+        assert!(keys.revoke(&old.id, 11).unwrap());
+        assert!(!is_good(&keys, &first, 11) && is_good(&keys, &second, 11));
+        assert_eq!(keys.list(), [new.clone()], "no other is needed");
+        assert!(keys.revoke(&new.id, 12).unwrap());
+        assert!(!is_good(&keys, &second, 12) && is_good(&keys, &ticket(&keys, 12), 12));
+        let last = keys.list();
+        assert!(last.len() == 1 && last[0].signs && last[0].id != new.id);
+        let again = SigningKeys::open(path.clone(), 13, 7 * DAY).unwrap();
+        assert!(again.list() == last && !is_good(&again, &second, 13), "after a restart as well");
+        std::fs::create_dir(path.with_extension("json.new")).unwrap();
+        assert!(keys.revoke(&last[0].id, 14).is_err());
+        assert_eq!(keys.list(), last, "what cannot be saved changes nothing");
     }
 }

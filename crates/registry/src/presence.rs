@@ -88,6 +88,13 @@ impl Tracker {
         true
     }
 
+    /// What was opened with tickets of this signing key has to go, if there is somebody to tell.
+    pub fn cut_key(&self, key_id: &str) {
+        if let Some(cutoff) = self.cutoff() {
+            cutoff.key(key_id, CloseReason::KeyRevoked);
+        }
+    }
+
     /// There is such a registration.
     pub fn learn(&self, executor: &ExecutorId, slot: Slot) {
         self.lock().board.learn(executor, slot);

@@ -11,6 +11,7 @@ mod ended;
 pub mod events;
 pub mod fleet;
 mod join;
+mod keys;
 mod listeners;
 mod near;
 mod noise;

@@ -49,24 +49,29 @@ impl Gate {
         ClaimedTickets { used, started_at: self.started_at }
     }
 
-    /// Checks the ticket in `query` of a request for `registration`, and claims it if it opens one websocket only.
+    /// Checks the ticket in `query` of a request for `registration`, and claims it if it opens one websocket only. What it says,
+    /// and the id of the key that signed it.
     ///
     /// # Errors
     /// Why the ticket is refused.
-    pub fn claim(&self, registration: &str, query: &str, now: u64) -> Result<Claims, Rejection> {
+    pub fn claim(&self, registration: &str, query: &str, now: u64) -> Result<(Claims, String), Rejection> {
         if query.len() > MAX_QUERY {
             return Err(Rejection::MalformedQuery);
         }
-        let claims = self.key_ring.read().unwrap_or_else(PoisonError::into_inner).verify(registration, query, now)?;
+        let (claims, key) = {
+            let ring = self.key_ring.read().unwrap_or_else(PoisonError::into_inner);
+            let (claims, key) = ring.verify_with_key(registration, query, now)?;
+            (claims, key.id.clone())
+        };
         if claims.role == Role::Executor {
-            return Ok(claims);
+            return Ok((claims, key));
         }
         if claims.issued_at < self.started_at {
             return Err(Rejection::Used);
         }
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         match used.claim(&claims.ticket_id, claims.expires_at, now) {
-            Claimed::First => Ok(claims),
+            Claimed::First => Ok((claims, key)),
             Claimed::Again => Err(Rejection::Used),
             Claimed::Full => Err(Rejection::Overloaded),
         }
@@ -111,18 +116,18 @@ mod tests {
     fn a_clients_ticket_opens_one_websocket() {
         let (gate, ticket) = gate();
         let query = ticket(Role::Harness, 1_000, "a");
-        let claims = gate.claim("r", &query, 1_010).unwrap();
-        assert_eq!(gate.claim("r", &query, 1_010), Err(Rejection::Used));
+        let (claims, _) = gate.claim("r", &query, 1_010).unwrap();
+        assert_eq!(gate.claim("r", &query, 1_010).map(drop), Err(Rejection::Used));
         gate.unclaim(&claims);
         assert!(gate.claim("r", &query, 1_059).is_ok());
-        assert_eq!(gate.claim("r", &query, 1_060), Err(Rejection::Expired));
+        assert_eq!(gate.claim("r", &query, 1_060).map(drop), Err(Rejection::Expired));
         assert!(gate.claim("r", &ticket(Role::Harness, 1_000, "b"), 1_010).is_ok());
     }
 
     #[test]
     fn a_clients_ticket_from_before_the_start_counts_as_used() {
         let (gate, ticket) = gate();
-        assert_eq!(gate.claim("r", &ticket(Role::Harness, 999, "a"), 1_001), Err(Rejection::Used));
+        assert_eq!(gate.claim("r", &ticket(Role::Harness, 999, "a"), 1_001).map(drop), Err(Rejection::Used));
     }
 
     #[test]
@@ -132,9 +137,9 @@ mod tests {
         gate.claim("r", &used, 1_010).unwrap();
         let text = serde_json::to_string(&gate.claimed()).unwrap();
         let next = Gate::after(Arc::clone(&gate.key_ring), serde_json::from_str(&text).unwrap());
-        assert_eq!(next.claim("r", &used, 1_020), Err(Rejection::Used));
+        assert_eq!(next.claim("r", &used, 1_020).map(drop), Err(Rejection::Used));
         assert!(next.claim("r", &unused, 1_020).is_ok());
-        assert_eq!(next.claim("r", &ticket(Role::Harness, 999, "c"), 1_020), Err(Rejection::Used));
+        assert_eq!(next.claim("r", &ticket(Role::Harness, 999, "c"), 1_020).map(drop), Err(Rejection::Used));
     }
 
     #[test]
@@ -150,9 +155,9 @@ mod tests {
     fn what_is_no_ticket_is_refused() {
         let (gate, ticket) = gate();
         let query = ticket(Role::Executor, 1_000, "a");
-        assert_eq!(gate.claim("s", &query, 1_001), Err(Rejection::InvalidSignature));
+        assert_eq!(gate.claim("s", &query, 1_001).map(drop), Err(Rejection::InvalidSignature));
         let long = format!("{query}&x={}", "y".repeat(MAX_QUERY));
-        assert_eq!(gate.claim("r", &long, 1_001), Err(Rejection::MalformedQuery));
-        assert_eq!(gate.claim("r", "", 1_001), Err(Rejection::MissingRole));
+        assert_eq!(gate.claim("r", &long, 1_001).map(drop), Err(Rejection::MalformedQuery));
+        assert_eq!(gate.claim("r", "", 1_001).map(drop), Err(Rejection::MissingRole));
     }
 }

@@ -94,8 +94,8 @@ fn admit(
     let client = origin.as_ref().map(|origin| origin.address);
     // What a stranger sends is worth no more than a debug line, and none of its text.
     let claimed = shared.gate.claim(registration, query, now());
-    let claims = claimed.inspect_err(|rejection| tracing::debug!(?client, %rejection, "ticket refused"))?;
-    let (mut seat, mailbox) = shared.hub.admit(&claims, now()).inspect_err(|rejection| {
+    let (claims, key) = claimed.inspect_err(|rejection| tracing::debug!(?client, %rejection, "ticket refused"))?;
+    let (mut seat, mailbox) = shared.hub.admit(&claims, &key, now()).inspect_err(|rejection| {
         tracing::info!(?registration, role = ?claims.role, ?client, %rejection, "refused");
         shared.gate.unclaim(&claims);
     })?;

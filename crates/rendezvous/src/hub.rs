@@ -5,7 +5,7 @@
 //! passed on to its executor's task. A link that is dropped, however, has ended: its [`Seat`] sees to it. Nothing here
 //! waits or does I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -104,6 +104,10 @@ struct State {
     wires: HashMap<ConnectionId, Wire>,
     /// Payload of those that have ended.
     relayed: u64,
+    /// The ids of signing keys that tickets named, each once.
+    keys: HashSet<Arc<str>>,
+    /// Those that were revoked: a ticket may have been found good the moment before.
+    revoked_keys: HashSet<String>,
 }
 
 /// The way to a connection's task.
@@ -118,13 +122,30 @@ struct Held {
     registration: RegistrationId,
     role: Role,
     token: TokenId,
+    /// The key that signed the ticket; one text for all of its connections.
+    key: Arc<str>,
     since: u64,
+}
+
+impl State {
+    /// The id of a key, in the one place where it is kept.
+    fn key(&mut self, key_id: &str) -> Arc<str> {
+        if let Some(kept) = self.keys.get(key_id) {
+            return Arc::clone(kept);
+        }
+        // Of keys that nobody names any more nothing is to be kept.
+        self.keys.retain(|key| Arc::strong_count(key) > 1);
+        let key: Arc<str> = Arc::from(key_id);
+        self.keys.insert(Arc::clone(&key));
+        key
+    }
 }
 
 impl Hub {
     /// Nobody is there.
     pub fn new(max_connections: usize, fences: Fences, presence: Arc<dyn Presence>) -> Self {
-        let state = State { router: Router::new(max_connections, fences), wires: HashMap::new(), relayed: 0 };
+        let (router, revoked_keys) = (Router::new(max_connections, fences), HashSet::new());
+        let state = State { router, wires: HashMap::new(), relayed: 0, keys: HashSet::new(), revoked_keys };
         Self {
             state: Mutex::new(state),
             reports: Reports::new(presence),
@@ -133,12 +154,16 @@ impl Hub {
         }
     }
 
-    /// Keeps a place for the bearer of a good ticket.
+    /// Keeps a place for the bearer of a good ticket, which this key signed.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn admit(self: &Arc<Self>, claims: &Claims, now: u64) -> Result<(Seat, Mailbox), Rejection> {
+    pub fn admit(self: &Arc<Self>, claims: &Claims, key_id: &str, now: u64) -> Result<(Seat, Mailbox), Rejection> {
         let mut state = self.lock();
+        if state.revoked_keys.contains(key_id) {
+            return Err(Rejection::InvalidSignature);
+        }
+        let key = state.key(key_id);
         let id = state.router.admit(claims, now)?;
         let (slot, mailbox) = mailbox::mailbox();
         let bytes = Arc::<AtomicU64>::default();
@@ -146,6 +171,7 @@ impl Hub {
             registration: claims.registration.clone(),
             role: claims.role,
             token: claims.token.clone(),
+            key,
             since: now,
         };
         state.wires.insert(id, Wire { slot, bytes: Arc::clone(&bytes), claims: claims_held });
@@ -227,6 +253,16 @@ impl Hub {
     /// The token has to go; see [`Cutoff`](exedra_proto::plane::Cutoff).
     pub fn cut_token(&self, token: &TokenId, reason: CloseReason, now: u64) {
         self.act(|state| state.router.cut_token(token, reason, now));
+    }
+
+    /// The signing key has to go; see [`Cutoff`](exedra_proto::plane::Cutoff).
+    pub fn cut_key(&self, key_id: &str, reason: CloseReason) {
+        self.act(|state| {
+            state.revoked_keys.insert(key_id.to_owned());
+            let of_key = state.wires.iter().filter(|(_, wire)| &*wire.claims.key == key_id).map(|(id, _)| *id);
+            let of_key = of_key.collect();
+            state.router.cut_connections(&of_key, reason)
+        });
     }
 
     /// Who is connected.

@@ -133,6 +133,11 @@ impl Cutoff for Rendezvous {
         self.shared.hub.cut_token(token, reason, now());
     }
 
+    fn key(&self, key_id: &str, reason: CloseReason) {
+        tracing::info!(key_id, ?reason, "signing key cut");
+        self.shared.hub.cut_key(key_id, reason);
+    }
+
     /// Does something only after [`Rendezvous::retire`].
     fn wanted(&self, registration: &RegistrationId) {
         self.shared.hub.give_up(registration);

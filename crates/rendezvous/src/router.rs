@@ -10,7 +10,7 @@ mod meeting;
 mod pair;
 mod streams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -274,12 +274,18 @@ impl Router {
     /// All that came in by this token has to go, and its tickets that were issued up to now are refused.
     pub fn cut_token(&mut self, token: &TokenId, reason: CloseReason, now: u64) -> Vec<Effect> {
         self.fences.shut_token(token, now);
+        let by_token = self.connections.iter().filter(|(_, connection)| connection.token == *token);
+        let by_token = by_token.map(|(id, _)| *id).collect();
+        self.cut_connections(&by_token, reason)
+    }
+
+    /// These connections have to go.
+    pub fn cut_connections(&mut self, gone: &BTreeSet<ConnectionId>, reason: CloseReason) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let held_by = |id: &ConnectionId| self.connections.get(id).is_some_and(|connection| connection.token == *token);
         let mut cut = Vec::new();
         for (registration, meeting) in &self.meetings {
-            let ends_it = |id: &ConnectionId| held_by(id) && meeting.ends_with(*id);
-            if held_by(&meeting.executor()) {
+            let ends_it = |id: &ConnectionId| gone.contains(id) && meeting.ends_with(*id);
+            if gone.contains(&meeting.executor()) {
                 cut.push((registration.clone(), reason));
             } else if meeting.clients().iter().any(ends_it) {
                 cut.push((registration.clone(), CloseReason::PeerLost));
@@ -288,7 +294,9 @@ impl Router {
         for (registration, executor_reason) in cut {
             self.dissolve(&registration, executor_reason, reason, &mut effects);
         }
-        self.close_all(|connection| connection.token == *token, reason, &mut effects);
+        for id in gone {
+            self.release_and_close(*id, reason, &mut effects);
+        }
         effects
     }
 
@@ -324,11 +332,15 @@ impl Router {
         let ids: Vec<_> =
             self.connections.iter().filter(|(_, connection)| is_one(connection)).map(|(id, _)| *id).collect();
         for id in ids {
-            if let Some(meeting) = self.connections.get(&id).and_then(|one| self.meetings.get_mut(&one.registration)) {
-                meeting.release(id);
-            }
-            self.close(id, reason, effects);
+            self.release_and_close(id, reason, effects);
         }
+    }
+
+    fn release_and_close(&mut self, id: ConnectionId, reason: CloseReason, effects: &mut Vec<Effect>) {
+        if let Some(meeting) = self.connections.get(&id).and_then(|one| self.meetings.get_mut(&one.registration)) {
+            meeting.release(id);
+        }
+        self.close(id, reason, effects);
     }
 
     /// Tells a connection to go, unless it was told as much.

@@ -49,7 +49,7 @@ impl Standing {
     /// A connection has ended, for the rendezvous's `reason` if it gave one.
     pub fn served(&mut self, opened: bool, lasted: Duration, reason: Option<CloseReason>) {
         self.unreachable = 0;
-        let is_fenced = matches!(reason, Some(CloseReason::Replaced | CloseReason::Revoked));
+        let is_fenced = matches!(reason, Some(CloseReason::Replaced | CloseReason::Revoked | CloseReason::KeyRevoked));
         if is_fenced || (!opened && lasted < SHORT) {
             self.reply = None;
         }
@@ -89,11 +89,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_any_more_is_forgotten() {
-        let ends: [fn(&mut Standing); 5] = [
+        let ends: [fn(&mut Standing); 6] = [
             |standing| standing.undialled(true),
             |standing| (0..MAX_UNREACHABLE).for_each(|_| standing.undialled(false)),
             |standing| standing.served(true, SHORT, Some(CloseReason::Replaced)),
             |standing| standing.served(true, SHORT, Some(CloseReason::Revoked)),
+            |standing| standing.served(true, SHORT, Some(CloseReason::KeyRevoked)),
             |standing| standing.served(false, Duration::ZERO, None),
         ];
         for (number, end) in ends.iter().enumerate() {

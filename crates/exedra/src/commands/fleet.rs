@@ -166,11 +166,11 @@ pub fn access_log(args: AccessLogArgs) -> Result<Exit, Failure> {
     })
 }
 
-fn start() -> Result<(), Failure> {
+pub(super) fn start() -> Result<(), Failure> {
     log::init(LevelFilter::WARN)
 }
 
-fn server(args: &ServerArgs) -> Result<Server, Failure> {
+pub(super) fn server(args: &ServerArgs) -> Result<Server, Failure> {
     Access::resolve(args.server.clone(), args.token_file.as_deref())?.server(args.insecure_http)
 }
 
@@ -198,7 +198,7 @@ fn row(executor: &Value) -> [String; 6] {
 }
 
 /// A value for people. What a server says is not trusted with the terminal.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
@@ -207,7 +207,7 @@ fn text(value: &Value) -> String {
     text.chars().filter(|char| !char.is_control()).collect()
 }
 
-fn ago(at: u64) -> String {
+pub(super) fn ago(at: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     format!("{} ago", span(now.saturating_sub(at)))
 }

@@ -41,6 +41,7 @@ enum ToNew {
 enum Order {
     Registration(RegistrationId, CloseReason),
     Token(TokenId, CloseReason),
+    Key(String, CloseReason),
     Wanted(RegistrationId),
 }
 
@@ -49,6 +50,7 @@ impl Order {
         match self {
             Self::Registration(registration, reason) => cutoff.registration(&registration, reason),
             Self::Token(token, reason) => cutoff.token(&token, reason),
+            Self::Key(key_id, reason) => cutoff.key(&key_id, reason),
             Self::Wanted(registration) => cutoff.wanted(&registration),
         }
     }

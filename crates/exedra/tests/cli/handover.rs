@@ -169,6 +169,29 @@ fn what_is_revoked_afterwards_is_cut_in_the_old_process_too() {
 }
 
 #[test]
+fn a_key_that_is_revoked_afterwards_is_cut_in_the_old_process_too() {
+    let it = Generations::start();
+    let _executor = it.server.executor("box");
+    let (cat, stdin) = it.cat(&["--reconnect", "0s"]);
+    let first = it.hand_over();
+    assert!(is_alive(first));
+    let admin = it.server.token(&["--role", "admin"]);
+    let keys = |args: &[&str]| {
+        let mut keys = exedra(&["keys"]);
+        run(keys.args(args).args(["--json", "--server", &it.server.url]).env("EXEDRA_TOKEN", &admin))
+    };
+    let list: Value = serde_json::from_str(keys(&["list"]).out()).unwrap();
+    let revoked = keys(&["revoke", list[0]["id"].as_str().unwrap()]);
+    assert_eq!(revoked.code, 0, "{}", revoked.stderr);
+    let ended = cat.finish();
+    assert!(ended.code == 255 && ended.stderr.contains("the key of the ticket was revoked"), "{}", ended.stderr);
+    drop(stdin);
+    until("the old one has nobody left", || !is_alive(first));
+    let back = run(&mut it.server.exec(&["--wait", "60s", "box", "--", "echo", "back"]));
+    assert_eq!((back.code, back.out()), (0, "back\n"), "{}", back.stderr);
+}
+
+#[test]
 fn a_new_process_that_does_not_come_up_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("exedra");

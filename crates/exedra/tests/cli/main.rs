@@ -10,6 +10,7 @@ mod exec_server;
 mod fleet;
 mod handover;
 mod join;
+mod keys;
 mod plane;
 mod policy;
 mod program;

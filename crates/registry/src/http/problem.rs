@@ -193,6 +193,7 @@ impl From<Refusal> for Problem {
                 problem
             }
             Refusal::Invalid(text) => Self::body_invalid(text),
+            Refusal::UnknownKey => Self::new(StatusCode::NOT_FOUND, code::KEY_UNKNOWN, "there is no such signing key"),
             Refusal::UnknownToken => Self::new(StatusCode::NOT_FOUND, code::TOKEN_UNKNOWN, "there is no such token"),
             Refusal::EndedToken => Self::new(StatusCode::CONFLICT, code::TOKEN_ENDED, "the token has ended"),
             Refusal::NameTaken => Self::new(

@@ -8,6 +8,7 @@ pub mod connections;
 pub mod events;
 pub mod executors;
 pub mod join;
+pub mod keys;
 pub mod status;
 pub mod tokens;
 

@@ -101,6 +101,8 @@ impl Cutoff for Echo {
     }
 
     fn token(&self, _: &TokenId, _: CloseReason) {}
+
+    fn key(&self, _: &str, _: CloseReason) {}
 }
 
 #[tokio::test]

@@ -36,6 +36,10 @@ pub enum EventKind {
     ExecutorResumed,
     /// An executor was forgotten.
     ExecutorForgotten,
+    /// Another signing key signs.
+    KeyRotated,
+    /// A signing key was revoked.
+    KeyRevoked,
     /// A token was made.
     TokenCreated,
     /// A token got another secret.
@@ -56,6 +60,8 @@ impl EventKind {
             Self::ExecutorDraining => "executor_draining",
             Self::ExecutorResumed => "executor_resumed",
             Self::ExecutorForgotten => "executor_forgotten",
+            Self::KeyRotated => "key_rotated",
+            Self::KeyRevoked => "key_revoked",
             Self::TokenCreated => "token_created",
             Self::TokenRotated => "token_rotated",
             Self::TokenRevoked => "token_revoked",

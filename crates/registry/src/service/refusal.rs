@@ -52,6 +52,8 @@ pub enum Refusal {
     },
     /// A wish that makes no sense; the text says why.
     Invalid(String),
+    /// There is no such signing key.
+    UnknownKey,
     /// There is no such token.
     UnknownToken,
     /// The token has ended.

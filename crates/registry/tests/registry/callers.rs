@@ -56,7 +56,7 @@ fn class(operation: &str) -> Class {
         "show_executor" => Class::LookAtOne,
         "forget_executor" | "drain_executor" | "resume_executor" | "label_executor" => Class::Administer,
         "list_tokens" | "create_token" | "show_token" | "revoke_token" | "rotate_token" => Class::Govern,
-        "server_status" | "list_access" => Class::Govern,
+        "server_status" | "list_access" | "list_keys" | "rotate_keys" | "revoke_key" => Class::Govern,
         "join" => Class::Join,
         other => panic!("who may use {other}? It needs a row here"),
     }

@@ -35,6 +35,11 @@ impl Cutoff for Rendezvous {
         panic!("{registration} is cut");
     }
 
+    fn key(&self, key_id: &str, reason: CloseReason) {
+        assert_eq!(reason, CloseReason::KeyRevoked);
+        self.told.lock().unwrap().push(key_id.to_owned());
+    }
+
     fn token(&self, token: &TokenId, reason: CloseReason) {
         assert_eq!(reason, CloseReason::Revoked);
         self.told.lock().unwrap().push(token.as_str().to_owned());

@@ -93,7 +93,12 @@ async fn every_operation_does_what_the_document_says() {
             .await
             .unwrap();
         let token = site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap();
-        let id = if path.contains("/tokens/") { token.record.id.as_str() } else { "box" };
+        let keys: Value = serde_json::to_value(&*site.registry.key_ring().read().unwrap()).unwrap();
+        let id = match path {
+            path if path.contains("/tokens/") => token.record.id.as_str(),
+            path if path.contains("/keys/") => keys[0]["id"].as_str().unwrap(),
+            _ => "box",
+        };
         let url = format!("{}{}", site.base, path.replace("{id}", id));
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let bearer = if path == "/v1/join" { &site.token(Role::Join, "gpu-7").await } else { &site.admin };

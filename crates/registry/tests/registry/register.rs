@@ -115,6 +115,8 @@ impl Cutoff for Cuts {
     }
 
     fn token(&self, _: &TokenId, _: CloseReason) {}
+
+    fn key(&self, _: &str, _: CloseReason) {}
 }
 
 #[tokio::test]

@@ -301,6 +301,8 @@ struct Told(Mutex<Vec<String>>);
 impl Cutoff for Told {
     fn registration(&self, _: &RegistrationId, _: CloseReason) {}
 
+    fn key(&self, _: &str, _: CloseReason) {}
+
     fn token(&self, token: &TokenId, _: CloseReason) {
         self.0.lock().unwrap().push(token.as_str().to_owned());
     }

@@ -58,7 +58,7 @@ async fn pair() -> Stage {
             expires_at: 1,
             ticket_id: String::new(),
         };
-        let (seat, mailbox) = hub.admit(&claims, 0).unwrap();
+        let (seat, mailbox) = hub.admit(&claims, "k", 0).unwrap();
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
         let hub = Arc::clone(&hub);

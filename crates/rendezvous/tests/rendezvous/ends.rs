@@ -1,12 +1,12 @@
 //! How connections end, what the other side is told, and what the registry hears.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::{Cutoff as _, Presence};
-use exedra_proto::ticket::{Claims, Role};
+use exedra_proto::ticket::{Claims, KeyRing, Role, Shape, SigningKey};
 use exedra_rendezvous::Rendezvous;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
@@ -197,6 +197,65 @@ async fn a_cut_token_closes_its_connections_and_leaves_the_executor_ready() {
     stage.rendezvous.token(&TokenId::new("tok-e"), CloseReason::Revoked);
     assert_eq!(closed(&mut executor).await.0, CloseReason::Revoked.code());
     assert_eq!(stage.presence.told(5).await[4], "offline r 0");
+}
+
+/// A stage with two signing keys, each as a ring of its own.
+async fn two_keys() -> (Stage, KeyRing, KeyRing) {
+    let (old, new) = (SigningKey::generate(0).unwrap(), SigningKey::generate(1).unwrap());
+    let both = KeyRing::new(vec![old.clone(), new.clone()]);
+    let stage = Stage::with(|config| config.key_ring = Arc::new(RwLock::new(both))).await;
+    (stage, KeyRing::new(vec![old]), KeyRing::new(vec![new]))
+}
+
+fn signed(stage: &Stage, ring: &KeyRing, claims: &Claims) -> String {
+    ring.sign(&format!("ws://{}", stage.address), claims).unwrap().expose().to_owned()
+}
+
+#[tokio::test]
+async fn a_cut_key_closes_what_its_tickets_opened_and_lets_nobody_in() {
+    let (stage, old, new) = two_keys().await;
+    let mut executor = stage.dial(&signed(&stage, &old, &claims(Role::Executor))).await.unwrap();
+    stage.presence.told(1).await;
+    let mut client = stage.dial(&signed(&stage, &old, &claims(Role::Harness))).await.unwrap();
+    stage.presence.told(2).await;
+    stage.rendezvous.key("k0-another", CloseReason::KeyRevoked);
+    stage.rendezvous.key(&old.keys()[0].id, CloseReason::KeyRevoked);
+    assert_eq!(closed(&mut client).await.0, CloseReason::KeyRevoked.code());
+    assert_eq!(closed(&mut executor).await.0, CloseReason::KeyRevoked.code());
+    // The ring still has it, as for somebody who was looked at a moment too early.
+    for (claims, status) in [
+        (claims(Role::Executor), 409),
+        (Claims { shape: Shape::Streams, ..claims(Role::Executor) }, 403),
+        (claims(Role::Harness), 403),
+    ] {
+        let (found, reason, _) = stage.refused(&signed(&stage, &old, &claims)).await;
+        assert_eq!((found, reason.as_str()), (status, "invalid_signature"));
+    }
+    let _executor = stage.dial(&signed(&stage, &new, &claims(Role::Executor))).await.unwrap();
+    stage.presence.told(4).await;
+    stage.dial(&signed(&stage, &new, &claims(Role::Harness))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_key_spares_what_another_key_signed() {
+    let (stage, old, new) = two_keys().await;
+    let other = |role| Claims { registration: RegistrationId::new("s"), ..claims(role) };
+    let mut executor = stage.dial(&signed(&stage, &old, &claims(Role::Executor))).await.unwrap();
+    let mut spared = stage.dial(&signed(&stage, &new, &other(Role::Executor))).await.unwrap();
+    stage.presence.told(2).await;
+    let mut cut = stage.dial(&signed(&stage, &old, &other(Role::Harness))).await.unwrap();
+    stage.presence.told(3).await;
+    stage.rendezvous.key(&old.keys()[0].id, CloseReason::KeyRevoked);
+    assert_eq!(closed(&mut executor).await.0, CloseReason::KeyRevoked.code());
+    assert_eq!(closed(&mut cut).await.0, CloseReason::KeyRevoked.code());
+    // Its client is gone, and it is in good order for the next.
+    let code = closed(&mut spared).await.0;
+    assert!(CloseReason::from_code(code).is_some_and(CloseReason::is_good_order), "{code}");
+    let mut spared = stage.dial(&signed(&stage, &new, &other(Role::Executor))).await.unwrap();
+    stage.presence.told(6).await;
+    let mut client = stage.dial(&signed(&stage, &new, &other(Role::Harness))).await.unwrap();
+    client.send(Message::text("hi")).await.unwrap();
+    assert_eq!(message(&mut spared).await, Message::text("hi"));
 }
 
 #[tokio::test]

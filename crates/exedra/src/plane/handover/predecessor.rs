@@ -172,6 +172,11 @@ impl Cutoff for Both {
         self.pass_on(Order::Token(token.clone(), reason));
     }
 
+    fn key(&self, key_id: &str, reason: CloseReason) {
+        self.here.key(key_id, reason);
+        self.pass_on(Order::Key(key_id.to_owned(), reason));
+    }
+
     fn wanted(&self, registration: &RegistrationId) {
         self.here.wanted(registration);
         self.pass_on(Order::Wanted(registration.clone()));
