@@ -46,17 +46,34 @@ fn the_readme_begins_with_its_two_commands() {
 #[test]
 fn relative_links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    for file in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "docs/compatibility.md",
-        "docs/operate.md",
-        "docs/security.md",
-    ] {
-        let folder = root.join(file).parent().unwrap().to_owned();
-        for link in read(file).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(str::to_owned)) {
-            assert!(link.starts_with("http") || folder.join(&link).exists(), "{file} links to {link}");
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let files: Vec<_> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+        .map(|name| root.join(name))
+        .into_iter()
+        .chain(pages)
+        .collect();
+    assert!(files.len() > 8);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { file.clone() } else { file.with_file_name(path) };
+            assert!(target.exists(), "{} links to {link}", file.display());
+            if !heading.is_empty() {
+                let there = std::fs::read_to_string(&target).unwrap();
+                assert!(there.lines().any(|line| anchor(line) == heading), "{} links to {link}", file.display());
+            }
         }
     }
+}
+
+/// What a heading is called in links: small letters, no punctuation, hyphens for spaces. Empty for other lines.
+fn anchor(line: &str) -> String {
+    let Some(heading) = line.strip_prefix('#') else { return String::new() };
+    let kept = heading.trim_start_matches('#').trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }

@@ -83,7 +83,7 @@ async fn a_write_needs_an_id_of_a_client_that_knows_of_them() {
 async fn an_interrupt_reaches_the_whole_group_and_the_absent_are_no_error() {
     let mut bench = Bench::new();
     let mut client = bench.open().await;
-    let script = "trap 'echo caught; exit 3' INT; echo ready; sh -c 'sleep 600; sleep 600'; exit 9";
+    let script = "trap 'echo caught; exit 3' INT; sh -c 'echo ready; sleep 600; sleep 600'; exit 9";
     client.start("p", &["bash", "-c", script]).await;
     assert_eq!(client.event().await["params"]["chunk"], Base64Text::encode(b"ready\n").0);
     let interrupt = |id: &str| json!({"processId": id, "signal": "interrupt"});

@@ -69,6 +69,9 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(error.to_string(), "write an id, or a pattern such as gpu-* or *"))?;
     let labels = Labels::new(args.label)
         .map_err(|error| Failure::usage(error.to_string(), "write each as --label NAME=VALUE, once"))?;
+    if args.uses.is_some() && !matches!(args.role, Role::Join) {
+        return Err(Failure::usage("--uses is for join tokens".to_owned(), "leave it out, or make it --role join"));
+    }
     let new = NewToken {
         executors,
         labels,

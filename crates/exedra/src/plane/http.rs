@@ -44,8 +44,10 @@ use slots::{Slot, Slots};
 /// one ends. Websockets do not count once they are upgraded, the rendezvous has a limit of its own.
 const MAX_CONNECTIONS: usize = 4_096;
 /// The part of these that addresses may have which have as many connections as they may. For one more, one of these is cut
-/// that is silent; if none is, it is told 429.
+/// that is silent; if none is, it waits for [`GUEST_TIMEOUT`] for one to end, and so do as many more. Else it is told 429.
 const GUESTS_SHARE: usize = 4;
+/// How long one waits that its address has no place for. Stock executors wait for an answer without an end.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a client that has only just connected is not cut for another.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a client may take for the head of a request, and be idle between two.
@@ -119,6 +121,8 @@ pub struct HttpServer {
     tasks: JoinSet<()>,
     #[cfg(test)]
     crowd: Crowd,
+    #[cfg(test)]
+    slots: Slots,
 }
 
 impl HttpServer {
@@ -144,13 +148,15 @@ impl HttpServer {
         let crowd = door.crowd.clone();
         let guests = (limits.connections / GUESTS_SHARE).max(1);
         let slots = Slots::new(limits.connections, guests, limits.grace, tally);
-        tasks.spawn(accept(listener, door, slots, limits, stop.clone()));
+        tasks.spawn(accept(listener, door, slots.clone(), limits, stop.clone()));
         Ok(Self {
             address,
             stop,
             tasks,
             #[cfg(test)]
             crowd,
+            #[cfg(test)]
+            slots,
         })
     }
 
@@ -202,13 +208,10 @@ async fn accept(listener: TcpListener, door: Door, slots: Slots, limits: Limits,
                     }
                 };
                 let Some(slot) = slot else {
-                    tracing::debug!(%peer, "a client that has too many connections");
-                    door.refuse(stream).await;
+                    connections.spawn(wait(stream, caller, slots.clone(), door.clone(), limits, stop.clone()));
                     continue;
                 };
-                let number = slot.number();
-                let cut = connections.spawn(receive(stream, caller, slot, door.clone(), limits, stop.clone()));
-                slots.cut_by(number, cut);
+                connections.spawn(receive(stream, caller, slot, door.clone(), limits, stop.clone()));
             }
             Err(error) => {
                 if acceptance.is_new(false) {
@@ -223,8 +226,30 @@ async fn accept(listener: TcpListener, door: Door, slots: Slots, limits: Limits,
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// A guest for whom there is no slot yet.
+async fn wait(stream: TcpStream, caller: Caller, slots: Slots, door: Door, limits: Limits, stop: CancellationToken) {
+    let slot = match slots.queue() {
+        Some(_place) => tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            slot = slots.wait_as_guest(GUEST_TIMEOUT) => slot,
+        },
+        None => None,
+    };
+    let Some(slot) = slot else {
+        tracing::debug!(peer = ?stream.peer_addr(), "a client that has too many connections");
+        return door.refuse(stream).await;
+    };
+    receive(stream, caller, slot, door, limits, stop).await;
+}
+
 async fn receive(stream: TcpStream, caller: Caller, slot: Slot, door: Door, limits: Limits, stop: CancellationToken) {
-    if let Some(io) = secure::open(stream, door.tls.as_deref(), limits.head).await {
+    let io = tokio::select! {
+        biased;
+        io = secure::open(stream, door.tls.as_deref(), limits.head) => io,
+        () = slot.is_needed() => None,
+    };
+    if let Some(io) = io {
         serve(io, caller, slot, door, limits, stop).await;
     }
 }
@@ -233,7 +258,9 @@ async fn serve(io: Io, caller: Caller, slot: Slot, door: Door, limits: Limits, s
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let turn = watch::Sender::new(Turn::First(Instant::now()));
+    let slot = Arc::new(slot);
     let service = {
+        let slot = Arc::clone(&slot);
         let (turn, router) = (turn.clone(), TowerToHyperService::new(door.router.clone()));
         service_fn(move |mut request: Request<Incoming>| {
             slot.spoke();
@@ -252,9 +279,14 @@ async fn serve(io: Io, caller: Caller, slot: Slot, door: Door, limits: Limits, s
     let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = &mut connection => ended,
         () = overdue(turn.subscribe(), limits.turn) => {
             tracing::debug!("a client that takes no answer is cut");
+            return;
+        }
+        () = needed(&slot, &turn) => {
+            tracing::debug!("the connection that was silent longest is cut, for another needs its slot");
             return;
         }
         () = async {
@@ -275,6 +307,14 @@ async fn serve(io: Io, caller: Caller, slot: Slot, door: Door, limits: Limits, s
 async fn first_request(mut turn: watch::Receiver<Turn>) {
     let begun = turn.wait_for(|turn| !matches!(turn, Turn::First(_)));
     let _ = tokio::time::timeout(FIRST_TIMEOUT, begun).await;
+}
+
+/// Returns when another needs the slot, if by then there was no request.
+async fn needed(slot: &Slot, turn: &watch::Sender<Turn>) {
+    slot.is_needed().await;
+    if !matches!(*turn.borrow(), Turn::First(_)) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Returns when it was the client's turn for longer than `limit`.
@@ -299,7 +339,7 @@ mod tests {
     use axum::routing::get;
     use exedra_proto::plane::Origin;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::sync::mpsc;
+    use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
 
@@ -439,6 +479,48 @@ mod tests {
         }
         let register = "POST /cloud/executor/x/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         assert!(exchange(&server, register).await.ends_with("registered"));
+    }
+
+    #[tokio::test]
+    async fn a_registration_waits_for_one_that_is_under_way() {
+        let (arrived, mut arrivals) = mpsc::channel(1);
+        let go = Arc::new(Semaphore::new(0));
+        let register = {
+            let go = Arc::clone(&go);
+            axum::routing::post(async move || {
+                arrived.send(()).await.unwrap();
+                go.acquire().await.unwrap().forget();
+                "registered"
+            })
+        };
+        let router = Router::new().route("/cloud/executor/{id}/register", register);
+        let server = patient(LONG, Crowd::strict(1), router).await;
+        let first = TcpStream::connect(server.address()).await.unwrap();
+        let ask = "POST /cloud/executor/x/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let guests = PATIENT.connections / GUESTS_SHARE;
+        let ask_all = |count| futures_util::future::join_all((0..count).map(|_| exchange(&server, ask)));
+        let later = async {
+            // All slots for guests are in use by those that have spoken.
+            for _ in 0..guests {
+                arrivals.recv().await.unwrap();
+            }
+            let release = async {
+                while server.slots.waiting() < guests {
+                    tokio::task::yield_now().await;
+                }
+                go.add_permits(guests);
+                for _ in 0..guests {
+                    arrivals.recv().await.unwrap();
+                    go.add_permits(1);
+                }
+            };
+            tokio::join!(ask_all(guests), release).0
+        };
+        let (first_ones, later) = tokio::join!(ask_all(guests), later);
+        for answer in first_ones.iter().chain(&later) {
+            assert!(answer.ends_with("registered"), "{answer}");
+        }
+        drop(first);
     }
 
     async fn server(router: Router) -> HttpServer {

@@ -143,8 +143,11 @@ fn what_cannot_be_used_is_told_and_replaced_by_nothing() {
     assert!(nowhere.code == 2 && nowhere.stderr.contains("XDG_STATE_HOME"), "{}", nowhere.stderr);
     let both = run(executor(&server, home.path(), "box").args(["--join", &join, "--token-file", "x"]));
     assert_eq!(both.code, 2);
-    let uses = run(&mut exedra(&["token", "create", "--role", "client", "--uses", "2", "--data-dir", "/nowhere"]));
-    assert_ne!(uses.code, 0);
+    let unmade = home.path().join("unmade");
+    let create = ["token", "create", "--role", "client", "--uses", "2", "--data-dir", unmade.to_str().unwrap()];
+    let uses = run(&mut exedra(&create));
+    assert!(uses.code == 2 && uses.stderr.contains("--uses"), "{}", uses.stderr);
+    assert!(!unmade.exists());
 }
 
 #[test]

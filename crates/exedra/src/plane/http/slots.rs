@@ -3,18 +3,21 @@
 //! In flow connections that come, send the whole head of a request, and go; out flow slots, and whom to cut. A connection
 //! is *silent* until its first head is whole; after that it keeps its slot. Who is new has a moment of grace, for its head may
 //! have arrived without having been read. One that its address has no place for is a *guest*: there are few slots for
-//! guests, and only guests give theirs up to a guest, without grace. The table knows no socket and no clock.
+//! guests, only guests give theirs up to a guest, without grace, and when all have spoken a few may wait. The table knows no socket and no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::Tally;
+
+/// Before a silent connection is cut: the clock moves only after the sockets were looked at.
+const LAST_LOOK: Duration = Duration::from_millis(10);
 
 /// A connection's number; the higher, the later it came.
 type Number = u64;
@@ -31,7 +34,7 @@ struct Table {
     guests: usize,
     /// With the end of its grace.
     silent: BTreeMap<Number, Instant>,
-    silent_guests: BTreeSet<Number>,
+    silent_guests: BTreeMap<Number, Instant>,
 }
 
 /// A newcomer's slot, and who gave it up.
@@ -53,30 +56,34 @@ enum Room {
 
 impl Table {
     fn new(most: usize, most_guests: usize, grace: Duration) -> Self {
-        let (open, silent, silent_guests) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let (open, silent, silent_guests) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { most, most_guests, grace, next: 0, open, guests: 0, silent, silent_guests }
     }
 
     fn room(&self, now: Instant) -> Room {
-        if self.open.len() < self.most || !self.silent_guests.is_empty() {
+        if self.open.len() < self.most {
             return Room::Now;
         }
-        match self.silent.first_key_value() {
-            Some((_, grace)) if *grace <= now => Room::Now,
-            Some((_, grace)) => Room::At(*grace),
+        let ends = [&self.silent, &self.silent_guests].map(|silent| silent.values().next().copied());
+        match ends.into_iter().flatten().min() {
+            Some(grace) if grace <= now => Room::Now,
+            Some(grace) => Room::At(grace),
             None => Room::None,
         }
     }
 
     /// A slot for a newcomer; none if nobody can be sent away for it.
     fn enter(&mut self, is_guest: bool, now: Instant) -> Option<Entry> {
-        let silent_guest = self.silent_guests.first().copied();
+        // Numbers rise with time: nobody's grace is over before that of the first.
+        let over = |silent: &BTreeMap<Number, Instant>| {
+            silent.first_key_value().filter(|(_, grace)| **grace <= now).map(|(number, _)| *number)
+        };
+        let silent_guest = over(&self.silent_guests);
         let evicted = if is_guest && self.guests >= self.most_guests {
             Some(silent_guest?)
         } else if self.open.len() >= self.most {
             // Guests first: the others are within what their addresses may have.
-            let silent = self.silent.first_key_value().filter(|(_, grace)| **grace <= now);
-            Some(silent_guest.or_else(|| silent.map(|(number, _)| *number))?)
+            Some(silent_guest.or_else(|| over(&self.silent))?)
         } else {
             None
         };
@@ -88,7 +95,7 @@ impl Table {
         self.open.insert(number, is_guest);
         self.guests += usize::from(is_guest);
         if is_guest {
-            self.silent_guests.insert(number);
+            self.silent_guests.insert(number, now);
         } else {
             self.silent.insert(number, now + self.grace);
         }
@@ -117,14 +124,19 @@ pub struct Slots(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     freed: Notify,
+    freed_for_guests: Notify,
+    #[cfg(test)]
+    guests: usize,
+    /// Guests that may wait for a slot at a time. When there are as many, the next is refused.
+    waiting: Semaphore,
     tally: Arc<Tally>,
 }
 
 #[derive(Debug)]
 struct State {
     table: Table,
-    /// How to cut those that are silent.
-    cuts: BTreeMap<Number, AbortHandle>,
+    /// To tell those that are silent that they are to go.
+    cuts: BTreeMap<Number, CancellationToken>,
 }
 
 /// A slot, until it is dropped.
@@ -132,13 +144,22 @@ struct State {
 pub struct Slot {
     slots: Slots,
     number: Number,
+    needed: CancellationToken,
 }
 
 impl Slots {
-    /// `most` slots, of which guests may have `guests`; nobody else is cut before `grace` is over.
+    /// `most` slots, of which guests may have `guests`, and as many may wait for one; nobody else is cut before `grace` is over.
     pub fn new(most: usize, guests: usize, grace: Duration, tally: Arc<Tally>) -> Self {
         let state = State { table: Table::new(most, guests, grace), cuts: BTreeMap::new() };
-        Self(Arc::new(Shared { state: Mutex::new(state), freed: Notify::new(), tally }))
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            freed: Notify::new(),
+            freed_for_guests: Notify::new(),
+            #[cfg(test)]
+            guests,
+            waiting: Semaphore::new(guests),
+            tally,
+        }))
     }
 
     /// Returns when there is a slot for one who is no guest. Only one may wait.
@@ -154,28 +175,42 @@ impl Slots {
         }
     }
 
-    /// A slot for a newcomer; who has been silent longest is cut if there is none. None if nobody is silent.
+    /// A slot for a newcomer; who has been silent longest is told to go if there is none. None if nobody is silent.
     pub fn enter(&self, is_guest: bool) -> Option<Slot> {
         let mut state = self.lock();
         let Entry { number, evicted } = state.table.enter(is_guest, Instant::now())?;
         let cut = evicted.and_then(|evicted| state.cuts.remove(&evicted));
+        let needed = CancellationToken::new();
+        state.cuts.insert(number, needed.clone());
         drop(state);
         self.0.tally.accepted.fetch_add(1, Ordering::Relaxed);
         self.0.tally.cut.fetch_add(u64::from(evicted.is_some()), Ordering::Relaxed);
         if let Some(cut) = cut {
-            tracing::debug!("the connection that was silent longest is cut, for another needs its slot");
-            cut.abort();
+            cut.cancel();
         }
-        Some(Slot { slots: self.clone(), number })
+        Some(Slot { slots: self.clone(), number, needed })
     }
 
-    /// How the connection with this slot is cut, unless it has spoken or gone.
-    pub fn cut_by(&self, number: Number, cut: AbortHandle) {
-        let mut state = self.lock();
-        let table = &state.table;
-        if table.silent.contains_key(&number) || table.silent_guests.contains(&number) {
-            state.cuts.insert(number, cut);
+    /// A place to wait in for a guest that got no slot. None if too many wait.
+    pub fn queue(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.waiting.try_acquire().ok()
+    }
+
+    /// A slot for a guest with a place to wait in, as soon as there is one. None after `limit`.
+    pub async fn wait_as_guest(&self, limit: Duration) -> Option<Slot> {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(slot) = self.enter(true) {
+                return Some(slot);
+            }
+            timeout_at(end, self.0.freed_for_guests.notified()).await.ok()?;
         }
+    }
+
+    /// How many guests wait for a slot.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.0.guests - self.0.waiting.available_permits()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -184,9 +219,10 @@ impl Slots {
 }
 
 impl Slot {
-    /// Its number, for [`Slots::cut_by`].
-    pub fn number(&self) -> u64 {
-        self.number
+    /// Returns when another has it and there was time to read what had arrived.
+    pub async fn is_needed(&self) {
+        self.needed.cancelled().await;
+        sleep(LAST_LOOK).await;
     }
 
     /// The connection has sent the whole head of a request: it keeps its slot from now on.
@@ -204,6 +240,7 @@ impl Drop for Slot {
         let cut = state.cuts.remove(&self.number);
         drop((state, cut));
         self.slots.0.freed.notify_one();
+        self.slots.0.freed_for_guests.notify_one();
     }
 }
 
