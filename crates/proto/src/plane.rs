@@ -49,7 +49,8 @@ pub trait Cutoff: Send + Sync {
     fn key(&self, key_id: &str, reason: CloseReason);
 
     /// The executor of this registration is wanted here, or is here: another server that this one took the place of, and
-    /// that may still hold its connection, lets go of it. There is none, unless somebody says so.
+    /// that may still hold its connection, lets go of it; and a client that has it to itself here gives a sign of life soon, or has
+    /// it no longer. There is neither, unless somebody says so.
     fn wanted(&self, _registration: &RegistrationId) {}
 
     /// Who is connected at the moment.

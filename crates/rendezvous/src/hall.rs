@@ -179,6 +179,7 @@ impl Hall {
             match command {
                 Command::Join(client) => self.join(client),
                 Command::Close(reason) => return Poll::Ready(Leave::Ordered(reason)),
+                Command::Challenge => self.executor.link.socket.challenge(),
             }
         }
         self.hear_orders(cx);

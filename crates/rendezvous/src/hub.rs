@@ -222,9 +222,9 @@ impl Hub {
         self.act(|state| state.router.retire(window));
     }
 
-    /// The executor of this registration is wanted elsewhere, if this hub retires.
-    pub fn give_up(&self, registration: &RegistrationId) {
-        self.act(|state| state.router.give_up(registration));
+    /// The executor of this registration is wanted; see [`Cutoff`](exedra_proto::plane::Cutoff).
+    pub fn wanted(&self, registration: &RegistrationId) {
+        self.act(|state| state.router.wanted(registration));
     }
 
     /// What is remembered against tickets.
@@ -316,6 +316,12 @@ impl Hub {
                 if let Some(wire) = state.wires.get(&connection) {
                     // A task that is gone needs no order, and the mailbox has room for all the orders there can be.
                     wire.slot.put(Letter::Close(reason, Instant::now() + after)).ok();
+                }
+                return;
+            }
+            Effect::Challenge { connection } => {
+                if let Some(wire) = state.wires.get(&connection) {
+                    wire.slot.challenge();
                 }
                 return;
             }

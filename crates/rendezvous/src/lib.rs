@@ -138,9 +138,8 @@ impl Cutoff for Rendezvous {
         self.shared.hub.cut_key(key_id, reason);
     }
 
-    /// Does something only after [`Rendezvous::retire`].
     fn wanted(&self, registration: &RegistrationId) {
-        self.shared.hub.give_up(registration);
+        self.shared.hub.wanted(registration);
     }
 
     fn connections(&self) -> Vec<Connection> {

@@ -21,6 +21,8 @@ pub enum Command<L> {
     Join(L),
     /// Close, and tell the peer this.
     Close(CloseReason),
+    /// Somebody else waits: ask the peer for a sign of life.
+    Challenge,
 }
 
 /// A command on its way.
@@ -44,11 +46,14 @@ struct Letters<L> {
     queue: VecDeque<Letter<L>>,
     reader: Option<Waker>,
     closed: bool,
+    /// See [`Command::Challenge`]; as often as it may come, it takes no room.
+    challenge: bool,
 }
 
 /// A mailbox, and its slot.
 pub fn mailbox<L>() -> (Slot<L>, Mailbox<L>) {
-    let letters = Arc::new(Mutex::new(Letters { queue: VecDeque::new(), reader: None, closed: false }));
+    let letters =
+        Arc::new(Mutex::new(Letters { queue: VecDeque::new(), reader: None, closed: false, challenge: false }));
     (Slot(Arc::clone(&letters)), Mailbox { letters, later: None })
 }
 
@@ -67,6 +72,17 @@ impl<L> Slot<L> {
         }
         Ok(())
     }
+
+    /// A letter that says [`Command::Challenge`].
+    pub fn challenge(&self) {
+        let mut letters = lock(&self.0);
+        letters.challenge = true;
+        let reader = letters.reader.take();
+        drop(letters);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
 }
 
 impl<L> Mailbox<L> {
@@ -78,6 +94,9 @@ impl<L> Mailbox<L> {
                 Letter::Close(reason, at) if at <= Instant::now() => return Poll::Ready(Command::Close(reason)),
                 Letter::Close(reason, at) => self.later = Some((reason, Box::pin(sleep_until(at)))),
             }
+        }
+        if std::mem::take(&mut lock(&self.letters).challenge) {
+            return Poll::Ready(Command::Challenge);
         }
         if let Some((reason, timer)) = &mut self.later {
             ready!(timer.as_mut().poll(cx));

@@ -51,11 +51,12 @@ pub async fn run(link: Box<Link>, hub: &Hub, times: Times) {
 
 /// What happens to a connection that is not joined: a client, or an end. What its peer sends is kept, up to a buffer.
 fn poll_alone(cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<Box<Link>, Leave>> {
-    if let Poll::Ready(command) = link.mailbox.poll(cx) {
-        return Poll::Ready(match command {
-            Command::Join(client) => Ok(client),
-            Command::Close(reason) => Err(Leave::Ordered(reason)),
-        });
+    while let Poll::Ready(command) = link.mailbox.poll(cx) {
+        match command {
+            Command::Join(client) => return Poll::Ready(Ok(client)),
+            Command::Close(reason) => return Poll::Ready(Err(Leave::Ordered(reason))),
+            Command::Challenge => link.socket.challenge(),
+        }
     }
     let socket = &mut link.socket;
     for round in 0.. {
@@ -126,9 +127,13 @@ impl Joined {
     /// Carries messages both ways until one side is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Role, Leave)> {
         for (role, link) in [(Role::Executor, &mut self.executor), (Role::Harness, &mut self.client)] {
-            // Nobody joins twice: the router keeps one place.
-            if let Poll::Ready(Command::Close(reason)) = link.mailbox.poll(cx) {
-                return Poll::Ready((role, Leave::Ordered(reason)));
+            while let Poll::Ready(command) = link.mailbox.poll(cx) {
+                match command {
+                    Command::Close(reason) => return Poll::Ready((role, Leave::Ordered(reason))),
+                    Command::Challenge => link.socket.challenge(),
+                    // Nobody joins twice: the router keeps one place.
+                    Command::Join(_) => {}
+                }
             }
         }
         for _ in 0..ROUNDS {

@@ -59,6 +59,11 @@ pub enum Effect {
         /// When, counted from now.
         after: Duration,
     },
+    /// This connection has to give a sign of life soon.
+    Challenge {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// The registry has to know.
     Report(Report),
 }

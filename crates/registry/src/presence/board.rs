@@ -58,7 +58,8 @@ pub enum Effect {
     Wake(WaiterId),
     /// The rendezvous has to close this registration.
     Cut(RegistrationId, CloseReason),
-    /// A server from before, which may still hold this registration, has to let go of it.
+    /// A server from before, which may still hold this registration, has to let go of it; a client here that does has to
+    /// show that it lives.
     Want(RegistrationId),
 }
 
@@ -222,8 +223,10 @@ impl Board {
         self.next_waiter += 1;
         self.waiters.insert(id, executor.clone());
         seat.line.push_back(id);
-        if seat.present.is_none() {
-            effects.extend(seat.known.iter().map(|slot| Effect::Want(slot.registration.clone())));
+        match &seat.present {
+            None => effects.extend(seat.known.iter().map(|slot| Effect::Want(slot.registration.clone()))),
+            Some(Present { slot, hold: Hold::Held { .. } }) => effects.push(Effect::Want(slot.registration.clone())),
+            Some(_) => {}
         }
         seat.advance(now, &mut effects);
         effects.retain(|effect| *effect != Effect::Wake(id));

@@ -35,7 +35,7 @@ impl Router {
     }
 
     /// Somebody else lets people in from now on: executors without clients have to go within `window`, one after the
-    /// other, and each of the rest with its last client, or when it is [wanted](Router::give_up) elsewhere.
+    /// other, and each of the rest with its last client, or when it is [wanted](Router::wanted) elsewhere.
     pub fn retire(&mut self, window: Duration) -> Vec<Effect> {
         if self.doors != Doors::Open {
             return Vec::new();
@@ -46,12 +46,20 @@ impl Router {
         turns(idle.into_iter(), window).into_iter().map(|(connection, after)| going_away(connection, after)).collect()
     }
 
-    /// The executor of this registration is wanted where people are let in now: it has to go, its clients with it. Nothing
-    /// happens while this router lets people in itself.
-    pub fn give_up(&mut self, registration: &RegistrationId) -> Vec<Effect> {
+    /// The executor of this registration is wanted. Where people are let in elsewhere now it has to go, its clients with it.
+    /// While this router lets people in itself, a client that has the executor to itself is challenged: the one that waits may
+    /// be the same, come back another way.
+    pub fn wanted(&mut self, registration: &RegistrationId) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.doors == Doors::Retiring {
-            self.dissolve(registration, CloseReason::GoingAway, CloseReason::GoingAway, &mut effects);
+        match self.doors {
+            Doors::Retiring => {
+                self.dissolve(registration, CloseReason::GoingAway, CloseReason::GoingAway, &mut effects);
+            }
+            Doors::Open => {
+                let holder = self.meetings.get(registration).and_then(|meeting| meeting.holder());
+                effects.extend(holder.map(|connection| Effect::Challenge { connection }));
+            }
+            _ => {}
         }
         effects
     }
@@ -124,7 +132,7 @@ mod tests {
         assert_eq!(router.retire(Duration::from_secs(10)), []);
         let newcomer = claims(Role::Executor, "new", Shape::Pair);
         assert_eq!(router.admit(&newcomer, 0), Err(Rejection::Draining));
-        assert_eq!(closed(&router.give_up(&RegistrationId::new("b"))), [idle[1]], "sooner, if it is wanted");
+        assert_eq!(closed(&router.wanted(&RegistrationId::new("b"))), [idle[1]], "sooner, if it is wanted");
         let mut left = closed(&router.drain(Duration::ZERO));
         left.retain(|id| *id == used);
         assert_eq!(left, [used], "and all go with a drain");
@@ -164,10 +172,10 @@ mod tests {
         let mut router = Router::new(100, Fences::default());
         let executor = enter(&mut router, Role::Executor, "r", Shape::Streams);
         let client = enter(&mut router, Role::Harness, "r", Shape::Streams);
-        assert_eq!(router.give_up(&RegistrationId::new("r")), []);
+        assert_eq!(router.wanted(&RegistrationId::new("r")), []);
         router.retire(Duration::ZERO);
-        assert_eq!(closed(&router.give_up(&RegistrationId::new("r"))), [executor, client]);
-        assert_eq!(router.give_up(&RegistrationId::new("r")), []);
+        assert_eq!(closed(&router.wanted(&RegistrationId::new("r"))), [executor, client]);
+        assert_eq!(router.wanted(&RegistrationId::new("r")), []);
     }
 
     #[test]

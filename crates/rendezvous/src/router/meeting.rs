@@ -40,6 +40,14 @@ impl Meeting {
         }
     }
 
+    /// The client that has the executor to itself.
+    pub fn holder(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Pair(pair) => pair.joined(),
+            Self::Streams(_) => None,
+        }
+    }
+
     /// Whether no client is here or on its way.
     pub fn is_idle(&self) -> bool {
         match self {

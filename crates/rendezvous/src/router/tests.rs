@@ -283,6 +283,7 @@ impl Model {
                     let executor = *executor.expect("online without an executor").0;
                     assert_eq!(self.online.insert(registration, executor), None, "online twice");
                 }
+                Effect::Challenge { connection } => panic!("nobody wants the executor of {connection}"),
                 Effect::Report(Report::Held { registration }) => {
                     assert!(self.online.contains_key(registration.as_str()));
                     assert!(self.held.insert(registration.as_str().to_owned()), "held twice");
@@ -293,6 +294,13 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Who has the executor of that registration to itself.
+    fn holder(&self, registration: &str) -> Option<ConnectionId> {
+        let executor = self.online.get(registration)?;
+        let is_live = |id| self.seats.get(id).is_some_and(|seat| seat.open && !seat.is_doomed());
+        self.joined.iter().find(|(e, c)| e == executor && is_live(c)).map(|(_, client)| *client)
     }
 
     /// What holds after every event.
@@ -376,7 +384,12 @@ fn random_events_agree_with_the_model() {
                     model.draining = true;
                     model.apply(effects);
                 }
-                _ => {}
+                _ => {
+                    let registration = ["r", "s", "t"][rng.usize(..3)];
+                    let asked = model.holder(registration).map(|connection| Effect::Challenge { connection });
+                    let asked: Vec<_> = asked.filter(|_| !model.draining).into_iter().collect();
+                    assert_eq!(router.wanted(&RegistrationId::new(registration)), asked, "seed {seed}");
+                }
             }
             model.check();
             assert_eq!(router.connections(), model.seats.len());

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
+use exedra_proto::ids::RegistrationId;
+use exedra_proto::plane::Cutoff as _;
 use exedra_proto::ticket::Role;
 use exedra_rendezvous::Times;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -62,6 +64,32 @@ async fn a_silent_client_is_cut_and_its_executor_told() {
     let mut client = RawPeer::dial(&stage, &claims(Role::Harness)).await;
     assert_eq!(closed(&mut executor).await.0, CloseReason::PeerLost.code());
     assert_eq!(client.close_code().await, CloseReason::Silent.code());
+}
+
+#[tokio::test]
+async fn whoever_has_an_executor_that_others_want_gives_a_sign_of_life_or_has_it_no_longer() {
+    let stage = Stage::with(|config| config.times.challenge = Duration::from_millis(300)).await;
+    // Neither silence limit nor ping interval comes into it: they are a minute away.
+    let mut executor = stage.executor().await;
+    stage.presence.told(1).await;
+    let mut alive = stage.client().await;
+    stage.presence.told(2).await;
+    for _ in 0..3 {
+        stage.rendezvous.wanted(&RegistrationId::new("r"));
+        let Some(Ok(Message::Ping(_))) = within(alive.next()).await else { panic!("it is asked") };
+        // The answer is on its way before this message is.
+        alive.send("alive".into()).await.unwrap();
+        assert_eq!(message(&mut executor).await, "alive".into());
+    }
+    alive.close(None).await.unwrap();
+    closed(&mut executor).await;
+    let mut executor = stage.executor().await;
+    stage.presence.told(4).await;
+    let mut silent = RawPeer::dial(&stage, &claims(Role::Harness)).await;
+    stage.presence.told(5).await;
+    stage.rendezvous.wanted(&RegistrationId::new("r"));
+    assert_eq!(closed(&mut executor).await.0, CloseReason::PeerLost.code());
+    assert_eq!(silent.close_code().await, CloseReason::Silent.code());
 }
 
 #[tokio::test]

@@ -117,6 +117,9 @@ fn a_server_from_before_lets_go_of_an_executor_that_is_asked_for_or_here() {
     assert_eq!(effects, [Effect::Want(id("r"))]);
     let (_, effects) = stage.board.join(&executor(), stage.now());
     assert_eq!(effects, [], "it is here");
+    stage.board.held(&id("r"), stage.now());
+    let (_, effects) = stage.board.join(&executor(), stage.now());
+    assert_eq!(effects, [Effect::Want(id("r"))], "whoever has it may be gone");
     let effects = stage.board.online(&id("x"), 1, stage.now());
     assert_eq!(
         effects,
