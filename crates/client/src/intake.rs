@@ -5,8 +5,8 @@
 //! snapshot is what the rules for stock executors ask for (`process/read` after the last event that was given): its
 //! pieces have numbers, the end has the highest of all, and the exit the one that is missing. Sends nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use exedra_proto::ids::ProcessId;
@@ -45,6 +45,9 @@ pub(crate) struct Shared {
     seen: AtomicU64,
     /// The number of the break of which a snapshot is still to come; 0 if none is.
     mending: AtomicU64,
+    /// Answers of a snapshot that is not complete. Asking for more has confirmed them, so they are nowhere else; the
+    /// snapshot after the next break goes on behind them.
+    answers: Mutex<Vec<ReadResult>>,
 }
 
 /// The receiving end.
@@ -66,6 +69,26 @@ impl Shared {
     /// After the break of that number, from 1, a snapshot is to come.
     pub(crate) fn mend(&self, number: u64) {
         self.mending.store(number, Ordering::Release);
+    }
+
+    /// Keeps an answer that more have to follow.
+    pub(crate) fn keep(&self, answer: ReadResult) {
+        self.answers().push(answer);
+    }
+
+    /// The last event that was given to the caller, or is in what was kept.
+    pub(crate) fn known(&self) -> u64 {
+        let kept = self.answers().last().map_or(0, |answer| answer.next_seq.saturating_sub(1));
+        kept.max(self.seen())
+    }
+
+    /// What was kept, with the answer that nothing follows.
+    pub(crate) fn complete(&self, last: ReadResult) -> Snapshot {
+        Snapshot { last, before: std::mem::take(&mut *self.answers()) }
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Vec<ReadResult>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_mending(&self) -> bool {

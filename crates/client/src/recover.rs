@@ -17,13 +17,13 @@ use exedra_link::peer::Events;
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{ProcessId, SessionId};
 use exedra_proto::method::{Method as _, ProcessRead};
-use exedra_proto::process::ReadParams;
+use exedra_proto::process::{ReadParams, ReadResult};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::error::{Error, Loss};
-use crate::intake::{Arrival, Snapshot};
+use crate::intake::{Arrival, Shared, Snapshot};
 use crate::line::{State, Up};
 use crate::opening::{Introduction, Opened, SESSION_TIMEOUT};
 use crate::patience::Patience;
@@ -141,31 +141,32 @@ impl Keeper {
 
 /// Has what happened to a process during the break. Whoever confirms gets it by itself, and only says what is there.
 async fn fill(up: &Up, id: ProcessId, route: Route) {
-    let seen = route.shared.seen();
     if up.extension.ack {
-        return receipts::send(up, id, seen).await;
+        return receipts::send(up, id, route.shared.seen()).await;
     }
-    let arrival = match snapshot(up, &id, seen).await {
-        Ok(snapshot) => Arrival::Snapshot(up.number, snapshot),
+    let last = match last_answer(up, &id, &route.shared).await {
         // The next connection has the same to do.
         Err(error) if error.is_loss() => return,
-        Err(error) => Arrival::Lost(Error::NotRecovered(error.to_string())),
+        last => last.map_err(|error| Error::NotRecovered(error.to_string())),
     };
-    // Nobody may follow it any more.
-    let _ = route.sender.send(arrival).await;
+    // What was kept stays so until there is room, for this may be cancelled. Nobody may follow the process any more.
+    let Ok(room) = route.sender.reserve().await else { return };
+    room.send(match last {
+        Ok(last) => Arrival::Snapshot(up.number, route.shared.complete(last)),
+        Err(error) => Arrival::Lost(error),
+    });
 }
 
-async fn snapshot(up: &Up, id: &ProcessId, seen: u64) -> Result<Snapshot, Error> {
-    let mut before = Vec::new();
-    let mut after = seen;
+/// The answer that nothing follows; those before it are kept.
+async fn last_answer(up: &Up, id: &ProcessId, shared: &Shared) -> Result<ReadResult, Error> {
     loop {
-        let params = ReadParams { process_id: id.clone(), after_seq: Some(after), max_bytes: None, wait_ms: Some(0) };
+        let after_seq = Some(shared.known());
+        let params = ReadParams { process_id: id.clone(), after_seq, max_bytes: None, wait_ms: Some(0) };
         let answer = up.client.call::<ProcessRead>(&params).await;
-        let last = answer.map_err(|error| Error::of_call(ProcessRead::NAME, error))?;
-        if !Snapshot::may_lack(&last) {
-            return Ok(Snapshot { last, before });
+        let answer = answer.map_err(|error| Error::of_call(ProcessRead::NAME, error))?;
+        if !Snapshot::may_lack(&answer) {
+            return Ok(answer);
         }
-        after = last.next_seq.saturating_sub(1);
-        before.push(last);
+        shared.keep(answer);
     }
 }

@@ -145,6 +145,35 @@ async fn the_end_is_found_in_a_read_and_a_second_break_begins_again() {
 }
 
 #[tokio::test]
+async fn what_was_read_before_another_break_is_kept_for_asking_for_more_has_confirmed_it() {
+    let stock = json!(null);
+    let (executor, mut peer, door) = open(stock.clone()).await;
+    let (mut process, id) = start(&executor, &mut peer).await;
+    peer.output(&id, 1, "stdout", b"one").await;
+    process.next().await.unwrap();
+    peer.vanish();
+    let script = async {
+        let mut peer = door.next();
+        resumed(&mut peer, &stock).await;
+        let read = peer.call("process/read").await;
+        assert_eq!(read.params["afterSeq"], 1);
+        peer.answer(&read, snapshot(&[(2, "two"), (3, "three")], 4, Some(7), false)).await;
+        // It ended with a piece though the process has exited, so more is asked for.
+        let read = peer.call("process/read").await;
+        assert_eq!(read.params["afterSeq"], 3);
+        peer.vanish();
+        let mut peer = door.next();
+        resumed(&mut peer, &stock).await;
+        let read = peer.call("process/read").await;
+        assert_eq!(read.params["afterSeq"], 3, "the executor has nothing before it any more");
+        peer.answer(&read, snapshot(&[(4, "four")], 7, Some(7), true)).await;
+        peer
+    };
+    let ((output, code), _peer) = tokio::join!(drain(&mut process), script);
+    assert_eq!((texts(output).as_str(), code), ("twothreefour", 7));
+}
+
+#[tokio::test]
 async fn what_is_not_there_any_more_is_a_loss_that_is_told() {
     let stock = json!(null);
     for (answer, unknown) in [(snapshot(&[(9, "nine")], 10, None, false), false), (json!(null), true)] {
