@@ -5,7 +5,7 @@
 //! have arrived without having been read. One that its address has no place for is a *guest*: there are few slots for
 //! guests, only guests give theirs up to a guest, without grace, and when all have spoken a few may wait. The table knows no socket and no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,7 +34,7 @@ struct Table {
     guests: usize,
     /// With the end of its grace.
     silent: BTreeMap<Number, Instant>,
-    silent_guests: BTreeMap<Number, Instant>,
+    silent_guests: BTreeSet<Number>,
 }
 
 /// A newcomer's slot, and who gave it up.
@@ -56,34 +56,30 @@ enum Room {
 
 impl Table {
     fn new(most: usize, most_guests: usize, grace: Duration) -> Self {
-        let (open, silent, silent_guests) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (open, silent, silent_guests) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         Self { most, most_guests, grace, next: 0, open, guests: 0, silent, silent_guests }
     }
 
     fn room(&self, now: Instant) -> Room {
-        if self.open.len() < self.most {
+        if self.open.len() < self.most || !self.silent_guests.is_empty() {
             return Room::Now;
         }
-        let ends = [&self.silent, &self.silent_guests].map(|silent| silent.values().next().copied());
-        match ends.into_iter().flatten().min() {
-            Some(grace) if grace <= now => Room::Now,
-            Some(grace) => Room::At(grace),
+        match self.silent.first_key_value() {
+            Some((_, grace)) if *grace <= now => Room::Now,
+            Some((_, grace)) => Room::At(*grace),
             None => Room::None,
         }
     }
 
     /// A slot for a newcomer; none if nobody can be sent away for it.
     fn enter(&mut self, is_guest: bool, now: Instant) -> Option<Entry> {
-        // Numbers rise with time: nobody's grace is over before that of the first.
-        let over = |silent: &BTreeMap<Number, Instant>| {
-            silent.first_key_value().filter(|(_, grace)| **grace <= now).map(|(number, _)| *number)
-        };
-        let silent_guest = over(&self.silent_guests);
+        let silent_guest = self.silent_guests.first().copied();
         let evicted = if is_guest && self.guests >= self.most_guests {
             Some(silent_guest?)
         } else if self.open.len() >= self.most {
             // Guests first: the others are within what their addresses may have.
-            Some(silent_guest.or_else(|| over(&self.silent))?)
+            let silent = self.silent.first_key_value().filter(|(_, grace)| **grace <= now);
+            Some(silent_guest.or_else(|| silent.map(|(number, _)| *number))?)
         } else {
             None
         };
@@ -95,7 +91,7 @@ impl Table {
         self.open.insert(number, is_guest);
         self.guests += usize::from(is_guest);
         if is_guest {
-            self.silent_guests.insert(number, now);
+            self.silent_guests.insert(number);
         } else {
             self.silent.insert(number, now + self.grace);
         }
