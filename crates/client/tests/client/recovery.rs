@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use exedra_client::line::Change;
-use exedra_client::process::{Command, Event};
+use exedra_client::process::{Command, Event, Process};
 use exedra_client::recover::Recovery;
 use exedra_client::{Error, Executor};
 use exedra_link::connection::Connection;
@@ -71,6 +71,16 @@ async fn resumed(peer: &mut Peer, parts: &Value) {
     answer_opening(peer, &call, parts).await;
 }
 
+/// A process of which one event was given before the connection vanished.
+async fn broken(parts: &Value) -> (Executor, Process, Door) {
+    let (executor, mut peer, door) = open(parts.clone()).await;
+    let (mut process, id) = start(&executor, &mut peer).await;
+    peer.output(&id, 1, "stdout", b"one").await;
+    process.next().await.unwrap();
+    peer.vanish();
+    (executor, process, door)
+}
+
 /// What a read answers.
 fn snapshot(chunks: &[(u64, &str)], next_seq: u64, exit_code: Option<i32>, closed: bool) -> Value {
     let chunk = |(seq, text): &(u64, &str)| {
@@ -124,11 +134,7 @@ async fn by_the_rules_for_stock_executors_what_was_missed_is_read() {
 #[tokio::test]
 async fn the_end_is_found_in_a_read_and_a_second_break_begins_again() {
     let stock = json!(null);
-    let (executor, mut peer, door) = open(stock.clone()).await;
-    let (mut process, id) = start(&executor, &mut peer).await;
-    peer.output(&id, 1, "stdout", b"one").await;
-    process.next().await.unwrap();
-    peer.vanish();
+    let (_executor, mut process, door) = broken(&stock).await;
     let script = async {
         let mut peer = door.next();
         resumed(&mut peer, &stock).await;
@@ -147,11 +153,7 @@ async fn the_end_is_found_in_a_read_and_a_second_break_begins_again() {
 #[tokio::test]
 async fn what_was_read_before_another_break_is_kept_for_asking_for_more_has_confirmed_it() {
     let stock = json!(null);
-    let (executor, mut peer, door) = open(stock.clone()).await;
-    let (mut process, id) = start(&executor, &mut peer).await;
-    peer.output(&id, 1, "stdout", b"one").await;
-    process.next().await.unwrap();
-    peer.vanish();
+    let (_executor, mut process, door) = broken(&stock).await;
     let script = async {
         let mut peer = door.next();
         resumed(&mut peer, &stock).await;
@@ -177,11 +179,7 @@ async fn what_was_read_before_another_break_is_kept_for_asking_for_more_has_conf
 async fn what_is_not_there_any_more_is_a_loss_that_is_told() {
     let stock = json!(null);
     for (answer, unknown) in [(snapshot(&[(9, "nine")], 10, None, false), false), (json!(null), true)] {
-        let (executor, mut peer, door) = open(stock.clone()).await;
-        let (mut process, id) = start(&executor, &mut peer).await;
-        peer.output(&id, 1, "stdout", b"one").await;
-        process.next().await.unwrap();
-        peer.vanish();
+        let (_executor, mut process, door) = broken(&stock).await;
         let script = async {
             let mut peer = door.next();
             resumed(&mut peer, &stock).await;

@@ -18,7 +18,8 @@ fn audited(audit: &Audit) -> Bench {
     Bench::with(ExecutorConfig { audit: Some(audit.clone()), ..config() })
 }
 
-fn lines(dir: &Path) -> Vec<Value> {
+/// All lines of the audit in `dir`, in order.
+pub fn lines(dir: &Path) -> Vec<Value> {
     let mut lines = Vec::new();
     each_line(dir, &mut |_, line| {
         lines.push(serde_json::from_slice(line).unwrap());

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use exedra_executor::audit::log::each_line;
 use exedra_executor::audit::{Audit, AuditConfig};
 use exedra_executor::listen::auth::WsAuth;
 use exedra_executor::listen::tls::Tls;
@@ -14,17 +13,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::lines;
 use crate::bench::{Bench, config, start, within};
-
-fn lines(dir: &std::path::Path) -> Vec<Value> {
-    let mut lines = Vec::new();
-    each_line(dir, &mut |_, line| {
-        lines.push(serde_json::from_slice(line).unwrap());
-        true
-    })
-    .unwrap();
-    lines
-}
 
 /// Sends `request` and waits for the other end to close.
 async fn knock(address: &str, request: &[u8]) -> String {
