@@ -34,6 +34,34 @@ fn a_command_goes_the_whole_way_round_and_nothing_stays() {
     assert_eq!(leftovers(home.path()), Vec::<PathBuf>::new());
 }
 
+/// As by `docker exec`: whoever leads our session is not to be seen from inside.
+#[test]
+fn in_a_pid_namespace_that_was_entered() {
+    let home = tempfile::tempdir().unwrap();
+    let namespaces = if rustix::process::geteuid().is_root() { "-pf" } else { "-rpf" };
+    let within = |args: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args([namespaces, "--mount-proc", "sh", "-c", "\"$@\"; exit $?", "sh"]).args(args);
+        command.env("TMPDIR", home.path()).env("HOME", home.path()).stdin(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+    };
+    // Where that is not to be arranged there is nothing to try.
+    if run(&mut within(&["true"])).code != 0 {
+        return;
+    }
+    let exedra = env!("CARGO_BIN_EXE_exedra");
+    let done = run(&mut within(&[
+        exedra,
+        "up",
+        "--",
+        "sh",
+        "-c",
+        "sleep 60 >/dev/null 2>&1 & echo out; echo err >&2; exit 7",
+    ]));
+    assert_eq!((done.code, done.out(), done.stderr.as_str()), (7, "out\n", "err\n"));
+}
+
 #[test]
 fn a_signal_ends_the_command_and_cleans_up() {
     let temporary = tempfile::tempdir().unwrap();

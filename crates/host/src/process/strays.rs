@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getpid, getsid};
+use rustix::process::{Signal, getpid};
 
 use super::census::{self, Stat};
 use super::mark::Mark;
@@ -236,8 +236,9 @@ fn orphans() -> Vec<Stat> {
     living.map(|stat| Stat { mark: census::mark_of(stat.pid).ok().flatten(), ..stat }).collect()
 }
 
+/// As `/proc` shows it to us: 0 if whoever leads it is outside of our PID namespace, as in a container that was entered.
 fn own_session() -> Option<i32> {
-    getsid(None).ok().map(|session| session.as_raw_nonzero().get())
+    census::stat(getpid().as_raw_nonzero().get()).map(|stat| stat.session)
 }
 
 fn claims() -> MutexGuard<'static, Claims> {
