@@ -83,8 +83,11 @@ async fn a_write_needs_an_id_of_a_client_that_knows_of_them() {
 async fn an_interrupt_reaches_the_whole_group_and_the_absent_are_no_error() {
     let mut bench = Bench::new();
     let mut client = bench.open().await;
-    let script = "trap 'echo caught; exit 3' INT; sh -c 'echo ready; sleep 600; sleep 600'; exit 9";
-    client.start("p", &["bash", "-c", script]).await;
+    // Not a shell, which may take the signal before it forks what it then waits for.
+    let ready = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&ready, "ready\n").unwrap();
+    let script = "trap 'echo caught; exit 3' INT; tail -f \"$0\"; exit 9";
+    client.start("p", &["bash", "-c", script, ready.path().to_str().unwrap()]).await;
     assert_eq!(client.event().await["params"]["chunk"], Base64Text::encode(b"ready\n").0);
     let interrupt = |id: &str| json!({"processId": id, "signal": "interrupt"});
     assert_eq!(client.call("process/signal", interrupt("p")).await["result"], json!({}));

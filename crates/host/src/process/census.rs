@@ -25,9 +25,6 @@ pub struct Stat {
     pub mark: Option<Mark>,
 }
 
-/// The number of the kernel's own parent of threads.
-const KTHREADD: i32 = 2;
-
 /// The numbers of everybody, as they are found.
 pub fn numbers() -> impl Iterator<Item = i32> {
     let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
@@ -37,7 +34,8 @@ pub fn numbers() -> impl Iterator<Item = i32> {
 /// Everybody; the marks of those who live too, if `marks`.
 pub fn snapshot(marks: bool) -> Vec<Stat> {
     let with_mark = |mut stat: Stat| {
-        if marks && !stat.zombie && stat.pid != KTHREADD && stat.parent != KTHREADD {
+        // Our children begin sessions; only threads of the kernel, and who is from outside of our PID namespace, show none.
+        if marks && !stat.zombie && stat.session != 0 {
             stat.mark = mark_of(stat.pid).ok().flatten();
         }
         stat

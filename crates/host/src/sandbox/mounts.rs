@@ -3,6 +3,7 @@
 //! In flows the text of `mountinfo`, out flow places with their flags. In a user namespace of one's own flags may be added
 //! and not taken away, so a remount names what is there already.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
 
-/// Every mount, those below others after them.
+/// The mount at each place, those below others after them. Where one hides another it is the one that is seen.
 #[derive(Clone, Debug)]
 pub struct Mounts(Vec<(PathBuf, MountFlags, Type)>);
 
@@ -22,6 +23,17 @@ enum Type {
     Groups,
     /// Anything else.
     Other,
+}
+
+/// One line of the list.
+#[derive(Debug)]
+struct Line {
+    id: u64,
+    /// The mount that it is on.
+    on: u64,
+    at: PathBuf,
+    flags: MountFlags,
+    kind: Type,
 }
 
 impl Mounts {
@@ -42,7 +54,10 @@ impl Mounts {
     }
 
     fn parse(text: &[u8]) -> Self {
-        let mut all: Vec<_> = text.split(|byte| *byte == b'\n').filter_map(parse_line).collect();
+        let lines: Vec<Line> = text.split(|byte| *byte == b'\n').filter_map(Line::parse).collect();
+        let below: HashSet<(&Path, u64)> = lines.iter().map(|line| (line.at.as_path(), line.on)).collect();
+        let seen = lines.iter().filter(|line| !below.contains(&(line.at.as_path(), line.id)));
+        let mut all: Vec<_> = seen.map(|line| (line.at.clone(), line.flags, line.kind)).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Self(all)
     }
@@ -84,16 +99,21 @@ fn remount(at: &Path, flags: MountFlags) -> Result<(), Errno> {
     mount_remount(at, MountFlags::BIND | flags, "")
 }
 
-/// `36 35 98:0 /root /at options - type source options`, the place with octal escapes.
-fn parse_line(line: &[u8]) -> Option<(PathBuf, MountFlags, Type)> {
-    let mut fields = line.split(|byte| *byte == b' ').skip(4);
-    let at = OsString::from_vec(unescape(fields.next()?));
-    let flags = fields.next()?.split(|byte| *byte == b',').map(flag).fold(MountFlags::empty(), |all, flag| all | flag);
-    let kind = match fields.skip_while(|field| *field != b"-").nth(1) {
-        Some(b"cgroup" | b"cgroup2") => Type::Groups,
-        _ => Type::Other,
-    };
-    Some((PathBuf::from(at), flags, kind))
+impl Line {
+    /// `36 35 98:0 /root /at options [tags] - type source options`, the place with octal escapes.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+        let (id, on) = (number()?, number()?);
+        let at = PathBuf::from(OsString::from_vec(unescape(fields.nth(2)?)));
+        let options = fields.next()?.split(|byte| *byte == b',');
+        let flags = options.map(flag).fold(MountFlags::empty(), |all, flag| all | flag);
+        let kind = match fields.skip_while(|field| *field != b"-").nth(1) {
+            Some(b"cgroup" | b"cgroup2") => Type::Groups,
+            _ => Type::Other,
+        };
+        Some(Self { id, on, at, flags, kind })
+    }
 }
 
 fn flag(option: &[u8]) -> MountFlags {
@@ -138,5 +158,14 @@ mod tests {
         assert_eq!(all[1].1, strict);
         assert_eq!(all[2].2, Type::Groups);
         assert_eq!(all.len(), 3);
+    }
+
+    #[test]
+    fn of_those_at_one_place_the_last_is_seen() {
+        let text = b"29 1 8:1 / / rw - ext4 /dev/sda1 rw\n85 30 0:40 / /proc rw,noexec - proc proc rw\n\
+            30 29 0:21 / /proc rw,nosuid - proc proc rw\n";
+        let Mounts(all) = Mounts::parse(text);
+        assert_eq!(all[1], (PathBuf::from("/proc"), MountFlags::NOEXEC, Type::Other));
+        assert_eq!(all.len(), 2);
     }
 }

@@ -204,6 +204,42 @@ async fn the_end_of_a_session_reaches_what_runaways_of_the_exited_left() {
     eventually("it is reaped", || parent(&runaway).is_none()).await;
 }
 
+/// The number 2 means more than any other only where nobody made a PID namespace.
+#[test]
+fn as_the_second_process_of_a_container() {
+    let namespaces = if rustix::process::geteuid().is_root() { "-pf" } else { "-rpf" };
+    let within = |args: &[&std::ffi::OsStr]| {
+        let second = "\"$@\"; exit $?";
+        let mut command = std::process::Command::new("unshare");
+        command.args([namespaces, "--mount-proc", "sh", "-c", second, "sh"]).args(args).output()
+    };
+    // Where that is not to be arranged there is nothing to try.
+    if !within(&["true".as_ref()]).is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let name = "ending::runaways_while_another_runs";
+    let test = std::env::current_exe().unwrap();
+    let args = ["--ignored", "--exact", "--nocapture", name].map(std::ffi::OsStr::new);
+    let output = within(&[&[test.as_os_str()], &args[..]].concat()).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+#[ignore = "run by another one, in a PID namespace"]
+async fn runaways_while_another_runs() {
+    assert_eq!(std::process::id(), 2);
+    let other = Rig::new();
+    other.start("p", sh("sleep 60")).await;
+    let rig = Rig::new();
+    rig.start("p", sh(RUNAWAY)).await;
+    assert_eq!(rig.story().await.code, Some(0));
+    let runaway = runaway(&rig).await;
+    rig.table.shutdown(Duration::from_secs(25)).await;
+    assert!(!is_alive(&runaway), "it bears a mark");
+    other.table.shutdown(Duration::ZERO).await;
+}
+
 #[tokio::test]
 async fn an_orphan_that_ends_by_itself_leaves_no_zombie() {
     let rig = Rig::new();

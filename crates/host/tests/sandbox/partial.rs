@@ -23,6 +23,24 @@ fn without_namespaces(name: &str) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A mount that hides another at its place, with flags of its own that may not be taken off.
+#[test]
+fn one_mount_above_another() {
+    let namespaces = if rustix::process::geteuid().is_root() { "-pf" } else { "-rpf" };
+    let within = |args: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("unshare");
+        command.args([namespaces, "--mount-proc", "sh", "-c", "\"$@\"; exit $?", "sh"]).args(args).output()
+    };
+    if !within(&["true".as_ref()]).is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let test = std::env::current_exe().unwrap();
+    let args = ["--exact", "run::a_workspace_is_written_to_and_nothing_else"].map(std::ffi::OsStr::new);
+    let output = within(&[&[test.as_os_str()], &args[..]].concat()).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn what_landlock_does_not_know_is_refused() {
     without_namespaces("files_outside_keep_their_modes_times_and_attributes");
