@@ -417,10 +417,10 @@ async fn the_log_says_who_came_and_left_and_no_secret() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // Where there is one subscriber alone, a test beside this one that comes to a line first switches it off for all.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
     let _guard = tracing::subscriber::set_default(subscriber);
     let stage = Stage::start().await;
-    // A test that ran the same code beside this one, before there was a subscriber, may have switched its lines off.
-    tracing::callsite::rebuild_interest_cache();
     let (ticket, other) = (stage.sign(&claims(Role::Executor)), stage.sign(&claims(Role::Harness)));
     let mut executor = stage.dial(&ticket).await.unwrap();
     stage.presence.told(1).await;
