@@ -69,11 +69,12 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         name: "decoders",
-        what: "1,000,000 random and mutated inputs for each decoder of JSON, relay frames and binary messages",
+        what: "1,000,000 random and mutated inputs for each decoder of JSON, relay and websocket frames, and binary messages",
         cases: 10_000,
         tests: &[
-            tests("exedra-proto", LIB, &["frame::tests::no_input", "binary::tests"]),
+            tests("exedra-proto", LIB, &["frame::tests::no_input", "binary::tests", "bulk::tests"]),
             tests("exedra-proto", &["--test", "envelopes"], &["no_input"]),
+            tests("exedra-link", LIB, &["ws::inlet::tests::no_bytes"]),
         ],
     },
     Part {
