@@ -26,8 +26,8 @@ pub const LOCK: &str = "lock";
 const LOCKS: [&str; 2] = [LOCK, "setup.lock"];
 /// Time between two looks at a lock that somebody holds.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How often is looked for the end of somebody else's set-up: 10 s.
-const SETUP_LOOKS: usize = 1_000;
+/// How often is looked for the end of somebody else's set-up: 40 s, more than that one waits for a database that is busy.
+const SETUP_LOOKS: usize = 4_000;
 /// How often is looked for the name of a holder that has only just come: 100 ms.
 const HOLDER_LOOKS: usize = 10;
 
@@ -184,7 +184,7 @@ impl DataDir {
     /// Holds the directory for as long as the database is being opened; waits for others who do.
     ///
     /// # Errors
-    /// It takes longer than 10 s.
+    /// It takes longer than 40 s.
     pub async fn set_up(&self) -> Result<Hold, RegistryError> {
         let path = self.path.join("setup.lock");
         let lock = open(&path)?;

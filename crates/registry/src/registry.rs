@@ -26,7 +26,7 @@ use crate::rates::Rates;
 use crate::serverkey::ServerKey;
 use crate::service::tokens::Tokens;
 use crate::service::{Direct, Service, Terms};
-use crate::store::{Check, SqliteStore, Store};
+use crate::store::{Check, SqliteStore, Store, WAIT};
 use crate::workload::Workloads;
 
 /// A registry that holds its data directory. Dropped, it stops its tasks; [`Registry::shutdown`] also saves what is not
@@ -86,7 +86,7 @@ impl Registry {
         let store = open_store(&dir, Check::Pages).await?;
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
         learn(&presence, store.as_ref(), &dir).await?;
-        let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database());
+        let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database()).patient(WAIT);
         let workloads = config.workloads.map(|workloads| Workloads::open(workloads, Arc::clone(&clock)));
         let workloads = workloads.transpose()?.map(Arc::new);
         let direct = Direct::new(ServerKey::open(&dir.server_key())?, config.aws_region);
@@ -213,7 +213,7 @@ impl Registry {
 pub async fn open_tokens(data_dir: &Path) -> Result<Tokens, RegistryError> {
     let dir = DataDir::prepare(data_dir)?;
     let store = open_store(&dir, Check::Version).await?;
-    Ok(Tokens::new(store, Arc::new(SystemClock), dir.database()))
+    Ok(Tokens::new(store, Arc::new(SystemClock), dir.database()).patient(WAIT))
 }
 
 /// Tells presence of all registrations in the store; those that it knows change nothing.

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
-pub use sqlite::{Check, SqliteStore};
+pub use sqlite::{Check, SqliteStore, WAIT, outwait};
 
 /// Registrations kept of one executor, the current one included; the oldest give way. An instance whose registration is
 /// forgotten counts as a new one when it registers again.
@@ -404,6 +404,12 @@ pub enum StoreError {
     /// Somebody else is writing, and did not finish in time.
     #[error("the database is busy")]
     Busy,
+    /// The same, and it was waited for.
+    #[error("the database was busy for {secs} s: another process writes to it, or its disk does not keep up")]
+    BusyFor {
+        /// How long, in seconds.
+        secs: u64,
+    },
     /// The name is bound to another key than the one that came, or came without.
     #[error("the executor's name is bound to another key")]
     OtherKey,
@@ -419,7 +425,7 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody changing the program or the records.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Full | Self::ReadOnly | Self::Busy | Self::Failed(_) => true,
+            Self::Full | Self::ReadOnly | Self::Busy | Self::BusyFor { .. } | Self::Failed(_) => true,
             Self::Corrupt(_) | Self::Newer { .. } | Self::Foreign | Self::OtherKey | Self::Closed => false,
         }
     }
@@ -432,7 +438,9 @@ impl StoreError {
             Self::Corrupt(_) => Some("put a backup of the data directory in its place, or start with a new one"),
             Self::Newer { .. } => Some("use the version of the program that wrote it, or a newer one"),
             Self::Foreign => Some("use another --data-dir"),
-            Self::Busy => Some("is another process working on the same data directory? Try again"),
+            Self::Busy | Self::BusyFor { .. } => {
+                Some("is another process working on the same data directory? Try again")
+            }
             Self::OtherKey => Some("`exedra forget-key ID` lets another key have the name"),
             Self::Closed | Self::Failed(_) => None,
         }

@@ -45,8 +45,8 @@ use crate::{log, runtime, settings};
 const EXECUTOR: &str = "local";
 /// Where the server listens if it stays.
 const PORT: u16 = 8900;
-/// How long a command waits for the executor to be there.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command waits for the executor to be there: as long as the rest of a start waits for a disk that is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Who holds the data directory.
 const PURPOSE: &str = "exedra up";
 

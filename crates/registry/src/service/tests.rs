@@ -64,6 +64,25 @@ async fn a_registration_waits_for_a_store_that_cannot_answer() {
 }
 
 #[tokio::test]
+async fn tokens_at_a_terminal_wait_for_a_store_that_is_busy_and_those_of_requests_do_not() {
+    let stage = Stage::new(Duration::ZERO).await;
+    let records = Arc::clone(&stage.store) as Arc<dyn Store>;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tokens = Tokens::new(records, clock, PathBuf::from("db"));
+    let patient = tokens.clone().patient(Duration::from_secs(3600));
+    stage.store.fail(Some(StoreError::Busy));
+    let refused = tokens.create(NewToken::of(Role::Client)).await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused}");
+    let mut creating = Box::pin(patient.create(NewToken::of(Role::Client)));
+    assert!(futures_util::poll!(&mut creating).is_pending());
+    stage.store.fail(None);
+    let made = creating.await.unwrap();
+    assert_eq!(patient.show(made.record.id.as_str()).await.unwrap(), made.record);
+    stage.store.fail(Some(StoreError::Full));
+    patient.revoke(made.record.id.as_str()).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn patience_has_an_end_and_none_is_had_with_what_does_not_pass() {
     let stage = Stage::new(Duration::ZERO).await;
     stage.store.fail(Some(StoreError::Full));

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::datadir::DataDir;
 use crate::error::RegistryError;
 use crate::serverkey::{self, ServerKey};
-use crate::store::{NewEvent, Store, StoreError, TokenRecord};
+use crate::store::{NewEvent, Pending, Store, TokenRecord, outwait};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 
 /// Longest name of a token, in bytes.
@@ -31,6 +31,7 @@ pub struct Tokens {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     database: PathBuf,
+    patience: Duration,
 }
 
 /// What a token is to be.
@@ -81,7 +82,14 @@ pub struct CreatedToken {
 impl Tokens {
     /// The tokens in `store`, which keeps them in the file `database`.
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, database: PathBuf) -> Self {
-        Self { store, clock, database }
+        Self { store, clock, database, patience: Duration::ZERO }
+    }
+
+    /// Waits for so long while somebody else writes to the database, where there is nobody who is kept waiting by it but
+    /// the person at the terminal.
+    #[must_use]
+    pub(crate) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Makes a token. It is on the disk when this returns.
@@ -111,8 +119,8 @@ impl Tokens {
             uses_left: is_join.then(|| new.uses.unwrap_or(1)),
             ..TokenRecord::new(token::new_id()?, new.role, now)
         };
-        let added = self.store.add_token(&record, &TokenHash::of(&secret)).await;
-        added.map_err(|error| self.error(error))?;
+        let hash = TokenHash::of(&secret);
+        self.ask(|| self.store.add_token(&record, &hash)).await?;
         self.tell(EventKind::TokenCreated, &record).await;
         Ok(CreatedToken { secret, record })
     }
@@ -122,7 +130,7 @@ impl Tokens {
     /// # Errors
     /// They cannot be read.
     pub async fn list(&self) -> Result<Vec<TokenRecord>, RegistryError> {
-        self.store.tokens().await.map_err(|error| self.error(error))
+        self.ask(|| self.store.tokens()).await
     }
 
     /// The token of that id.
@@ -142,7 +150,7 @@ impl Tokens {
     /// There is no such token, or the server's key cannot be used.
     pub async fn aws(&self, id: &str) -> Result<AwsPair, RegistryError> {
         let id = token_id(id)?;
-        let known = self.store.token_of_id(&id).await.map_err(|error| self.error(error))?;
+        let known = self.ask(|| self.store.token_of_id(&id)).await?;
         let access_key = serverkey::access_key(&id).filter(|_| known.is_some());
         let Some(access_key_id) = access_key else { return Err(RegistryError::UnknownToken { id }) };
         let dir = self.database.parent().unwrap_or(Path::new("."));
@@ -156,7 +164,7 @@ impl Tokens {
     /// There can be no such executor, or it cannot be saved.
     pub async fn forget_key(&self, executor: &str) -> Result<bool, RegistryError> {
         let executor = ExecutorId::parse(executor).map_err(|error| RegistryError::Config(error.to_string()))?;
-        self.store.forget_key(&executor).await.map_err(|error| self.error(error))
+        self.ask(|| self.store.forget_key(&executor)).await
     }
 
     /// Makes a token worthless; once more changes nothing.
@@ -165,7 +173,8 @@ impl Tokens {
     /// There is no such token, or it cannot be saved. A text that is no id is not repeated: it may be the token itself.
     pub async fn revoke(&self, id: &str) -> Result<TokenRecord, RegistryError> {
         let id = token_id(id)?;
-        let revoked = self.store.revoke_token(&id, self.clock.now()).await.map_err(|error| self.error(error))?;
+        let now = self.clock.now();
+        let revoked = self.ask(|| self.store.revoke_token(&id, now)).await?;
         let revoked = revoked.ok_or(RegistryError::UnknownToken { id })?;
         self.tell(EventKind::TokenRevoked, &revoked).await;
         Ok(revoked)
@@ -181,7 +190,7 @@ impl Tokens {
             let text = "only the token of a workload can be made good again; make a new one".to_owned();
             return Err(RegistryError::Config(text));
         }
-        let readmitted = self.store.readmit_workload(&id).await.map_err(|error| self.error(error))?;
+        let readmitted = self.ask(|| self.store.readmit_workload(&id)).await?;
         let readmitted = readmitted.ok_or(RegistryError::UnknownToken { id })?;
         self.tell(EventKind::TokenReadmitted, &readmitted).await;
         Ok(readmitted)
@@ -201,8 +210,8 @@ impl Tokens {
         let secret = token::generate(before.role)?;
         let now = self.clock.now();
         let until = now.saturating_add(grace.as_secs());
-        let rotated = self.store.rotate_token(&id, &TokenHash::of(&secret), until, now).await;
-        match rotated.map_err(|error| self.error(error))? {
+        let hash = TokenHash::of(&secret);
+        match self.ask(|| self.store.rotate_token(&id, &hash, until, now)).await? {
             Some(record) => {
                 self.tell(EventKind::TokenRotated, &record).await;
                 Ok(CreatedToken { secret, record })
@@ -220,13 +229,18 @@ impl Tokens {
     async fn tell(&self, kind: EventKind, token: &TokenRecord) {
         let detail = json!({"token_id": token.id.as_str(), "role": token.role, "executors": token.executors});
         let event = NewEvent { at: self.clock.now(), kind: kind.as_str().to_owned(), executor: None, detail };
-        if let Err(error) = self.store.append_event(&event).await {
+        if let Err(error) = self.ask(|| self.store.append_event(&event)).await {
             tracing::warn!(kind = kind.as_str(), %error, "an event is not in the journal");
         }
     }
 
-    fn error(&self, error: StoreError) -> RegistryError {
-        RegistryError::store(&self.database, error)
+    /// Asks the store, again while it is busy and there is patience left.
+    async fn ask<'a, T>(&self, mut ask: impl FnMut() -> Pending<'a, T>) -> Result<T, RegistryError> {
+        let answer = match self.patience {
+            Duration::ZERO => ask().await,
+            patience => outwait(patience, || {}, ask).await,
+        };
+        answer.map_err(|error| RegistryError::store(&self.database, error))
     }
 }
 

@@ -30,7 +30,7 @@ use crate::token::TokenHash;
 use line::Line;
 use rows::{failure, from_time, to_time};
 
-pub use schema::Check;
+pub use schema::{Check, WAIT, outwait};
 
 /// The store on SQLite.
 #[derive(Debug)]
@@ -41,13 +41,19 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, makes it if it is missing, and brings its schema up to date. Only one may open at a
-    /// time; that is the caller's care.
+    /// Opens the database at `path`, makes it if it is missing, and brings its schema up to date. While others write to it,
+    /// it waits, for up to [`WAIT`]. Only one may open at a time; that is the caller's care.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn open(path: &Path, check: Check) -> Result<Self, StoreError> {
-        let (writer, readers) = schema::open(path, check).await?;
+        let mut is_told = false;
+        let busy = || {
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(most = ?WAIT, "the database is busy; the start waits for it");
+            }
+        };
+        let (writer, readers) = schema::open(path, check, schema::Patience::default(), busy).await?;
         Ok(Self { writer, readers, line: Line::default() })
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
+use tokio::time::Instant;
 
 use super::rows::failure;
 use crate::store::StoreError;
@@ -28,6 +29,10 @@ pub const MIGRATIONS: &[&str] = &[
 const APPLICATION_ID: i64 = 0x4578_6472;
 /// How long a write waits for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an opening waits in all: a start that gives up is worse than one that takes its time.
+pub const WAIT: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long a call waits for a connection; longer means that the disk does not keep up.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that read. More callers wait in line for up to [`ACQUIRE_TIMEOUT`]; a read takes a fraction of a
@@ -43,10 +48,52 @@ pub enum Check {
     Pages,
 }
 
-/// Opens the file at `path`: the pool that writes and the pool that reads.
-pub async fn open(path: &Path, check: Check) -> Result<(SqlitePool, SqlitePool), StoreError> {
+/// How long an opening waits for whoever writes to the file, or for its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// One attempt, in SQLite's own hands.
+    pub attempt: Duration,
+    /// All attempts together; one that is under way at the end may take its own time longer.
+    pub whole: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { attempt: BUSY_TIMEOUT, whole: WAIT }
+    }
+}
+
+/// Opens the file at `path`: the pool that writes and the pool that reads. `busy` hears of each attempt that met somebody
+/// else's write.
+pub async fn open(
+    path: &Path,
+    check: Check,
+    patience: Patience,
+    busy: impl FnMut(),
+) -> Result<(SqlitePool, SqlitePool), StoreError> {
     create(path)?;
-    let options = options(path);
+    outwait(patience.whole, busy, || attempt(path, check, patience.attempt)).await
+}
+
+/// Attempts until the database is not busy, or the time is over.
+pub async fn outwait<T, F: Future<Output = Result<T, StoreError>>>(
+    whole: Duration,
+    mut busy: impl FnMut(),
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    let began = Instant::now();
+    loop {
+        match attempt().await {
+            Err(StoreError::Busy) if began.elapsed() < whole => busy(),
+            Err(StoreError::Busy) => return Err(StoreError::BusyFor { secs: began.elapsed().as_secs() }),
+            outcome => return outcome,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn attempt(path: &Path, check: Check, busy_timeout: Duration) -> Result<(SqlitePool, SqlitePool), StoreError> {
+    let options = options(path).busy_timeout(busy_timeout);
     inspect(&options, check).await?;
     let writer = options
         .clone()
