@@ -32,6 +32,7 @@ fn copy_any(way: Way<'_>, source: &Path, destination: &Path, recursive: bool) ->
         if !recursive {
             return Err(FsError::invalid("fs/copy requires recursive: true when sourcePath is a directory"));
         }
+        way.check_absent(destination)?;
         if resolve_missing(destination)?.starts_with(source.canonicalize()?) {
             return Err(FsError::invalid("fs/copy cannot copy a directory to itself or one of its descendants"));
         }
@@ -69,6 +70,7 @@ fn copy_directory(way: Way<'_>, source: &Path, destination: &Path) -> Result<(),
 
 fn copy_link(way: Way<'_>, source: &Path, destination: &Path) -> Result<(), FsError> {
     let text = std::fs::read_link(way.entry(source, Access::Read)?.path())?;
+    way.check_new(destination)?;
     Ok(std::os::unix::fs::symlink(text, way.entry(destination, Access::Write)?.path())?)
 }
 

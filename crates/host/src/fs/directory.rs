@@ -22,6 +22,7 @@ const ENTRY: usize = 64;
 /// # Errors
 /// The system's.
 pub fn create(way: Way<'_>, path: &Path, recursive: bool) -> Result<Done, FsError> {
+    way.check_new(path)?;
     match (recursive, way.is_plain()) {
         (true, true) => std::fs::create_dir_all(path)?,
         (true, false) => create_all(way, path)?,

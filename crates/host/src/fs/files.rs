@@ -354,7 +354,7 @@ fn of_policy(host: &Host, sandboxed: bool) -> Roots {
     let processes = match (&policy.roots, policy.is_given() || sandboxed) {
         (Some(_), _) => Processes::Each,
         (None, true) => Processes::Whole,
-        (None, false) => Processes::Secrets(std::process::id()),
+        (None, false) => Processes::Secrets,
     };
     let own = Own::new(host.own_places(&policy), processes);
     let Some(rules) = &policy.roots else { return Roots::everything().without(own) };

@@ -1,6 +1,6 @@
 //! What no file method reaches, whatever the rules say: the executor's own state, and its view of processes.
 //!
-//! In flow real places, out flows whether one is kept. Pure.
+//! In flow real places, out flows whether one is kept. Of the disk it only asks whose a number among the processes is.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -22,8 +22,8 @@ pub enum Processes {
     /// Nothing.
     #[default]
     None,
-    /// The memory and the variables of the process with this number.
-    Secrets(u32),
+    /// Our own memory and variables.
+    Secrets,
     /// Every process.
     Each,
     /// All of it, the settings of the kernel too.
@@ -64,14 +64,20 @@ impl Own {
         });
         match self.processes {
             Processes::None => false,
-            Processes::Secrets(own) => {
+            Processes::Secrets => {
                 let secret = below.file_name().is_some_and(|name| SECRETS.iter().any(|secret| name == *secret));
-                number == Some(own) && secret
+                secret && number.is_some_and(is_ours)
             }
             Processes::Each => number.is_some(),
             Processes::Whole => true,
         }
     }
+}
+
+/// Whether a number is that of one of our threads, the first of which is the process. The view may be of a PID namespace that
+/// is not ours, and then shows other numbers than we know.
+fn is_ours(number: u32) -> bool {
+    Path::new(&format!("{PROCESSES}/self/task/{number}")).exists()
 }
 
 #[cfg(test)]
@@ -88,18 +94,28 @@ mod tests {
         for path in ["/s", "/s/exedra2", "/x/s/exedra"] {
             assert!(!holds(Processes::Whole, path), "{path}");
         }
+        let (tell, told) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            gone.recv().unwrap();
+        });
+        let (own_number, thread_number) = (std::process::id(), told.recv().unwrap());
         for (path, kept) in [
-            ("/proc/7/mem", [true, true, true]),
-            ("/proc/7/task/8/environ", [true, true, true]),
-            ("/proc/7/status", [false, true, true]),
-            ("/proc/9/mem", [false, true, true]),
+            (&*format!("/proc/{own_number}/mem"), [true, true, true]),
+            (&format!("/proc/{own_number}/task/8/environ"), [true, true, true]),
+            (&format!("/proc/{thread_number}/environ"), [true, true, true]),
+            (&format!("/proc/{own_number}/status"), [false, true, true]),
+            ("/proc/1/mem", [false, true, true]),
             ("/proc/sys/kernel/core_pattern", [false, false, true]),
             ("/proc", [false, false, true]),
             ("/process/7/mem", [false, false, false]),
         ] {
-            let all = [Processes::Secrets(7), Processes::Each, Processes::Whole];
+            let all = [Processes::Secrets, Processes::Each, Processes::Whole];
             assert_eq!(all.map(|processes| holds(processes, path)), kept, "{path}");
         }
+        go.send(()).unwrap();
+        thread.join().unwrap();
         assert_eq!(own(Processes::None).below(Path::new("/s")), Some(Path::new("/s/exedra")));
         assert_eq!(own(Processes::None).below(Path::new("/t")), None);
     }

@@ -38,7 +38,14 @@ pub fn open_to_read(way: Way<'_>, path: &Path) -> Result<(File, Metadata), FsErr
 pub fn open_to_write(way: Way<'_>, path: &Path, mode: u32) -> Result<(File, Metadata), FsError> {
     let file = if way.is_plain() {
         let mut options = OpenOptions::new();
-        open_sink(path, path, without_waiting(options.write(true).create(true).truncate(false)).mode(mode))?
+        let options = without_waiting(options.write(true)).mode(mode);
+        match open_sink(path, path, options) {
+            Err(error) if error.kind == FsErrorKind::NotFound => {
+                way.check_new(path)?;
+                open_sink(path, path, options.create(true).truncate(false))?
+            }
+            opened => opened?,
+        }
     } else {
         open_held(way, path, mode)?
     };

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
+use rustix::fs::{CWD, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno;
 
 use super::own::PROCESSES;
@@ -19,6 +19,11 @@ use crate::error::{FsError, FsErrorKind};
 
 /// Stock's words for a link where none may be; they are not the system's.
 const LINK_LOOP: &str = "Symbolic link loop (os error 40)";
+/// File systems of control groups, versions 1 and 2 (linux/magic.h).
+const CGROUP_MAGIC: FsWord = 0x0027_e0eb;
+const CGROUP2_MAGIC: FsWord = 0x6367_7270;
+/// Links at the end of a path that are followed, as the kernel does.
+const MAX_LINKS: usize = 40;
 /// What the kernel puts behind the place of a thing that has no name any more.
 const DELETED: &[u8] = b" (deleted)";
 
@@ -92,7 +97,7 @@ impl<'a> Way<'a> {
         let descriptor = self.open(path).map_err(|errno| self.failure(path, needed, errno))?;
         let place = real_place(&descriptor)?;
         self.roots.check(path, &place, needed)?;
-        self.check_processes(path, &descriptor, &place)?;
+        self.check_system(path, &descriptor, &place, needed)?;
         Ok(Held { path: name_of(&descriptor), place, descriptor: Some(descriptor) })
     }
 
@@ -108,7 +113,7 @@ impl<'a> Way<'a> {
         let directory = self.open(parent).map_err(|errno| self.failure(path, needed, errno))?;
         let place = real_place(&directory)?.join(name);
         self.roots.check(path, &place, needed)?;
-        self.check_processes(path, &directory, &place)?;
+        self.check_system(path, &directory, &place, needed)?;
         Ok(Held { path: name_of(&directory).join(name), place, descriptor: Some(directory) })
     }
 
@@ -137,6 +142,22 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// Refuses something new at or below what is the executor's own, where paths are used as they came.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check_new(&self, asked: &Path) -> Result<(), FsError> {
+        if !self.is_plain() || !self.roots.keeps_own() {
+            return Ok(());
+        }
+        let mut path = asked.to_owned();
+        for _ in 0..MAX_LINKS {
+            let Ok(to) = std::fs::read_link(&path) else { break };
+            path = path.parent().map_or_else(|| to.clone(), |parent| parent.join(&to));
+        }
+        self.would_be(&path).map_or(Ok(()), |place| self.roots.check(asked, &place, Access::Write))
+    }
+
     /// Refuses a name that is the executor's own to be taken away, where paths are used as they came.
     ///
     /// # Errors
@@ -150,15 +171,34 @@ impl<'a> Way<'a> {
         self.roots.check(asked, &parent.join(name), Access::Write)
     }
 
-    /// Refuses views of processes that are mounted elsewhere than where they belong.
-    fn check_processes(&self, asked: &Path, descriptor: &OwnedFd, place: &Path) -> Result<(), FsError> {
+    /// Refuses views of processes that are mounted elsewhere than where they belong, and changes to control groups: limits
+    /// are held by those.
+    fn check_system(&self, asked: &Path, held: &OwnedFd, place: &Path, needed: Access) -> Result<(), FsError> {
         if !self.roots.keeps_processes() || place.starts_with(PROCESSES) {
             return Ok(());
         }
-        match rustix::fs::fstatfs(descriptor) {
-            Ok(stat) if stat.f_type == PROC_SUPER_MAGIC => Err(self.roots.kept(asked, "used")),
+        match rustix::fs::fstatfs(held).map(|stat| stat.f_type) {
+            Ok(PROC_SUPER_MAGIC) => Err(self.roots.kept(asked, "used")),
+            Ok(CGROUP_MAGIC | CGROUP2_MAGIC) if needed == Access::Write => {
+                Err(self.roots.refuse(asked, "may not be written: it is, or holds, a control group"))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Refuses what may not be at `path`, whether or not it is there: who may not go there learns nothing of that.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check_absent(&self, path: &Path) -> Result<(), FsError> {
+        if !self.is_limited() {
+            return Ok(());
+        }
+        let place = match self.open(path) {
+            Ok(descriptor) => real_place(&descriptor)?,
+            Err(_) => self.would_be(path).unwrap_or_else(|| path.to_owned()),
+        };
+        self.roots.check(path, &place, Access::Write)
     }
 
     /// The refusal of `asked` for what it is and not for where.
@@ -187,7 +227,9 @@ impl<'a> Way<'a> {
             let place = self.would_be(path).unwrap_or_else(|| path.to_owned());
             // What may be read may be known not to be there, whatever was to be done with it.
             let known = if errno == Errno::NOENT { needed.min(Access::Read) } else { needed };
-            if let Err(refusal) = self.roots.check(path, &place, known) {
+            if self.roots.access(&place) < known
+                && let Err(refusal) = self.roots.check(path, &place, needed)
+            {
                 return refusal;
             }
         }

@@ -23,7 +23,9 @@ impl Around {
     /// Around each of `holes` that is below one of `granted`.
     pub fn of(granted: &[PathBuf], holes: &[PathBuf]) -> Self {
         let mut ways = BTreeSet::new();
-        for hole in holes {
+        let within = |hole: &PathBuf| holes.iter().any(|other| other != hole && hole.starts_with(other));
+        let holes: Vec<&PathBuf> = holes.iter().filter(|hole| !within(hole)).collect();
+        for hole in &holes {
             let above = granted.iter().filter(|root| hole.starts_with(root)).min_by_key(|root| root.as_os_str().len());
             let Some(root) = above else { continue };
             ways.extend(hole.ancestors().skip(1).take_while(|way| way.starts_with(root)).map(Path::to_owned));
@@ -32,7 +34,7 @@ impl Around {
         for way in &ways {
             let Ok(entries) = std::fs::read_dir(way) else { continue };
             let paths = entries.filter_map(Result::ok).map(|entry| way.join(entry.file_name()));
-            let rest = paths.filter(|path| !ways.contains(path) && !holes.contains(path));
+            let rest = paths.filter(|path| !ways.contains(path) && !holes.contains(&path));
             others.extend(rest.filter_map(|path| open(&path)));
         }
         Self { ways, others }
@@ -66,7 +68,10 @@ mod tests {
         }
         std::fs::write(dir.join("file"), "").unwrap();
         std::os::unix::fs::symlink(dir.join("a/b/hole"), dir.join("a/link")).unwrap();
-        let around = Around::of(std::slice::from_ref(&dir), &[dir.join("a/b/hole"), "/elsewhere".into()]);
+        let around = Around::of(
+            std::slice::from_ref(&dir),
+            &[dir.join("a/b/hole"), dir.join("a/b/hole/in"), "/elsewhere".into()],
+        );
         assert_eq!(around.ways, [dir.clone(), dir.join("a"), dir.join("a/b")].into());
         let mut named: Vec<PathBuf> = around.names().iter().map(|name| std::fs::read_link(name).unwrap()).collect();
         named.sort();

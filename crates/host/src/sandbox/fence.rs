@@ -4,6 +4,7 @@
 //! there is, and every part of it must hold.
 
 use std::io;
+use std::path::PathBuf;
 
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, LandlockStatus, RestrictionStatus, Ruleset,
@@ -17,6 +18,7 @@ use rustix::thread::{
 
 use super::around::Around;
 use super::filter;
+use super::mounts::Mounts;
 use super::plan::{Grants, Plan};
 
 /// The newest that is asked for; a kernel that has less gives what it has.
@@ -47,7 +49,9 @@ pub fn raise(plan: &Plan, namespaces: bool) -> io::Result<()> {
     // Without namespaces it is what leaves other processes alone, where the kernel has that.
     let needed = plan.grants.is_some() || plan.execute.is_some();
     if needed || !namespaces {
-        let status = restrict(plan, namespaces).map_err(io::Error::other)?;
+        // Mounts make control groups read-only elsewhere: whoever writes there holds to no limit.
+        let groups = if namespaces { Vec::new() } else { Mounts::read()?.groups() };
+        let status = restrict(plan, namespaces, &groups).map_err(io::Error::other)?;
         if needed && !namespaces && strength(&status.landlock) != Landlock::Enough {
             return Err(io::Error::other("the kernel's Landlock is absent or too old"));
         }
@@ -84,7 +88,8 @@ fn strength(status: &LandlockStatus) -> Landlock {
     }
 }
 
-fn restrict(plan: &Plan, namespaces: bool) -> Result<RestrictionStatus, landlock::RulesetError> {
+/// `groups` are left out of what may be written.
+fn restrict(plan: &Plan, namespaces: bool, groups: &[PathBuf]) -> Result<RestrictionStatus, landlock::RulesetError> {
     let paths = |list: &[super::job::Raw]| list.iter().map(|raw| raw.as_path().to_owned()).collect::<Vec<_>>();
     // Where there is a list of what may be executed, nothing else gives that right.
     let listed = if plan.execute.is_some() { AccessFs::Execute.into() } else { BitFlags::empty() };
@@ -92,23 +97,33 @@ fn restrict(plan: &Plan, namespaces: bool) -> Result<RestrictionStatus, landlock
     let Some(Grants { read, write }) = &plan.grants else {
         // What is not named here would be refused all the same: moving and linking files to other directories.
         let moves = path_beneath_rules(["/"], AccessFs::Refer);
-        let mut ruleset = Ruleset::default().handle_access(AccessFs::Execute | AccessFs::Refer)?;
-        if !namespaces {
-            ruleset = scoped(ruleset, plan.network)?;
-        }
+        let ruleset = Ruleset::default().handle_access(AccessFs::Execute | AccessFs::Refer)?;
         let anything = plan.execute.is_none().then_some("/");
         let anything = path_beneath_rules(anything, AccessFs::Execute);
-        return ruleset.create()?.add_rules(moves)?.add_rules(execute)?.add_rules(anything)?.restrict_self();
+        if namespaces {
+            return ruleset.create()?.add_rules(moves)?.add_rules(execute)?.add_rules(anything)?.restrict_self();
+        }
+        let around = Around::of(&["/".into()], groups);
+        let written = if around.ways.is_empty() { vec!["/".into()] } else { around.names() };
+        let ruleset = scoped(ruleset.handle_access(AccessFs::WriteFile)?, plan.network)?.create()?;
+        let ruleset = ruleset.add_rules(path_beneath_rules(written, AccessFs::WriteFile))?;
+        return ruleset.add_rules(moves)?.add_rules(execute)?.add_rules(anything)?.restrict_self();
     };
     let ruleset = scoped(Ruleset::default().handle_access(AccessFs::from_all(NEWEST))?, plan.network)?;
     let (mut read, mut write) = (paths(read), paths(write));
     let mut around = Around::default();
+    // Open as long as it is named.
+    let outside_groups;
     if namespaces {
         read.push("/proc".into());
         write.push("/dev".into());
     } else {
         around = Around::of(&read, &paths(&plan.masked));
         read.retain(|path| !around.ways.contains(path));
+        write.retain(|path| !groups.iter().any(|group| path.starts_with(group)));
+        outside_groups = Around::of(&write, groups);
+        write.retain(|path| !outside_groups.ways.contains(path));
+        write.extend(outside_groups.names());
         write.extend(["/dev/null", "/dev/zero", "/dev/full", "/dev/tty"].map(Into::into));
     }
     ruleset

@@ -80,6 +80,11 @@ impl Mounts {
         Ok(())
     }
 
+    /// Where control groups are.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        self.0.iter().filter(|(.., kind)| *kind == Type::Groups).map(|(at, ..)| at.clone()).collect()
+    }
+
     /// Leaves no control group below `root` that could be changed.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! In flow a draft's rules and the places, out flow narrower rules and what Landlock has to leave out. Pure.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use exedra_proto::sandbox::Access;
@@ -40,7 +41,8 @@ impl Hidden {
         if whole.plan.root == Root::Whole {
             return self.within(whole);
         }
-        let access = |path: &Path| files.rules.access(path);
+        let rules = files.rules.clone();
+        let access = |path: &Path| rules.access(path);
         let masked: Vec<Raw> = self
             .0
             .iter()
@@ -57,6 +59,7 @@ impl Hidden {
             files.rules.add(place.clone(), Rule { access: Access::Deny, kind: *kind });
         }
         let mut draft = plan::draft(&files.rules, files.places, &files.links, network);
+        self.pin(&mut draft.plan.mounts, |way| access(way) == Access::Write);
         draft.without_namespaces = whole.without_namespaces && !writable;
         draft.plan.masked = masked;
         draft
@@ -71,7 +74,22 @@ impl Hidden {
             Mount { at: Raw::from(place.as_path()), what }
         };
         draft.plan.mounts.extend(self.0.iter().map(hide));
+        self.pin(&mut draft.plan.mounts, |_| true);
         draft
+    }
+
+    /// Keeps the way to these where it is, as far as it is `writable`: whoever could move what holds one could show it to the
+    /// next sandbox under another name, and put something else in its place.
+    fn pin(&self, mounts: &mut Vec<Mount>, writable: impl Fn(&Path) -> bool) {
+        let ways: BTreeSet<&Path> = self.0.iter().flat_map(|(place, _)| place.ancestors().skip(1)).collect();
+        for way in ways.into_iter().filter(|way| *way != Path::new("/") && writable(way)) {
+            if mounts.iter().any(|mount| mount.at.as_path() == way) {
+                continue;
+            }
+            // Before what is mounted below it.
+            let before = mounts.iter().position(|mount| mount.at.as_path().starts_with(way)).unwrap_or(mounts.len());
+            mounts.insert(before, Mount { at: Raw::from(way), what: What::Pinned });
+        }
     }
 }
 
@@ -117,9 +135,27 @@ mod tests {
     }
 
     #[test]
+    fn the_way_to_these_stays_where_it_is() {
+        let hidden = Hidden::new(vec![(PathBuf::from("/h/u/l/s/e"), Kind::Directory)]);
+        let pinned = |list: &[(&str, Access)]| {
+            let mounts = hidden.draft(files(list), true).plan.mounts;
+            let at: Vec<_> = mounts.iter().map(|mount| mount.at.as_path().to_owned()).collect();
+            assert!(at.is_sorted(), "{at:?}");
+            let pinned = mounts.iter().filter(|mount| mount.what == What::Pinned);
+            pinned.map(|mount| mount.at.as_path().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(pinned(&[("/", Access::Write)]), ["/h", "/h/u", "/h/u/l", "/h/u/l/s"]);
+        assert_eq!(pinned(&[("/", Access::Read), ("/h/u", Access::Write)]), ["/h/u/l", "/h/u/l/s"]);
+        assert_eq!(pinned(&[("/", Access::Write), ("/h/u", Access::Read)]), ["/h"]);
+        assert!(pinned(&[("/", Access::Read), ("/w", Access::Write)]).is_empty());
+    }
+
+    #[test]
     fn everything_is_everything_else() {
         for draft in [hidden().unrestricted(true), hidden().draft(files(&[("/", Access::Write)]), true)] {
-            assert_eq!((draft.plan.root, draft.plan.mounts.len()), (Root::Whole, 2));
+            assert_eq!(draft.plan.root, Root::Whole);
+            let at: Vec<_> = draft.plan.mounts.iter().map(|mount| mount.at.as_path()).collect();
+            assert_eq!(at, ["/s", "/s/e", "/t"].map(Path::new));
         }
         assert_eq!(Hidden::default().unrestricted(true), plan::unrestricted(true));
     }

@@ -85,6 +85,8 @@ pub enum What {
     },
     /// An empty file that nobody may open.
     HiddenFile,
+    /// What is there already, as a mount of its own: from within it can be neither moved nor replaced.
+    Pinned,
 }
 
 /// What Landlock grants.

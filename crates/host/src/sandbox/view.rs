@@ -40,6 +40,8 @@ const COPY: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
     .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
     .union(OpenTreeFlags::AT_EMPTY_PATH)
     .union(OpenTreeFlags::AT_RECURSIVE);
+/// From one open place onto another.
+const ONTO: MoveMountFlags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH.union(MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH);
 /// Where systems have libraries.
 const LIBRARIES: [&str; 12] = [
     "/lib",
@@ -201,6 +203,10 @@ impl View {
                 mount_remount(STAGE_FILE, MountFlags::BIND | PLAIN | MountFlags::RDONLY, "")?;
                 attach(STAGE_FILE, &place)
             }
+            What::Pinned => {
+                let Some(place) = self.place(at)? else { return Ok(()) };
+                Ok(move_mount(open_tree(&place, "", COPY)?, "", &place, "", ONTO)?)
+            }
         }
     }
 
@@ -234,9 +240,8 @@ impl View {
             }
         }
         mounts.narrow(Path::new(NEW), Path::new(NEW), MountFlags::NOEXEC)?;
-        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         for (tree, at) in trees {
-            move_mount(&tree, "", open(&new, at)?, "", onto)?;
+            move_mount(&tree, "", open(&new, at)?, "", ONTO)?;
         }
         Ok(())
     }

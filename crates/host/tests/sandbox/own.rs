@@ -195,16 +195,87 @@ async fn a_listed_command_does_not_see_it_nor_the_policy() {
     assert_eq!(std::fs::read_to_string(owner.at("policy")).unwrap(), LIST);
 }
 
+/// Not even for a moment: file methods and the next sandbox know it by its name.
 #[tokio::test]
-async fn moving_what_holds_it_does_not_uncover_it() {
+async fn nobody_in_a_sandbox_moves_what_holds_it() {
+    for text in ["[sandbox]\n", "[[roots]]\npath = \"/\"\naccess = \"write\"\n"] {
+        let owner = Owner::new(Some(text));
+        let top = owner.state.path().display();
+        for (from, to) in [(format!("{top}/above"), format!("{top}/moved")), (format!("{top}"), format!("{top}-moved"))]
+        {
+            let story = owner.rig.run(&Value::Null, &format!("mv {from} {to}")).await;
+            assert!(story.code != 0 && story.output.contains("busy"), "{text}: {story:?}");
+        }
+        let beside = format!("mkdir {top}/other && mv {top}/other {top}/another && ls {top}");
+        let story = owner.rig.run(&Value::Null, &beside).await;
+        assert!(story.code == 0 && story.output.contains("another"), "what lies beside may be: {story:?}");
+        assert!(owner.at("above/own/identity").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_the_owner_moves_stays_covered() {
     let owner = Owner::new(Some("[sandbox]\n"));
-    let script = format!("mv {0}/above {0}/moved && cat {0}/moved/own/identity", owner.state.path().display());
-    let story = owner.rig.run(&Value::Null, &script).await;
-    assert!(story.code != 0 && owner.at("moved/own/identity").exists(), "{story:?}");
-    let again = owner.rig.run(&Value::Null, &format!("cat {}/moved/own/identity", owner.state.path().display())).await;
-    assert!(again.code != 0 && again.output.contains("ermission denied"), "{again:?}");
+    std::fs::rename(owner.at("above"), owner.at("moved")).unwrap();
+    let story = owner.rig.run(&Value::Null, &format!("cat {}/moved/own/identity", owner.state.path().display())).await;
+    assert!(story.code != 0 && story.output.contains("ermission denied"), "{story:?}");
     let files = Files::new(owner.rig.host.clone());
     assert!(read(&files, &owner.at("moved/own/identity"), &Value::Null).await.is_err());
+}
+
+/// What cannot be made is not begun: an empty file there could be taken for a key.
+#[tokio::test]
+async fn nothing_is_made_there() {
+    let owner = Owner::new(None);
+    let files = Files::new(owner.rig.host.clone());
+    symlink(owner.at("above/own/new"), owner.rig.path("w/ahead")).unwrap();
+    for path in [owner.at("above/own/new"), owner.at("way/own/new"), owner.rig.path("w/ahead")] {
+        let refused = write(&files, &path).await.unwrap_err();
+        assert!(refused.text.starts_with("executor: "), "{}: {refused}", path.display());
+        assert!(open(&files, &path, "replace").await.is_err());
+        assert!(upload(&files, &path).await.is_err());
+    }
+    for recursive in [false, true] {
+        let params = json!({"path": owner.at("way/own/new"), "recursive": recursive});
+        assert!(files.create_directory(serde_json::from_value(params).unwrap()).await.is_err());
+    }
+    let params = json!({"sourcePath": owner.rig.path("w/key"), "destinationPath": owner.at("way/own/new"),
+        "recursive": false});
+    assert!(files.copy(serde_json::from_value(params).unwrap()).await.is_err());
+    let names = std::fs::read_dir(owner.at("above/own")).unwrap();
+    assert_eq!(names.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["identity"]);
+    write(&files, &owner.rig.path("w/new")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_variables_of_a_thread_are_those_of_the_executor() {
+    let owner = Owner::new(None);
+    let files = Files::new(owner.rig.host.clone());
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let number = thread.unwrap().file_name().into_string().unwrap();
+        let refused = read(&files, &Path::new("/proc").join(number).join("environ"), &Value::Null).await.unwrap_err();
+        assert!(refused.text.starts_with("executor: ") || refused.text.contains("No such"), "{refused}");
+    }
+}
+
+/// Limits are held by control groups.
+#[tokio::test]
+async fn control_groups_are_not_changed_by_file_methods() {
+    let root = "[[roots]]\npath = \"/\"\naccess = \"write\"\n";
+    for text in ["[sandbox]\n", root] {
+        let owner = Owner::new(Some(text));
+        let files = Files::new(owner.rig.host.clone());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+            let group = Path::new(line.split(' ').nth(4).unwrap());
+            let refused = write(&files, &group.join("cgroup.procs")).await.unwrap_err();
+            assert!(refused.text.contains("control group"), "{text}: {refused}");
+            assert!(open(&files, &group.join("cgroup.procs"), "replace").await.is_err());
+            let params = json!({"path": group.join("exedra-made"), "recursive": false});
+            assert!(files.create_directory(serde_json::from_value(params).unwrap()).await.is_err());
+            read(&files, &group.join("cgroup.procs"), &Value::Null).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::rig::{Rig, special};
 
@@ -54,6 +54,11 @@ fn nothing_outside_is_reached_by_number_or_by_signal() {
 #[test]
 fn the_executors_own_is_left_out_of_what_is_granted() {
     without_namespaces("own_state_is_not_read");
+}
+
+#[test]
+fn control_groups_stay_as_they_are() {
+    without_namespaces("no_control_group_is_written");
 }
 
 /// Each line of `script` in Python, with what it came to.
@@ -153,4 +158,21 @@ async fn own_state_is_not_read() {
     let story = rig.run(&rig.sandbox("restricted", &[special("root", "read")]), &script).await;
     assert!(story.output.starts_with("otherother\nown\n") && story.output.contains("\nend\n"), "{story:?}");
     assert_eq!(story.output.matches("ermission denied").count(), 2, "{story:?}");
+}
+
+#[tokio::test]
+#[ignore = "run by another one, without namespaces"]
+async fn no_control_group_is_written() {
+    let rig = Rig::new();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+        let group = line.split(' ').nth(4).unwrap();
+        let alone = json!({"permissions": {"type": "external", "network": "restricted"}, "cwd": rig.text("w"),
+            "workspaceRoots": [rig.text("w")], "windowsSandboxLevel": "disabled"});
+        for sandbox in [alone, rig.sandbox("restricted", &[special("root", "write")])] {
+            let script = format!("echo $$ > {group}/cgroup.procs; echo x > $W/x && cat $W/x");
+            let story = rig.run(&sandbox, &script).await;
+            assert!(story.output.contains("ermission denied") && story.output.ends_with("x\n"), "{sandbox}: {story:?}");
+        }
+    }
 }

@@ -284,6 +284,7 @@ fn followed(plan: &Plan, at: &Path) -> Access {
                 What::Shown { writable: true, .. } => Access::Write,
                 What::Shown { .. } => Access::Read,
                 What::HiddenDirectory { .. } | What::HiddenFile => Access::Deny,
+                What::Pinned => access,
             };
         }
     }
