@@ -5,6 +5,7 @@
 //! methods and sandboxes ask here.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -18,28 +19,38 @@ struct Place {
     /// Where it was at the start, or would have been, without links.
     named: PathBuf,
     held: Option<OwnedFd>,
+    /// A directory that is to be made where it is missing.
+    made: bool,
 }
 
 impl OwnState {
-    /// What is, or is to be, at `paths`, with all below.
-    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+    /// What is, or is to be, at `paths` and in `directories`, with all below.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>, directories: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut all: Vec<Place> = Vec::new();
-        for path in paths {
+        let paths = paths.into_iter().map(|path| (path, false));
+        for (path, made) in directories.into_iter().map(|path| (path, true)).chain(paths) {
             let Ok(path) = std::path::absolute(path) else { continue };
             let named = real(&path);
             if all.iter().all(|other| other.named != named) {
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let held = rustix::fs::open(&named, flags, Mode::empty()).ok();
-                all.push(Place { named, held });
+                all.push(Place { named, held, made });
             }
         }
         Self(all)
     }
 
+    /// Makes the directories that are missing, for this user alone. Where we cannot, nobody can whom we start.
+    pub fn make_directories(&self) {
+        for Place { named, .. } in self.0.iter().filter(|place| place.made && place.held.is_none()) {
+            let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(named);
+        }
+    }
+
     /// Where all of it is, real paths: each by its first name, and by its present one if that is another.
     pub fn places(&self) -> Vec<PathBuf> {
         let mut all = Vec::with_capacity(self.0.len());
-        for Place { named, held } in &self.0 {
+        for Place { named, held, .. } in &self.0 {
             all.push(named.clone());
             let now =
                 held.as_ref().and_then(|held| std::fs::read_link(format!("/proc/self/fd/{}", held.as_raw_fd())).ok());
@@ -69,8 +80,10 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(dir.join("state/exedra")).unwrap();
         std::os::unix::fs::symlink(dir.join("state"), dir.join("link")).unwrap();
-        let own = OwnState::new([dir.join("link/exedra"), dir.join("state/exedra"), dir.join("link/later/token")]);
+        let own = OwnState::new([dir.join("link/exedra"), dir.join("state/exedra"), dir.join("link/later/token")], []);
         assert_eq!(own.places(), [dir.join("state/exedra"), dir.join("state/later/token")]);
+        own.make_directories();
+        assert!(!dir.join("state/later").exists());
         std::fs::rename(dir.join("state"), dir.join("moved")).unwrap();
         assert!(own.places().contains(&dir.join("moved/exedra")) && own.places().contains(&dir.join("state/exedra")));
     }

@@ -183,7 +183,7 @@ pub(super) fn config(sessions: &SessionArgs, spools: Vec<PathBuf>) -> ExecutorCo
     let mut host = HostConfig::default();
     host.environment = env::for_commands();
     host.launcher = Some("/proc/self/exe".into());
-    host.own = settings::own();
+    host.own_directories = settings::own();
     host.spool = sessions.spool.clone().or_else(|| spools.into_iter().find(|spool| is_usable(spool)));
     host.when_full = match sessions.when_full {
         WhenFullArg::Wait => WhenFull::Wait,

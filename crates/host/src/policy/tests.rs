@@ -67,6 +67,22 @@ fn an_absent_part_restricts_nothing_and_an_empty_list_everything() {
     assert_eq!(empty.labels, Some(vec![]));
 }
 
+/// A list that is there and empty allows nothing, as any other.
+#[test]
+fn no_roots_at_all_are_not_all_roots() {
+    let policy = Policy::parse("roots = []\n", None).unwrap();
+    assert_eq!(policy.roots, Some(Vec::new()));
+    assert!(policy.sandbox.is_some() && policy.is_given());
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    assert!(Policy::load(&pipe).unwrap_err().to_string().contains("it is no file"));
+}
+
 #[test]
 fn roots_confine_commands_unless_the_owner_says_otherwise() {
     let root = "[[roots]]\npath = \"/usr\"\naccess = \"read\"\n";

@@ -14,7 +14,7 @@ use super::WhenFull;
 pub struct Words {
     pub read_only: bool,
     pub when_full: Option<WhenFullWord>,
-    pub roots: Vec<Root>,
+    pub roots: Option<Vec<Root>>,
     pub commands: Option<Vec<Command>>,
     pub descendants: Option<Descendants>,
     pub env: Env,

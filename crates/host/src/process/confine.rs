@@ -73,6 +73,7 @@ pub async fn start(
     launch: Launch,
 ) -> Result<(Launched, Confined), StartError> {
     let Some(launcher) = host.launcher() else { return Err(StartError::SandboxMissing) };
+    host.make_own_directories();
     let wanted = Wanted {
         client: confinement.client.cloned(),
         client_tmpdir: environment(&launch, TMPDIR).map(Into::into),

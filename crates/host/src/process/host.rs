@@ -49,6 +49,8 @@ pub struct HostConfig {
     /// Files and directories that are the executor's own: its key, its audit, its tokens. No file method and, as far as mounts
     /// can hide them, no sandboxed command reaches them. The spool and the file of the policy are among them anyway.
     pub own: Vec<PathBuf>,
+    /// The same, of directories that are made, empty and for this user alone, before something in a sandbox could make them.
+    pub own_directories: Vec<PathBuf>,
     /// Processes of all tables that may run, or have outputs that are open, at a time; one more is refused.
     pub max_processes: usize,
     /// The program that enters sandboxes: one that calls [`crate::launcher::take_over`] first of all, such as this very
@@ -85,6 +87,7 @@ impl Default for HostConfig {
             when_full: WhenFull::Wait,
             policy: Current::default(),
             own: Vec::new(),
+            own_directories: Vec::new(),
             launcher: None,
         }
     }
@@ -123,7 +126,7 @@ impl Host {
         let spool = spool.map_err(HostError::Spool)?;
         let site = if config.control_groups { Site::find() } else { Site::nowhere() };
         let slots = Arc::new(Semaphore::new(config.max_processes));
-        let own = OwnState::new(config.own.into_iter().chain(config.spool));
+        let own = OwnState::new(config.own.into_iter().chain(config.spool), config.own_directories);
         let HostConfig { environment, max_processes, when_full, policy, launcher, .. } = config;
         let shell = login_shell();
         let launcher = launcher.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
@@ -169,6 +172,11 @@ impl Host {
         let mut places = self.own.places();
         places.extend(policy.file.iter().chain(&policy.links).cloned());
         places
+    }
+
+    /// Makes those directories of the executor's own that are to be there before a sandbox is.
+    pub(crate) fn make_own_directories(&self) {
+        self.own.make_directories();
     }
 
     /// A place for one more process, until it is dropped.

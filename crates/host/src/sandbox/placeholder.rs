@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, mkdirat, openat, openat2, statat, unlinkat,
@@ -18,6 +19,10 @@ use rustix::io::Errno;
 const MARK: u32 = 0o1555;
 /// How often another executor may remove one in our hands before we give up.
 const TRIES: usize = 16;
+
+/// How long to wait for the lock on one, and between two tries.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Holds directories in their places. Dropping it removes those that nobody else holds.
 #[derive(Debug, Default)]
@@ -73,7 +78,7 @@ fn hold(place: &Path) -> io::Result<Option<Held>> {
             Err(Errno::NOENT) => continue,
             Err(errno) => return Err(errno.into()),
         };
-        flock(&directory, FlockOperation::LockShared)?;
+        lock(&directory, place)?;
         let ours = fstat(&directory)?;
         match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
@@ -86,6 +91,20 @@ fn hold(place: &Path) -> io::Result<Option<Held>> {
         }
     }
     Err(io::Error::other(format!("{} is made and removed all the time", place.display())))
+}
+
+/// Shares the lock on one. Whoever removes it holds it for a moment; others may hold it for ever, and nobody waits for them.
+fn lock(directory: &OwnedFd, place: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match flock(directory, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOOK),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(io::Error::other(format!("somebody else holds a lock on {}", place.display())));
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Whether a directory looks like one of these.
@@ -112,6 +131,19 @@ mod tests {
         std::fs::create_dir(&place).unwrap();
         drop(Placeholders::hold([place.as_path()]).unwrap());
         assert!(place.is_dir(), "a real one is left alone");
+    }
+
+    #[test]
+    fn a_lock_of_somebody_else_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().canonicalize().unwrap().join(".git");
+        std::fs::create_dir(&place).unwrap();
+        let locked = std::fs::File::open(&place).unwrap();
+        flock(&locked, FlockOperation::LockExclusive).unwrap();
+        let refused = Placeholders::hold([place.as_path()]).unwrap_err();
+        assert!(refused.to_string().contains("holds a lock on"), "{refused}");
+        drop(locked);
+        Placeholders::hold([place.as_path()]).unwrap();
     }
 
     #[test]

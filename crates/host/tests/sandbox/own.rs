@@ -213,6 +213,22 @@ async fn nobody_in_a_sandbox_moves_what_holds_it() {
     }
 }
 
+/// What is read there is believed, at the next start.
+#[tokio::test]
+async fn nobody_in_a_sandbox_makes_what_is_the_executors_own() {
+    let home = tempfile::Builder::new().prefix("exedra-home-").tempdir_in("/var/tmp").unwrap();
+    let mut config = HostConfig::default();
+    config.launcher = Some(env!("CARGO_BIN_EXE_exedra-launcher").into());
+    config.own_directories = vec![home.path().join(".config/exedra")];
+    let rig = Rig::with(config);
+    let sandbox = rig.sandbox("enabled", &[special("root", "read"), crate::rig::entry(home.path(), "write")]);
+    let at = home.path().display();
+    let story =
+        rig.run(&sandbox, &format!("echo x > {at}/.config/exedra/config.toml; echo x > {at}/.config/other")).await;
+    assert!(story.code == 0 && story.output.contains("ermission denied"), "{story:?}");
+    assert_eq!(std::fs::read_dir(home.path().join(".config/exedra")).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn what_the_owner_moves_stays_covered() {
     let owner = Owner::new(Some("[sandbox]\n"));
