@@ -15,6 +15,11 @@ pub trait Presence: Send + Sync {
     /// The executor of this registration is connected and free.
     fn online(&self, registration: &RegistrationId, epoch: u64);
 
+    /// The same, of one that is told who its clients are.
+    fn online_told(&self, registration: &RegistrationId, epoch: u64) {
+        self.online(registration, epoch);
+    }
+
     /// A client holds the executor.
     fn held(&self, registration: &RegistrationId);
 

@@ -1,7 +1,8 @@
 //! Tickets: the signed URLs by which the registry lets somebody into the rendezvous.
 //!
 //! `{ws base}/rendezvous/{registration_id}?role=…&shape=…&epoch=…&tok=…&iat=…&exp=…&jti=…&kid=…&sig=…`, where the
-//! signature is HMAC-SHA-256 over the canonical text of all other parts. Time is a parameter, in seconds since 1970.
+//! signature is HMAC-SHA-256 over the canonical text of all other parts. A client's ticket has one more, `cli`: what its token
+//! says of it, as unpadded URL-safe base64 of JSON. Time is a parameter, in seconds since 1970.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::ids::{RegistrationId, TokenId};
+use crate::introduction::Client;
+use crate::registry::code;
 use crate::secret::Secret;
 
 /// Path prefix of the rendezvous.
@@ -64,6 +67,8 @@ pub struct Claims {
     pub expires_at: u64,
     /// Unique.
     pub ticket_id: String,
+    /// What the token says of a client; of an executor nothing.
+    pub client: Client,
 }
 
 /// Why a ticket is refused. `Display` is the value of [`REJECTION_HEADER`].
@@ -96,6 +101,8 @@ pub enum Rejection {
     ExecutorAway,
     /// Another client holds the executor.
     ExecutorBusy,
+    /// The client may do less than all, and the executor did not ask to be told.
+    NotTold,
     /// The server is shutting down.
     Draining,
     /// The server holds as many connections as it may.
@@ -106,7 +113,7 @@ impl Rejection {
     /// The HTTP status that goes with it: never a 5xx, except while shutting down or full.
     pub fn status(self) -> u16 {
         match self {
-            Self::InvalidSignature | Self::Used => 403,
+            Self::InvalidSignature | Self::Used | Self::NotTold => 403,
             Self::ExecutorAway | Self::ExecutorBusy => 409,
             Self::Draining | Self::Overloaded => 503,
             _ => 401,
@@ -129,6 +136,7 @@ impl Rejection {
             Self::Fenced => "unexpected_executor_registration_id",
             Self::ExecutorAway => "route_unavailable",
             Self::ExecutorBusy => "executor_busy",
+            Self::NotTold => code::RIGHTS_NOT_ENFORCEABLE,
             Self::Draining => "pod_draining",
             Self::Overloaded => "overloaded",
         }
@@ -304,6 +312,7 @@ struct Parts {
     issued_at: String,
     expires_at: String,
     ticket_id: String,
+    client: Option<String>,
     key_id: String,
 }
 
@@ -324,25 +333,31 @@ impl Parts {
             issued_at: claims.issued_at.to_string(),
             expires_at: claims.expires_at.to_string(),
             ticket_id: claims.ticket_id.clone(),
+            client: match claims.role {
+                Role::Executor => None,
+                Role::Harness => Some(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims.client).unwrap_or_default())),
+            },
             key_id: key_id.to_owned(),
         }
     }
 
-    fn named(&self) -> [(&'static str, &str); 8] {
-        [
-            ("role", &self.role),
-            ("shape", &self.shape),
-            ("epoch", &self.epoch),
-            ("tok", &self.token),
-            ("iat", &self.issued_at),
-            ("exp", &self.expires_at),
-            ("jti", &self.ticket_id),
-            ("kid", &self.key_id),
-        ]
+    fn named(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let named = [
+            ("role", Some(&self.role)),
+            ("shape", Some(&self.shape)),
+            ("epoch", Some(&self.epoch)),
+            ("tok", Some(&self.token)),
+            ("iat", Some(&self.issued_at)),
+            ("exp", Some(&self.expires_at)),
+            ("jti", Some(&self.ticket_id)),
+            ("cli", self.client.as_ref()),
+            ("kid", Some(&self.key_id)),
+        ];
+        named.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 
     fn query(&self) -> String {
-        self.named().map(|(name, value)| format!("{name}={}", escape(value))).join("&")
+        self.named().map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&")
     }
 
     /// One part per line, each escaped, so that no two sets of parts share a text.
@@ -354,7 +369,7 @@ impl Parts {
         let mut found: BTreeMap<&str, String> = BTreeMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or(Rejection::MalformedQuery)?;
-            if !["role", "shape", "epoch", "tok", "iat", "exp", "jti", "kid", "sig"].contains(&name) {
+            if !["role", "shape", "epoch", "tok", "iat", "exp", "jti", "cli", "kid", "sig"].contains(&name) {
                 return Err(Rejection::ExtraQueryParam);
             }
             let value = percent_decode_str(value).decode_utf8().map_err(|_| Rejection::MalformedQuery)?;
@@ -362,6 +377,8 @@ impl Parts {
                 return Err(Rejection::MalformedQuery);
             }
         }
+        // One of a version that told nothing of clients has none.
+        let client = found.remove("cli");
         let mut take = |name: &str, missing: Rejection| found.remove(name).ok_or(missing);
         let parts = Self {
             registration: registration.to_owned(),
@@ -372,6 +389,7 @@ impl Parts {
             issued_at: take("iat", Rejection::MalformedQuery)?,
             expires_at: take("exp", Rejection::MissingExpiry)?,
             ticket_id: take("jti", Rejection::MalformedQuery)?,
+            client,
             key_id: take("kid", Rejection::MalformedQuery)?,
         };
         Ok((parts, take("sig", Rejection::MissingSignature)?))
@@ -395,8 +413,15 @@ impl Parts {
             registration: RegistrationId::new(self.registration),
             token: TokenId::new(self.token),
             ticket_id: self.ticket_id,
+            client: self.client.as_deref().map_or(Ok(Client::default()), client)?,
         })
     }
+}
+
+/// What is said of a client.
+fn client(text: &str) -> Result<Client, Rejection> {
+    let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| Rejection::MalformedQuery)?;
+    serde_json::from_slice(&json).map_err(|_| Rejection::MalformedQuery)
 }
 
 fn escape(text: &str) -> String {
@@ -404,97 +429,4 @@ fn escape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ring() -> KeyRing {
-        KeyRing::new(vec![SigningKey::generate(100).unwrap()])
-    }
-
-    fn claims() -> Claims {
-        Claims {
-            registration: RegistrationId::new("reg-1"),
-            role: Role::Harness,
-            shape: Shape::Pair,
-            epoch: 3,
-            token: TokenId::new("tok-a&b=c"),
-            issued_at: 1000,
-            expires_at: 1060,
-            ticket_id: "j1".into(),
-        }
-    }
-
-    fn query(ring: &KeyRing, claims: &Claims) -> String {
-        let url = ring.sign("ws://h:1", claims).unwrap();
-        let (head, query) = url.expose().split_once('?').unwrap();
-        assert_eq!(head, "ws://h:1/rendezvous/reg%2D1");
-        query.to_owned()
-    }
-
-    #[test]
-    fn a_ticket_says_what_was_signed_and_has_a_literal_role() {
-        let ring = ring();
-        let query = query(&ring, &claims());
-        assert!(query.starts_with("role=harness&"), "{query}");
-        assert_eq!(ring.verify("reg-1", &query, 1059).unwrap(), claims());
-    }
-
-    #[test]
-    fn every_alteration_is_refused() {
-        let ring = ring();
-        let query = query(&ring, &claims());
-        let verify = |query: &str| ring.verify("reg-1", query, 1001).unwrap_err();
-        assert_eq!(ring.verify("reg-1", &query, 1060), Err(Rejection::Expired));
-        assert_eq!(ring.verify("reg-2", &query, 1001), Err(Rejection::InvalidSignature));
-        for (from, to) in
-            [("harness", "executor"), ("epoch=3", "epoch=4"), ("exp=1060", "exp=9999"), ("jti=j1", "jti=j2")]
-        {
-            assert_eq!(verify(&query.replace(from, to)), Rejection::InvalidSignature, "{from}");
-        }
-        assert_eq!(verify(&query.replace("role=harness&", "")), Rejection::MissingRole);
-        assert_eq!(verify(&query.replace("exp=1060&", "")), Rejection::MissingExpiry);
-        assert_eq!(verify(query.split("&sig=").next().unwrap()), Rejection::MissingSignature);
-        assert_eq!(verify(&format!("{query}&x=1")), Rejection::ExtraQueryParam);
-        assert_eq!(verify(&format!("{query}&role=executor")), Rejection::MalformedQuery);
-        assert_eq!(verify(""), Rejection::MissingRole);
-    }
-
-    #[test]
-    fn a_ticket_from_the_future_or_with_an_impossible_life_is_refused() {
-        let ring = ring();
-        let verdict = |issued_at: u64, expires_at: u64, now: u64| {
-            let claims = Claims { issued_at, expires_at, ..claims() };
-            ring.verify("reg-1", &query(&ring, &claims), now).map(|claims| claims.issued_at)
-        };
-        assert_eq!(verdict(1_060, 1_100, 1_000), Ok(1_060), "clocks are set");
-        assert_eq!(verdict(1_061, 1_100, 1_000), Err(Rejection::InvalidExpiry));
-        let longest = 1_000 + EXECUTOR_TICKET_SECS;
-        assert_eq!(verdict(1_000, longest, longest - 1), Ok(1_000));
-        assert_eq!(verdict(1_000, longest, longest), Err(Rejection::Expired));
-        for (issued_at, expires_at) in [(1_000, longest + 1), (1_000, 1_000), (1_001, 1_000), (0, u64::MAX)] {
-            assert_eq!(
-                verdict(issued_at, expires_at, 1_000),
-                Err(Rejection::InvalidExpiry),
-                "{issued_at} {expires_at}"
-            );
-        }
-        assert_eq!(verdict(u64::MAX - 1, u64::MAX, u64::MAX - 30), Ok(u64::MAX - 1), "no sum wraps around");
-        let forged = query(&ring, &Claims { expires_at: longest + 1, ..claims() }).replace("jti=j1", "jti=j2");
-        assert_eq!(ring.verify("reg-1", &forged, 1_000), Err(Rejection::InvalidSignature), "the signature comes first");
-    }
-
-    #[test]
-    fn rotation_keeps_open_tickets_good_and_then_forgets() {
-        let mut ring = ring();
-        let mut executor = claims();
-        executor.role = Role::Executor;
-        executor.expires_at = 1000 + EXECUTOR_TICKET_SECS;
-        let old = query(&ring, &executor);
-        ring.rotate(SigningKey::generate(2000).unwrap(), 2000);
-        assert!(ring.verify("reg-1", &old, 2001).is_ok());
-        let later = 2000 + EXECUTOR_TICKET_SECS;
-        ring.rotate(SigningKey::generate(later).unwrap(), later);
-        assert_eq!(ring.len(), 2);
-        assert_eq!(ring.verify("reg-1", &old, 2001), Err(Rejection::InvalidSignature));
-    }
-}
+mod tests;

@@ -38,6 +38,8 @@ pub struct Auth {
 pub struct Permit {
     /// The token.
     pub token: TokenId,
+    /// What it is for, for people.
+    pub name: String,
     /// The executor.
     pub executor: ExecutorId,
     /// The token's executors.
@@ -309,9 +311,10 @@ impl Auth {
         if !token.executors.covers(&executor) {
             return Err(Denied::Pattern(token.executors));
         }
-        let TokenRecord { id, executors: pattern, labels, rights, expires_at, .. } = token;
+        let TokenRecord { id, name, executors: pattern, labels, rights, expires_at, .. } = token;
         let checked_at = AtomicU64::new(self.clock.now());
-        Ok(Permit { token: id, executor, pattern, labels, rights, expires_at, patience: None, hash, checked_at })
+        let patience = None;
+        Ok(Permit { token: id, name, executor, pattern, labels, rights, expires_at, patience, hash, checked_at })
     }
 
     /// Which tokens were shown since this was last asked, and when.

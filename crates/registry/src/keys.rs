@@ -218,6 +218,7 @@ fn save(path: &Path, ring: &KeyRing) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use exedra_proto::ids::{RegistrationId, TokenId};
+    use exedra_proto::introduction::Client;
     use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Role, Shape};
 
     const DAY: u64 = 86_400;
@@ -232,6 +233,7 @@ mod tests {
             issued_at: now,
             expires_at: now + EXECUTOR_TICKET_SECS,
             ticket_id: "j".into(),
+            client: Client::default(),
         };
         let url = keys.sign("ws://h", &claims).unwrap();
         url.expose().split_once('?').unwrap().1.to_owned()

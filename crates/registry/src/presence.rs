@@ -260,12 +260,22 @@ impl Tracker {
     }
 }
 
+impl Tracker {
+    fn come(&self, registration: &RegistrationId, epoch: u64, told: bool) {
+        tracing::debug!(%registration, epoch, told, "online");
+        let now = self.now();
+        let effects = self.lock().board.online(registration, (epoch, told), now);
+        self.carry_out(effects);
+    }
+}
+
 impl Presence for Tracker {
     fn online(&self, registration: &RegistrationId, epoch: u64) {
-        tracing::debug!(%registration, epoch, "online");
-        let now = self.now();
-        let effects = self.lock().board.online(registration, epoch, now);
-        self.carry_out(effects);
+        self.come(registration, epoch, false);
+    }
+
+    fn online_told(&self, registration: &RegistrationId, epoch: u64) {
+        self.come(registration, epoch, true);
     }
 
     fn held(&self, registration: &RegistrationId) {

@@ -25,6 +25,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use exedra_proto::ids::TokenId;
+use exedra_proto::introduction::Client;
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::{Claims, Role as TicketRole, Shape};
 use uuid::Uuid;
@@ -166,6 +167,12 @@ impl Service {
             issued_at: now,
             expires_at,
             ticket_id: Uuid::new_v4().simple().to_string(),
+            client: match role {
+                TicketRole::Harness => {
+                    Client { name: permit.name.clone(), labels: permit.labels.words().collect(), rights: permit.rights }
+                }
+                TicketRole::Executor => Client::default(),
+            },
         };
         let url = self.public_url.read().unwrap_or_else(PoisonError::into_inner);
         let base = url.as_ref().map(PublicUrl::ws_base).ok_or_else(|| {

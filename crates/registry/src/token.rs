@@ -9,18 +9,17 @@ mod format;
 mod labels;
 mod lifetime;
 mod pattern;
-mod rights;
 
 use std::fmt;
 
 use serde::Serialize;
 
+pub use exedra_proto::rights::{InvalidRights, Right, Rights};
 pub use format::{TokenHash, generate, is_well_formed, new_id};
 pub use labels::{InvalidLabels, Labels};
 pub use lifetime::{InvalidLifetime, parse_lifetime};
 pub(crate) use pattern::matches;
 pub use pattern::{InvalidPattern, Pattern};
-pub use rights::{InvalidRights, Right, Rights};
 
 /// What the holder of a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -89,6 +89,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use exedra_proto::ids::{RegistrationId, TokenId};
+    use exedra_proto::introduction::Client;
     use exedra_proto::ticket::{Shape, SigningKey};
 
     use super::*;
@@ -106,6 +107,7 @@ mod tests {
                 issued_at,
                 expires_at: issued_at + 60,
                 ticket_id: id.into(),
+                client: Client::default(),
             };
             sign.sign("", &claims).unwrap().expose().split_once('?').unwrap().1.to_owned()
         };

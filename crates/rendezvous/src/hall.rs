@@ -3,7 +3,8 @@
 //! In come [`Link`]s (clients' through the executor's mailbox), out go their messages, routed by stream id. The
 //! [`switch`] decides where a frame goes, [`turns`] whose turn it is, [`stall`] who has been in the way for too long; an
 //! [`inbox`] reads a message only as far as to know whose it is, an [`outbox`] holds what waits for one peer. A client
-//! that ends costs the others nothing: the executor is told by resets, and a message that it had begun is spoiled.
+//! that ends costs the others nothing: the executor is told by resets, and a message that it had begun is spoiled. An
+//! executor that asked for it is told in a text message who a client is, right before the first frame of each of its streams.
 
 mod inbox;
 mod members;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, Sleep};
 use crate::budget::Share;
 use crate::config::Times;
 use crate::farewell::farewell;
+use crate::frames::header::Opcode;
 use crate::hub::{Command, Link};
 use crate::leave::Leave;
 use crate::router::ConnectionId;
@@ -311,7 +313,7 @@ fn hand_out(
         Part::Begin(stream, bytes) => (stream, Kind::Other, bytes, false),
     };
     match switch.of_executor(&stream, kind) {
-        Route::To(to) => {
+        Route::To(to) | Route::New(to) => {
             give(to, bytes, switch);
             if !whole {
                 *answering = Some((to, stream));
@@ -321,7 +323,7 @@ fn hand_out(
         Route::Refuse(reason) => {
             dropped.unrouted += 1;
             if executor.waiting() < RESETS {
-                executor.say(&resetting(stream, reason));
+                executor.say(Opcode::Binary, &resetting(stream, reason));
             }
         }
     }

@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::get;
 use bytes::Bytes;
+use exedra_proto::introduction;
 use exedra_proto::plane::{Origin, Refused};
 use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
 use exedra_proto::ticket::{REJECTION_HEADER, Rejection};
@@ -71,8 +72,9 @@ async fn meet(
         return upgrade_required();
     };
     let origin = request.extensions_mut().remove::<Origin>();
-    match admit(&shared, &registration, request.uri().query().unwrap_or_default(), origin, upgrade) {
-        Ok(()) => switch(&accept),
+    let asks = request.headers().get(introduction::HEADER).is_some_and(|value| value == introduction::VERSION);
+    match admit(&shared, &registration, request.uri().query().unwrap_or_default(), origin, asks, upgrade) {
+        Ok(told) => switch(&accept, told),
         Err(rejection) => rejected(rejection, is_pair_executor(request.uri().query().unwrap_or_default())),
     }
 }
@@ -83,23 +85,26 @@ fn is_pair_executor(query: &str) -> bool {
     says("role=executor") && says("shape=pair")
 }
 
-/// Checks the ticket, keeps the place, and starts the task that takes the connection over.
+/// Checks the ticket, keeps the place, and starts the task that takes the connection over. Whether it is one that is told
+/// who its clients are.
 fn admit(
     shared: &Shared,
     registration: &str,
     query: &str,
     origin: Option<Origin>,
+    asks: bool,
     upgrade: OnUpgrade,
-) -> Result<(), Rejection> {
+) -> Result<bool, Rejection> {
     let client = origin.as_ref().map(|origin| origin.address);
     // What a stranger sends is worth no more than a debug line, and none of its text.
     let claimed = shared.gate.claim(registration, query, now());
     let (claims, key) = claimed.inspect_err(|rejection| tracing::debug!(?client, %rejection, "ticket refused"))?;
-    let (mut seat, mailbox) = shared.hub.admit(&claims, &key, now()).inspect_err(|rejection| {
+    let (mut seat, mailbox) = shared.hub.admit(&claims, &key, asks, now()).inspect_err(|rejection| {
         tracing::info!(?registration, role = ?claims.role, ?client, %rejection, "refused");
         shared.gate.unclaim(&claims);
     })?;
     seat.origin = origin;
+    let told = seat.told;
     let (hub, times) = (Arc::clone(&shared.hub), shared.times);
     // Boxed, so that the task of an open connection holds no room for it.
     let opening = Box::pin(open(seat, mailbox, upgrade, times));
@@ -108,7 +113,7 @@ fn admit(
             meeting::run(link, &hub, times).await;
         }
     });
-    if taken { Ok(()) } else { Err(Rejection::Draining) }
+    if taken { Ok(told) } else { Err(Rejection::Draining) }
 }
 
 /// Waits for the upgrade.
@@ -157,13 +162,16 @@ fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::try_from(derive_accept_key(headers.get(SEC_WEBSOCKET_KEY)?.as_bytes())).ok()
 }
 
-fn switch(accept: &HeaderValue) -> Response<Body> {
+fn switch(accept: &HeaderValue, told: bool) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    if told {
+        headers.insert(introduction::HEADER, HeaderValue::from_static(introduction::VERSION));
+    }
     response
 }
 
@@ -188,6 +196,9 @@ fn rejected(rejection: Rejection, is_pair_executor: bool) -> Response<Body> {
     let (code, message) = match rejection {
         Rejection::ExecutorAway => (code::ENVIRONMENT_OFFLINE, "the executor is not connected at the moment"),
         Rejection::ExecutorBusy => (code::EXECUTOR_BUSY, "another client holds the executor"),
+        Rejection::NotTold => {
+            (rejection.as_str(), "the ticket allows less than all, and the executor cannot be told so")
+        }
         Rejection::Draining => (code::UNAVAILABLE, "the server is shutting down"),
         Rejection::Overloaded => (code::UNAVAILABLE, "the server holds as many connections as it may"),
         Rejection::Expired => (rejection.as_str(), "the ticket has expired"),
@@ -255,7 +266,7 @@ mod tests {
                 found.send(nodelay).await.unwrap();
             });
             task.detach_all();
-            switch(&HeaderValue::from_static("x"))
+            switch(&HeaderValue::from_static("x"), false)
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::introduction::Introduction;
 use exedra_proto::plane::{Connection, Origin, Presence};
 use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 use tokio::sync::Notify;
@@ -56,6 +57,10 @@ pub struct Seat {
     pub bytes: Arc<AtomicU64>,
     /// Where it comes from, if the server says so; held to its end, so that it counts as long.
     pub origin: Option<Origin>,
+    /// An executor that is told who its clients are.
+    pub told: bool,
+    /// A client, as such an executor is told of it.
+    pub introduction: Option<Box<Introduction>>,
 }
 
 impl Seat {
@@ -154,17 +159,30 @@ impl Hub {
         }
     }
 
-    /// Keeps a place for the bearer of a good ticket, which this key signed.
+    /// Keeps a place for the bearer of a good ticket, which this key signed. `asks` if it wants to be told who its clients are:
+    /// an executor will be.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn admit(self: &Arc<Self>, claims: &Claims, key_id: &str, now: u64) -> Result<(Seat, Mailbox), Rejection> {
+    pub fn admit(
+        self: &Arc<Self>,
+        claims: &Claims,
+        key_id: &str,
+        asks: bool,
+        now: u64,
+    ) -> Result<(Seat, Mailbox), Rejection> {
         let mut state = self.lock();
         if state.revoked_keys.contains(key_id) {
             return Err(Rejection::InvalidSignature);
         }
         let key = state.key(key_id);
         let id = state.router.admit(claims, now)?;
+        let told = asks && claims.role == Role::Executor;
+        if told {
+            state.router.will_be_told(id);
+        }
+        let introduction = (claims.role == Role::Harness)
+            .then(|| Box::new(Introduction { token: claims.token.clone(), client: claims.client.clone() }));
         let (slot, mailbox) = mailbox::mailbox();
         let bytes = Arc::<AtomicU64>::default();
         let claims_held = Held {
@@ -177,7 +195,7 @@ impl Hub {
         state.wires.insert(id, Wire { slot, bytes: Arc::clone(&bytes), claims: claims_held });
         let (registration, role, shape) = (claims.registration.clone(), claims.role, claims.shape);
         let (hub, since, origin) = (Arc::clone(self), Instant::now(), None);
-        Ok((Seat { hub, id, registration, role, shape, since, bytes, origin }, mailbox))
+        Ok((Seat { hub, id, registration, role, shape, since, bytes, origin, told, introduction }, mailbox))
     }
 
     /// The connection is open. A client that meets its executor is passed on to it; otherwise the link comes back, to be
@@ -325,7 +343,7 @@ impl Hub {
                 }
                 return;
             }
-            Effect::Report(Report::Online { registration, epoch }) => Call::Online(registration, epoch),
+            Effect::Report(Report::Online { registration, epoch, told }) => Call::Online(registration, epoch, told),
             Effect::Report(Report::Held { registration }) => Call::Held(registration),
             Effect::Report(Report::Offline { registration, executor }) => {
                 let bytes = state.wires.get(&executor).map_or(0, |wire| wire.bytes.load(Ordering::Relaxed));

@@ -25,8 +25,9 @@ pub const MAILBOX: usize = MAX_CLIENTS + 4;
 pub const MAX_CLIENTS: usize = 128;
 /// Tickets remembered as used: 60 s of clients at over 4,000 a second. When full, a client is refused with 503.
 pub const MAX_USED_TICKETS: usize = 262_144;
-/// Longest query of a request, in bytes; a longer one is malformed.
-pub const MAX_QUERY: usize = 4 * 1024;
+/// Longest query of a request, in bytes; a longer one is malformed. A ticket has less than 5 KiB, most of it the name and the
+/// labels of a client's token.
+pub const MAX_QUERY: usize = 8 * 1024;
 /// Longest time for a close handshake.
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest time from the answer 101 to a connection that is handed over.

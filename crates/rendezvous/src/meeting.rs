@@ -1,8 +1,9 @@
 //! The task of one executor's connection: it waits for a client, carries messages between the two, and parts from both.
 //!
 //! In come two [`Link`]s (the client's through the mailbox), out go their messages to each other, in one task and without
-//! a lock, so that a frame costs one read, one write and no switch. How an end is told to the other side is the router's
-//! decision, which comes back as an order. It reads no message.
+//! a lock, so that a frame costs one read, one write and no switch. An executor that asked for it first gets one message
+//! from here, which says who the client is. How an end is told to the other side is the router's decision, which comes
+//! back as an order. It reads no message.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tracing::field::display;
 
 use crate::config::Times;
 use crate::farewell::farewell;
+use crate::frames::header::{self, Opcode};
 use crate::hall;
 use crate::hub::{Command, Hub, Link};
 use crate::leave::Leave;
@@ -93,6 +95,8 @@ async fn leave_alone(link: Box<Link>, leave: Leave, close_deadline: Duration) {
 struct Joined {
     executor: Box<Link>,
     client: Box<Link>,
+    /// What of the client's introduction the executor has not got yet; before it nothing of the client's is passed on.
+    introduction: Vec<u8>,
     /// A side that could not be written to; what it sent before is still read.
     deaf: [bool; 2],
 }
@@ -105,22 +109,30 @@ async fn together(mut executor: Box<Link>, mut client: Box<Link>, close_deadline
     executor.socket.count_into(Arc::clone(&bytes));
     client.socket.count_into(Arc::clone(&bytes));
     client.seat.bytes = bytes;
-    let mut joined = Joined { executor, client, deaf: [false; 2] };
+    let introduction = introduction(&executor, &client);
+    let mut joined = Joined { executor, client, introduction, deaf: [false; 2] };
     let (role, leave) = poll_fn(|cx| joined.poll(cx)).await;
-    let Joined { executor, client, .. } = joined;
-    let (mut first, mut second) = match role {
-        Role::Executor => (executor, client),
-        Role::Harness => (client, executor),
+    let Joined { mut executor, mut client, introduction: mut for_executor, .. } = joined;
+    for_executor.extend(client.socket.take_ready());
+    let for_client = executor.socket.take_ready();
+    let ((first, for_first), (mut second, for_second)) = match role {
+        Role::Executor => ((executor, for_executor), (client, for_client)),
+        Role::Harness => ((client, for_client), (executor, for_executor)),
     };
     leave.log(&first);
     first.seat.ended(leave.end());
     let second_leave = Leave::told(&mut second.mailbox).await;
     second_leave.log(&second);
-    let (for_second, for_first) = (first.socket.take_ready(), second.socket.take_ready());
     tokio::join!(
         farewell(first, for_first, leave.parting(), close_deadline),
         farewell(second, for_second, second_leave.parting(), close_deadline),
     );
+}
+
+/// The frame with which the client is introduced, where the executor asked for that.
+fn introduction(executor: &Link, client: &Link) -> Vec<u8> {
+    let who = client.seat.introduction.as_ref().filter(|_| executor.seat.told);
+    who.map_or_else(Vec::new, |who| header::frame(true, Opcode::Text, who.encode(None).as_bytes()))
 }
 
 impl Joined {
@@ -138,7 +150,12 @@ impl Joined {
         }
         for _ in 0..ROUNDS {
             let served = direction(cx, &mut self.executor.socket, &mut self.client.socket, &mut self.deaf[1]);
-            let asked = direction(cx, &mut self.client.socket, &mut self.executor.socket, &mut self.deaf[0]);
+            let asked = if self.introduce(cx) {
+                direction(cx, &mut self.client.socket, &mut self.executor.socket, &mut self.deaf[0])
+            } else {
+                self.client.socket.pause();
+                Ok(false)
+            };
             match (served, asked) {
                 (Err(end), _) => return Poll::Ready((Role::Executor, Leave::Ended(end))),
                 (_, Err(end)) => return Poll::Ready((Role::Harness, Leave::Ended(end))),
@@ -148,6 +165,21 @@ impl Joined {
         }
         cx.waker().wake_by_ref();
         self.poll_control(cx)
+    }
+
+    /// Whether the executor knows who the client is, or hears nothing any more.
+    fn introduce(&mut self, cx: &mut Context<'_>) -> bool {
+        while !self.introduction.is_empty() && !self.deaf[0] {
+            match self.executor.socket.poll_write_frames(cx, &self.introduction) {
+                Poll::Ready(Ok(written)) => self.introduction = self.introduction.split_off(written),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "deaf");
+                    self.deaf[0] = true;
+                }
+                Poll::Pending => return false,
+            }
+        }
+        true
     }
 
     /// Pings, pongs and silence of both sides.

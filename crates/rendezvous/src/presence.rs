@@ -14,8 +14,8 @@ use exedra_proto::plane::Presence;
 /// One call of [`Presence`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// [`Presence::online`].
-    Online(RegistrationId, u64),
+    /// [`Presence::online`], or [`Presence::online_told`].
+    Online(RegistrationId, u64, bool),
     /// [`Presence::held`].
     Held(RegistrationId),
     /// [`Presence::offline`].
@@ -51,7 +51,8 @@ impl Reports {
         let Some(turn) = Turn::take(self) else { return };
         while let Some(call) = turn.next() {
             match call {
-                Call::Online(registration, epoch) => self.presence.online(&registration, epoch),
+                Call::Online(registration, epoch, false) => self.presence.online(&registration, epoch),
+                Call::Online(registration, epoch, true) => self.presence.online_told(&registration, epoch),
                 Call::Held(registration) => self.presence.held(&registration),
                 Call::Offline(registration, bytes) => self.presence.offline(&registration, bytes),
             }
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn a_report_from_within_a_report_follows_it() {
         let (talkative, reports) = talkative();
-        reports.put(Call::Online(RegistrationId::new("newer"), 2));
+        reports.put(Call::Online(RegistrationId::new("newer"), 2, false));
         reports.deliver();
         assert_eq!(*talkative.told.lock().unwrap(), ["online newer 2", "offline older 7"]);
     }

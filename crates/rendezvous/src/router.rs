@@ -77,6 +77,8 @@ pub enum Report {
         registration: RegistrationId,
         /// Its fencing number.
         epoch: u64,
+        /// It is told who its clients are.
+        told: bool,
     },
     /// A client joined.
     Held {
@@ -138,6 +140,8 @@ struct Connection {
     shape: Shape,
     token: TokenId,
     epoch: u64,
+    /// An executor that asked to be told who its clients are.
+    told: bool,
     state: State,
 }
 
@@ -179,7 +183,8 @@ impl Router {
     /// Lets the bearer of a good ticket in, or says why not. A client's place is kept until [`Router::ended`].
     ///
     /// # Errors
-    /// Draining, full or fenced; for a client also that the executor is away or held.
+    /// Draining, full or fenced; for a client also that the executor is away or held, or that this one may do less than all
+    /// and the executor is not told.
     pub fn admit(&mut self, claims: &Claims, now: u64) -> Result<ConnectionId, Rejection> {
         if self.doors != Doors::Open {
             return Err(Rejection::Draining);
@@ -193,6 +198,10 @@ impl Router {
             Role::Harness => {
                 let meeting = self.meetings.get_mut(&claims.registration).ok_or(Rejection::ExecutorAway)?;
                 meeting.check(claims.shape, claims.epoch)?;
+                let told = self.connections.get(&meeting.executor()).is_some_and(|executor| executor.told);
+                if !told && !claims.client.rights.is_all() {
+                    return Err(Rejection::NotTold);
+                }
                 if full {
                     return Err(Rejection::Overloaded);
                 }
@@ -206,10 +215,18 @@ impl Router {
             shape: claims.shape,
             token: claims.token.clone(),
             epoch: claims.epoch,
+            told: false,
             state: State::Admitted,
         };
         self.connections.insert(id, connection);
         Ok(id)
+    }
+
+    /// This executor, which has just been let in, asked to be told who its clients are, and will be.
+    pub fn will_be_told(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.told = connection.role == Role::Executor;
+        }
     }
 
     /// The upgrade is done.
@@ -228,14 +245,15 @@ impl Router {
     fn executor_opened(&mut self, id: ConnectionId) -> Vec<Effect> {
         let mut effects = Vec::new();
         let Some(connection) = self.connections.get(&id) else { return effects };
-        let (registration, epoch, shape) = (connection.registration.clone(), connection.epoch, connection.shape);
+        let Connection { epoch, shape, told, .. } = *connection;
+        let registration = connection.registration.clone();
         if self.fences.is_below(&registration, epoch) {
             self.close(id, CloseReason::Replaced, &mut effects);
             return effects;
         }
         self.dissolve(&registration, CloseReason::Replaced, CloseReason::Replaced, &mut effects);
         self.meetings.insert(registration.clone(), Meeting::new(shape, id, epoch));
-        effects.push(Effect::Report(Report::Online { registration: registration.clone(), epoch }));
+        effects.push(Effect::Report(Report::Online { registration: registration.clone(), epoch, told }));
         self.send_away_if_idle(&registration, &mut effects);
         effects
     }

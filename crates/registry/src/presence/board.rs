@@ -41,13 +41,15 @@ pub struct Slot {
     pub epoch: u64,
     /// How the executor is reached.
     pub transport: Transport,
+    /// Whether it is told who its clients are, where it is online.
+    pub told: bool,
 }
 
 impl Slot {
     /// That of a registration.
     pub fn of(registration: &Registration) -> Self {
         let Registration { id, epoch, transport, .. } = registration;
-        Self { registration: id.clone(), epoch: *epoch, transport: *transport }
+        Self { registration: id.clone(), epoch: *epoch, transport: *transport, told: false }
     }
 }
 
@@ -158,8 +160,8 @@ impl Board {
         }
     }
 
-    /// The rendezvous says: connected, and free.
-    pub fn online(&mut self, registration: &RegistrationId, epoch: u64, now: Now) -> Vec<Effect> {
+    /// The rendezvous says: connected, and free; and whether it is told who its clients are.
+    pub fn online(&mut self, registration: &RegistrationId, (epoch, told): (u64, bool), now: Now) -> Vec<Effect> {
         let seat = self.executors.get(registration).and_then(|executor| self.seats.get_mut(executor));
         let Some(seat) = seat else {
             return vec![Effect::Cut(registration.clone(), CloseReason::Revoked)];
@@ -185,12 +187,15 @@ impl Board {
             seat.vacate();
             let known = seat.known.iter().find(|known| known.registration == *registration);
             let transport = known.map_or(Transport::Direct, |known| known.transport);
-            let slot = Slot { registration: registration.clone(), epoch, transport };
+            let slot = Slot { registration: registration.clone(), epoch, transport, told };
             let promise = seat.promise.take().filter(|promise| promise.slot == slot && promise.hold.is_promised(now));
             // The first in line has to watch the reservation.
             let watcher = seat.line.front().filter(|_| promise.is_some());
             effects.extend(watcher.map(|first| Effect::Wake(*first)));
             seat.present = Some(promise.unwrap_or(Present { slot, hold: Hold::Free }));
+        }
+        if let Some(present) = &mut seat.present {
+            present.slot.told = told;
         }
         seat.advance(now, &mut effects);
         effects

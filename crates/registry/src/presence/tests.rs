@@ -16,7 +16,7 @@ fn tracker(reservation: Duration) -> Arc<Tracker> {
 }
 
 fn slot(registration: &str, epoch: u64) -> Slot {
-    Slot { registration: id(registration), epoch, transport: Transport::Direct }
+    Slot { registration: id(registration), epoch, transport: Transport::Direct, told: false }
 }
 
 fn executor() -> ExecutorId {

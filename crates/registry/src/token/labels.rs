@@ -63,6 +63,14 @@ impl Labels {
         self.0.is_empty()
     }
 
+    /// Each as `name=value`, or the name alone where there is no value.
+    pub fn words(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|(name, value)| match value.as_str() {
+            "" => name.clone(),
+            value => format!("{name}={value}"),
+        })
+    }
+
     /// All, by name.
     pub fn iter(&self) -> Iter<'_, String, String> {
         self.0.iter()
@@ -120,5 +128,7 @@ mod tests {
     fn the_later_ones_win() {
         let over = labels(&[("a", "1"), ("b", "1")]).unwrap().overlaid(&labels(&[("b", "2"), ("c", "2")]).unwrap());
         assert_eq!(over, labels(&[("a", "1"), ("b", "2"), ("c", "2")]).unwrap());
+        let words = labels(&[("team", "ml"), ("ci", "")]).unwrap();
+        assert_eq!(words.words().collect::<Vec<_>>(), ["ci", "team=ml"]);
     }
 }

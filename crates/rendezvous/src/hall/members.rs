@@ -5,6 +5,7 @@ use std::future::Future as _;
 use std::task::{Context, Poll};
 
 use exedra_proto::close::CloseReason;
+use exedra_proto::frame::StreamId;
 use exedra_proto::frame::reset;
 use exedra_proto::frame::scan::Kind;
 use tokio::time::{Instant, sleep_until};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::inbox::{Frame, Part};
 use super::switch::Route;
 use super::{Hall, Member, Passing, RESETS, resetting};
+use crate::frames::header::Opcode;
 use crate::hub::{Command, Link};
 use crate::leave::Leave;
 use crate::limits::{ASKED_QUEUE, COLLECTED, COLLECTED_IN_ALL};
@@ -92,8 +94,10 @@ impl Hall {
         let part = member.inbox.frame(&frame, COLLECTED.min(room));
         let mut used = 0;
         let out = &mut self.executor.out;
-        let mut give = |bytes: Cow<'_, [u8]>| {
-            used = bytes.len();
+        let who = member.link.seat.introduction.as_deref().filter(|_| self.executor.link.seat.told);
+        let mut give = |new: Option<&StreamId>, bytes: Cow<'_, [u8]>| {
+            let introduction = new.and_then(|stream| Some(who?.encode(Some(stream))));
+            used = bytes.len() + introduction.map_or(0, |text| out.say(Opcode::Text, text.as_bytes()));
             out.push(bytes);
         };
         let refused = match part {
@@ -103,11 +107,11 @@ impl Hall {
                 None
             }
             Part::More(bytes) => {
-                give(bytes);
+                give(None, bytes);
                 None
             }
             Part::End(bytes, outcome) => {
-                give(bytes);
+                give(None, bytes);
                 self.dropped.faulty += u64::from(outcome.is_err());
                 if let Some(passing) = self.passing.take()
                     && outcome == Ok(Kind::Reset)
@@ -117,15 +121,15 @@ impl Hall {
                 None
             }
             Part::Whole(stream, kind, bytes) => match self.switch.of_client(id, &stream, kind, now.into_std()) {
-                Route::To(_) => {
-                    give(bytes);
+                route @ (Route::To(_) | Route::New(_)) => {
+                    give(Some(&stream).filter(|_| matches!(route, Route::New(_))), bytes);
                     None
                 }
                 other => Some((stream, other)),
             },
             Part::Begin(stream, bytes) => match self.switch.of_client(id, &stream, Kind::Other, now.into_std()) {
-                Route::To(_) => {
-                    give(bytes);
+                route @ (Route::To(_) | Route::New(_)) => {
+                    give(Some(&stream).filter(|_| matches!(route, Route::New(_))), bytes);
                     self.passing = Some(Passing { client: id, stream, stall: Default::default() });
                     None
                 }
@@ -141,7 +145,7 @@ impl Hall {
                 && member.out.waiting() < RESETS
                 && !member.deaf
             {
-                let queued = member.out.say(&resetting(stream, reason));
+                let queued = member.out.say(Opcode::Binary, &resetting(stream, reason));
                 self.switch.queued(id, queued);
             }
         }
@@ -220,7 +224,7 @@ impl Hall {
         self.answering.take_if(|(to, _)| *to == id);
         self.turns.leave(id);
         for stream in self.switch.leave(id) {
-            self.executor.out.say(&resetting(stream, why));
+            self.executor.out.say(Opcode::Binary, &resetting(stream, why));
         }
         if member.deaf {
             member.out = Default::default();

@@ -56,8 +56,8 @@ impl Outbox {
 
     /// Appends a message of our own, behind the one that is being passed on; it waits only from that one's end on. How
     /// many bytes more wait now.
-    pub fn say(&mut self, payload: &[u8]) -> usize {
-        let message = header::frame(true, Opcode::Binary, payload);
+    pub fn say(&mut self, opcode: Opcode, payload: &[u8]) -> usize {
+        let message = header::frame(true, opcode, payload);
         let before = self.len;
         if self.open {
             self.later.push(message);

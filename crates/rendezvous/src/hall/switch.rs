@@ -21,6 +21,8 @@ use crate::router::ConnectionId;
 pub enum Route {
     /// To the executor, if it came from a client; to this client, if it came from the executor.
     To(ConnectionId),
+    /// To the executor, and it is the first one of its stream.
+    New(ConnectionId),
     /// Nowhere, and its sender knows why.
     Drop,
     /// Nowhere, and its sender is told by a reset.
@@ -116,7 +118,7 @@ impl Switch {
         from.streams.push(id.clone());
         self.streams.insert(id.clone(), Stream { owner: client, open: true });
         self.open += 1;
-        Route::To(self.executor)
+        Route::New(self.executor)
     }
 
     /// A frame of the executor.

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::introduction::{Client, Introduction};
 use exedra_proto::mark;
 use exedra_proto::plane::Presence;
 use exedra_proto::ticket::{Claims, Shape};
@@ -44,6 +45,11 @@ struct Stage {
 }
 
 async fn pair() -> Stage {
+    introduced(false, Client::default()).await
+}
+
+/// A pair whose executor asked to be told who the client is, or not.
+async fn introduced(asks: bool, said: Client) -> Stage {
     let presence = Arc::new(Recorder::default());
     let hub = Arc::new(Hub::new(10, Fences::default(), presence.clone()));
     let mut tasks = JoinSet::new();
@@ -57,8 +63,9 @@ async fn pair() -> Stage {
             issued_at: 0,
             expires_at: 1,
             ticket_id: String::new(),
+            client: said.clone(),
         };
-        let (seat, mailbox) = hub.admit(&claims, "k", 0).unwrap();
+        let (seat, mailbox) = hub.admit(&claims, "k", asks, 0).unwrap();
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
         let hub = Arc::clone(&hub);
@@ -103,6 +110,34 @@ async fn a_pair_holds_one_buffer_in_each_direction_however_much_is_sent() {
         let taken = fill(&mut stage.executor, &[0x89, 0x80, 0, 0, 0, 0].repeat(100_000)).await;
         assert!(taken <= MOST, "{taken}");
     }
+}
+
+/// An introduction that no pipe takes at once.
+fn long() -> (Client, Vec<u8>) {
+    let client = Client { name: "n".into(), labels: vec!["l".repeat(3 * PIPE)], ..Client::default() };
+    let text = Introduction { token: TokenId::new("c"), client: client.clone() }.encode(None);
+    (client, header::frame(true, Opcode::Text, text.as_bytes()))
+}
+
+#[tokio::test]
+async fn nothing_of_a_client_passes_before_all_of_its_introduction() {
+    let (client, expected) = long();
+    let mut stage = introduced(true, client).await;
+    let message = [&[0x81, 0x80 | 5, 0, 0, 0, 0][..], b"hello"].concat();
+    stage.client.write_all(&message).await.unwrap();
+    let mut got = vec![0; expected.len() + 7];
+    stage.executor.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, [&expected[..], b"\x81\x05hello"].concat());
+}
+
+#[tokio::test]
+async fn an_introduction_is_whole_also_if_its_client_is_cut_meanwhile() {
+    let (client, expected) = long();
+    let mut stage = introduced(true, client).await;
+    stage.hub.cut_token(&TokenId::new("c"), CloseReason::Revoked, 0);
+    let mut got = vec![0; expected.len() + 1];
+    stage.executor.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, [&expected[..], b"\x88"].concat(), "and then the close frame");
 }
 
 #[tokio::test]

@@ -88,6 +88,8 @@ mod tests {
     use exedra_proto::ids::TokenId;
     use exedra_proto::ticket::{Claims, Rejection, Role, Shape};
 
+    use exedra_proto::introduction::Client;
+
     use super::super::{End, Fences};
     use super::*;
 
@@ -101,6 +103,7 @@ mod tests {
             issued_at: 0,
             expires_at: 100,
             ticket_id: String::new(),
+            client: Client::default(),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use exedra_proto::introduction::Client;
+use exedra_proto::rights::Rights;
 use exedra_proto::ticket::Shape;
 
 fn claims(role: Role, registration: &str, token: &str, epoch: u64) -> Claims {
@@ -15,6 +17,7 @@ fn claims(role: Role, registration: &str, token: &str, epoch: u64) -> Claims {
         issued_at: 0,
         expires_at: 100,
         ticket_id: String::new(),
+        client: Client::default(),
     }
 }
 
@@ -31,7 +34,7 @@ fn close(connection: ConnectionId, reason: CloseReason) -> Effect {
 }
 
 fn online(registration: &str, epoch: u64) -> Effect {
-    Effect::Report(Report::Online { registration: RegistrationId::new(registration), epoch })
+    Effect::Report(Report::Online { registration: RegistrationId::new(registration), epoch, told: false })
 }
 
 fn offline(registration: &str, executor: ConnectionId) -> Effect {
@@ -47,6 +50,32 @@ fn joined() -> (Router, ConnectionId, ConnectionId) {
     let held = Effect::Report(Report::Held { registration: RegistrationId::new("r") });
     assert_eq!(router.opened(c), [Effect::Join { executor: e, client: c }, held]);
     (router, e, c)
+}
+
+#[test]
+fn a_client_that_may_do_less_than_all_needs_an_executor_that_is_told_so() {
+    for shape in [Shape::Pair, Shape::Streams] {
+        let of = |claims: Claims| Claims { shape, ..claims };
+        let partial = Client { rights: Rights::parse("exec,http,pty").unwrap(), ..Client::default() };
+        let partial = Claims { client: partial, ..of(client("r", 1)) };
+        let mut router = Router::new(100, Fences::default());
+        let e = router.admit(&of(executor("r", 1)), 0).unwrap();
+        assert_eq!(router.opened(e), [online("r", 1)]);
+        assert_eq!(router.admit(&partial, 0), Err(Rejection::NotTold));
+        let c = router.admit(&of(client("r", 1)), 0).unwrap();
+        router.will_be_told(c);
+        assert!(router.admit(&partial, 0).is_err(), "a client's wish changes nothing");
+        router.ended(c, End::Lost);
+
+        let told = router.admit(&of(executor("r", 1)), 0).unwrap();
+        router.will_be_told(told);
+        let online = Report::Online { registration: RegistrationId::new("r"), epoch: 1, told: true };
+        assert!(router.opened(told).contains(&Effect::Report(online)));
+        assert!(router.admit(&partial, 0).is_ok());
+        let stock = router.admit(&of(executor("r", 1)), 0).unwrap();
+        router.opened(stock);
+        assert_eq!(router.admit(&partial, 0), Err(Rejection::NotTold), "the newer one did not ask");
+    }
 }
 
 #[test]
@@ -271,7 +300,7 @@ impl Model {
                     seat.told.push(reason);
                     assert!(seat.told.len() <= 3, "{:?}", seat.told);
                 }
-                Effect::Report(Report::Online { registration, epoch }) => {
+                Effect::Report(Report::Online { registration, epoch, .. }) => {
                     let registration = registration.as_str().to_owned();
                     let executor = self.seats.iter().rev().find(|(_, seat)| {
                         seat.claims.registration.as_str() == registration

@@ -5,6 +5,8 @@ mod ends;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
+mod introductions;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod pair;

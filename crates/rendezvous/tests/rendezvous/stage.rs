@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::serve::ListenerExt as _;
 use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::introduction::Client;
 use exedra_proto::plane::Presence;
 use exedra_proto::ticket::{Claims, KeyRing, Role, Shape, SigningKey};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
@@ -47,6 +48,10 @@ impl Recorder {
 impl Presence for Recorder {
     fn online(&self, registration: &RegistrationId, epoch: u64) {
         self.note(format!("online {registration} {epoch}"));
+    }
+
+    fn online_told(&self, registration: &RegistrationId, epoch: u64) {
+        self.note(format!("online {registration} {epoch}, told"));
     }
 
     fn held(&self, registration: &RegistrationId) {
@@ -160,6 +165,7 @@ pub fn claims(role: Role) -> Claims {
         issued_at,
         expires_at: issued_at + life,
         ticket_id: format!("j{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        client: Client::default(),
     }
 }
 

@@ -33,7 +33,7 @@ impl Stage {
     }
 
     fn online(&mut self, registration: &str, epoch: u64) -> Vec<Effect> {
-        others(self.board.online(&id(registration), epoch, self.now()))
+        others(self.board.online(&id(registration), (epoch, false), self.now()))
     }
 
     fn held(&mut self, registration: &str) {
@@ -78,7 +78,7 @@ fn id(registration: &str) -> RegistrationId {
 }
 
 fn slot(registration: &str, epoch: u64) -> Slot {
-    Slot { registration: id(registration), epoch, transport: Transport::Direct }
+    Slot { registration: id(registration), epoch, transport: Transport::Direct, told: false }
 }
 
 fn granted(registration: &str, epoch: u64) -> Answer {
@@ -113,14 +113,14 @@ fn a_server_from_before_lets_go_of_an_executor_that_is_asked_for_or_here() {
     let (waiter, effects) = stage.board.join(&executor(), stage.now());
     assert_eq!(effects, [Effect::Want(id("r"))]);
     stage.leave(waiter.unwrap());
-    let effects = stage.board.online(&id("r"), 1, stage.now());
+    let effects = stage.board.online(&id("r"), (1, false), stage.now());
     assert_eq!(effects, [Effect::Want(id("r"))]);
     let (_, effects) = stage.board.join(&executor(), stage.now());
     assert_eq!(effects, [], "it is here");
     stage.board.held(&id("r"), stage.now());
     let (_, effects) = stage.board.join(&executor(), stage.now());
     assert_eq!(effects, [Effect::Want(id("r"))], "whoever has it may be gone");
-    let effects = stage.board.online(&id("x"), 1, stage.now());
+    let effects = stage.board.online(&id("x"), (1, false), stage.now());
     assert_eq!(
         effects,
         [Effect::Cut(id("x"), CloseReason::Revoked)],
@@ -473,7 +473,7 @@ fn under_random_events_nobody_is_forgotten_or_overtaken() {
 #[test]
 fn an_executor_for_many_is_granted_to_all_who_ask() {
     let mut stage = Stage::new();
-    let many = |epoch| Slot { registration: id("m"), epoch, transport: Transport::Relay };
+    let many = |epoch| Slot { registration: id("m"), epoch, transport: Transport::Relay, told: false };
     stage.board.learn(&executor(), many(1));
     let early: Vec<_> = (0..3).map(|_| stage.join()).collect();
     assert!(matches!(stage.ask(early[0]), Answer::Waiting { why: Wait::Away { .. }, .. }));

@@ -21,6 +21,7 @@ fn an_id_belongs_to_the_client_that_used_it_first() {
     let now = Instant::now();
     switch.join(client(1));
     switch.join(client(2));
+    assert_eq!(switch.of_client(client(1), &id("a"), Kind::Other, now), Route::New(EXECUTOR));
     assert_eq!(switch.of_client(client(1), &id("a"), Kind::Other, now), Route::To(EXECUTOR));
     assert_eq!(switch.of_client(client(2), &id("a"), Kind::Other, now), Route::Refuse(reset::STREAM_TAKEN));
     assert_eq!(switch.of_client(client(2), &id("a"), Kind::Reset, now), Route::Drop);
@@ -30,7 +31,7 @@ fn an_id_belongs_to_the_client_that_used_it_first() {
     assert_eq!(switch.of_executor(&id("a"), Kind::Reset), Route::To(client(1)));
     assert_eq!(switch.of_client(client(1), &id("a"), Kind::Other, now), Route::Drop, "it has ended");
     assert_eq!(switch.leave(client(1)), []);
-    assert_eq!(switch.of_client(client(2), &id("a"), Kind::Other, now), Route::To(EXECUTOR));
+    assert_eq!(switch.of_client(client(2), &id("a"), Kind::Other, now), Route::New(EXECUTOR), "of another client");
     assert_eq!(switch.leave(client(2)), [id("a")]);
 }
 
@@ -42,14 +43,14 @@ fn streams_are_limited_in_number_and_rate() {
         switch.join(client(number));
         let route = switch.of_client(client(number), &id(&number.to_string()), Kind::Other, now);
         let expected =
-            if number < MAX_STREAMS as u64 { Route::To(EXECUTOR) } else { Route::Refuse(reset::TOO_MANY_STREAMS) };
+            if number < MAX_STREAMS as u64 { Route::New(EXECUTOR) } else { Route::Refuse(reset::TOO_MANY_STREAMS) };
         assert_eq!(route, expected);
     }
     switch.leave(client(0));
     switch.join(client(0));
     assert_eq!(switch.of_client(client(0), &id("x"), Kind::Other, now), Route::Refuse(reset::TOO_FAST));
     now += NEW_STREAMS_PAUSE;
-    assert_eq!(switch.of_client(client(0), &id("x"), Kind::Other, now), Route::To(EXECUTOR));
+    assert_eq!(switch.of_client(client(0), &id("x"), Kind::Other, now), Route::New(EXECUTOR));
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn one_client_uses_up_only_so_many_ids() {
         let stream = id(&number.to_string());
         let route = switch.of_client(client(0), &stream, Kind::Other, now);
         let full = number == MAX_STREAMS_SEEN;
-        assert_eq!(route, if full { Route::Refuse(reset::TOO_MANY_STREAMS) } else { Route::To(EXECUTOR) });
+        assert_eq!(route, if full { Route::Refuse(reset::TOO_MANY_STREAMS) } else { Route::New(EXECUTOR) });
         switch.of_client(client(0), &stream, Kind::Reset, now);
     }
 }
@@ -125,9 +126,10 @@ impl Model {
             Some((owner, _)) if *owner != from => Route::Refuse(reset::STREAM_TAKEN),
             Some((_, false)) => Route::Drop,
             None if ends => Route::Drop,
-            _ => {
+            known => {
+                let route = if known.is_none() { Route::New(EXECUTOR) } else { Route::To(EXECUTOR) };
                 self.streams.insert(stream, (from, !ends));
-                Route::To(EXECUTOR)
+                route
             }
         }
     }

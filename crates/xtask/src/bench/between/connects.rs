@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::introduction::Client;
 use exedra_proto::registry::Transport;
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::{Claims, KeyRing, Role, Shape, SigningKey};
@@ -67,6 +68,7 @@ fn check() -> Result<f64> {
         issued_at: 1_000,
         expires_at: 1_060,
         ticket_id: "0123456789abcdef0123456789abcdef".to_owned(),
+        client: Client { name: "ci".to_owned(), labels: vec!["team=ml".to_owned()], ..Client::default() },
     };
     let url = ring.sign("ws://127.0.0.1:8900", &claims)?;
     let (_, query) = url.expose().split_once('?').unwrap_or_default();

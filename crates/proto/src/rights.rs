@@ -1,11 +1,11 @@
 //! What a token allows on the executors that it reaches.
 //!
-//! In flow the words of a flag or of a record, out flows a set that can be asked. It knows no transport: whether a set can
-//! be enforced somewhere is for others to decide.
+//! In flow the words of a flag, a record or a message, out flows a set that can be asked. It knows no method and no
+//! transport: what needs which right, and whether a set can be enforced somewhere, is for others to decide.
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One thing that may be done on an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub enum Right {
     Files,
     /// HTTP requests from there.
     Http,
-    /// Terminals.
+    /// Terminals, for those who may start commands.
     Pty,
 }
 
@@ -68,6 +68,17 @@ impl Rights {
         self.0 & right.bit() != 0
     }
 
+    /// Whether all of `others` are among them.
+    pub fn cover(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// These and `others`.
+    #[must_use]
+    pub fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     /// Whether none is missing.
     pub fn is_all(self) -> bool {
         self == Self::ALL
@@ -91,6 +102,15 @@ impl Serialize for Rights {
     }
 }
 
+/// A word that is not known is a right that nobody here can give: it is left out.
+impl<'de> Deserialize<'de> for Rights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<String>::deserialize(deserializer)?;
+        let known = Right::ALL.into_iter().filter(|right| words.iter().any(|word| word == right.as_str()));
+        Ok(known.fold(Self(0), |rights, right| Self(rights.0 | right.bit())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +123,13 @@ mod tests {
         assert_eq!(Rights::parse(&some.to_string()), Ok(some));
         assert!(some.has(Right::Pty) && !some.has(Right::Files) && !some.is_all());
         assert_eq!(serde_json::to_string(&some).unwrap(), r#"["exec","pty"]"#);
+        let read = |text| serde_json::from_str::<Rights>(text);
+        assert_eq!(read(r#"["pty","fly","exec"]"#).unwrap(), some);
+        assert_eq!(read("[]").unwrap().words().count(), 0);
+        assert!(read(r#""exec""#).is_err() && read("null").is_err());
+        assert!(Rights::ALL.cover(some) && some.cover(some) && !some.cover(Rights::ALL));
+        assert!(!some.cover(read(r#"["files"]"#).unwrap()), "one of them is not there");
+        assert_eq!(some.with(Rights::parse("http,files").unwrap()), Rights::ALL);
         for bad in ["", ",", "exec,", "Exec", "all", "exec files"] {
             assert_eq!(Rights::parse(bad), Err(InvalidRights), "{bad}");
         }
