@@ -16,7 +16,6 @@ use sha2::Sha256;
 
 use crate::ids::{RegistrationId, TokenId};
 use crate::introduction::Client;
-use crate::registry::code;
 use crate::secret::Secret;
 
 /// Path prefix of the rendezvous.
@@ -136,7 +135,7 @@ impl Rejection {
             Self::Fenced => "unexpected_executor_registration_id",
             Self::ExecutorAway => "route_unavailable",
             Self::ExecutorBusy => "executor_busy",
-            Self::NotTold => code::RIGHTS_NOT_ENFORCEABLE,
+            Self::NotTold => "rights_not_enforceable",
             Self::Draining => "pod_draining",
             Self::Overloaded => "overloaded",
         }
