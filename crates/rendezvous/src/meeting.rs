@@ -193,7 +193,11 @@ impl Joined {
                 *deaf = true;
             }
         }
-        Poll::Pending
+        match self.deaf {
+            // What either of them still has to say is for nobody.
+            [true, true] => Poll::Ready((Role::Executor, Leave::Ended(SocketEnd::Lost(None)))),
+            _ => Poll::Pending,
+        }
     }
 }
 

@@ -140,6 +140,19 @@ async fn an_introduction_is_whole_also_if_its_client_is_cut_meanwhile() {
     assert_eq!(got, [&expected[..], b"\x88"].concat(), "and then the close frame");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pair_neither_side_of_which_read_ends_when_both_are_gone() {
+    let large = [&[0x82, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0][..], &[7; 1_000_000]].concat();
+    let Stage { hub, mut tasks, presence, mut executor, mut client } = pair().await;
+    fill(&mut executor, &large).await;
+    fill(&mut client, &large).await;
+    drop((executor, client));
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(3_600), ended).await.expect("it ends");
+    assert_eq!(hub.connections(), 0);
+    assert!(presence.0.lock().unwrap()[2].starts_with("offline "));
+}
+
 #[tokio::test]
 async fn an_aborted_task_reports_its_executor_offline_once() {
     let mut stage = pair().await;
