@@ -34,6 +34,13 @@ pub struct ResourceLimits {
     pub best_effort: bool,
 }
 
+impl ResourceLimits {
+    /// Those of which nothing starts without a little, by their names on the wire.
+    pub fn needed_to_start(&self) -> [(&'static str, Option<u64>); 3] {
+        [("openFiles", self.open_files), ("memoryBytes", self.memory_bytes), ("processes", self.processes)]
+    }
+}
+
 /// The limit that a process went beyond, and was ended for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

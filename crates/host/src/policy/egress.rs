@@ -26,8 +26,9 @@ const V6: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
 ];
-/// The name that means such an address wherever it resolves.
-const METADATA: &str = "metadata.google.internal";
+/// The names that mean such an address wherever they resolve, by a proxy too: Google's, and those that AWS and cloud-init
+/// know.
+const METADATA: [&str; 4] = ["metadata.google.internal", "metadata", "instance-data", "instance-data.ec2.internal"];
 /// The name that means this machine.
 const LOCALHOST: &str = "localhost";
 
@@ -104,7 +105,7 @@ impl Egress {
         let metadata = match url.host() {
             Some(Host::Ipv4(address)) => is_metadata(address.into()),
             Some(Host::Ipv6(address)) => is_metadata(address.into()),
-            Some(Host::Domain(name)) => plain(name) == METADATA,
+            Some(Host::Domain(name)) => METADATA.contains(&&*plain(name)),
             None => false,
         };
         if metadata {
@@ -259,10 +260,15 @@ fn is_metadata(address: IpAddr) -> bool {
     }
 }
 
-/// The address that is meant: the IPv4 one that an IPv6 one leads to (mapped, compatible, or translated: `64:ff9b::/96`).
+/// The address that is meant: the IPv4 one that an IPv6 one leads to (mapped, compatible, translated by `64:ff9b::/96` or the
+/// networks' own `64:ff9b:1::/48` in its usual form, or tunnelled, `2002::/16`).
 fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
-    let translated = v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    let segments = v6.segments();
+    let translated = segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0] || segments[..3] == [0x64, 0xff9b, 1];
+    if segments[0] == 0x2002 {
+        return Ipv4Addr::from_bits((v6.to_bits() >> 80) as u32).into();
+    }
     let low = Ipv4Addr::from_bits(v6.to_bits() as u32);
     match v6.to_ipv4_mapped() {
         Some(v4) => v4.into(),

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use exedra_proto::limits::ResourceLimits;
 use exedra_proto::sandbox::{Access, Network, SandboxContext};
 use rustix::fs::OFlags;
 use serde_json::{Value, json};
@@ -66,8 +67,10 @@ impl Policy {
         let roots = roots(&words, at)?;
         let sandbox = confinement(words.sandbox.as_ref(), roots.as_deref())?;
         let commands = commands(words.commands, words.descendants)?;
-        if words.limits.open_files == Some(0) {
-            return Err("limits: `open_files` is at least 1: a command with none cannot be started".to_owned());
+        let limits = ResourceLimits::from(words.limits);
+        if limits.needed_to_start().iter().any(|(_, limit)| *limit == Some(0)) {
+            let all = "`open_files`, `memory_bytes` and `processes` are at least 1";
+            return Err(format!("limits: {all}: a command with none cannot be started"));
         }
         let patterns = |list: Vec<String>| list.into_iter().map(Pattern::new).collect::<Vec<_>>();
         let variables = Variables {
@@ -86,7 +89,7 @@ impl Policy {
             sandbox,
             commands,
             variables,
-            limits: words.limits.into(),
+            limits,
             egress,
             proxied,
             labels: words.clients.map(|clients| clients.labels),

@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
+use exedra_proto::limits::ResourceLimits;
 use exedra_proto::process::{OutputStream, StartParams};
 use exedra_proto::sandbox::{Enforcement, SandboxContext};
 use rustix::fs::{Mode, OFlags};
@@ -70,9 +71,11 @@ pub fn check(params: &StartParams) -> Result<(), StartError> {
     if params.env.keys().chain(set).any(|name| name.is_empty() || name.contains(['=', '\0'])) {
         return Err(StartError::VariableName);
     }
-    if params.limits.as_ref().is_some_and(|limits| limits.open_files == Some(0)) {
-        let text = "limits: `openFiles` is at least 1: a command with none cannot be started";
-        return Err(StartError::LimitUnavailable(text.to_owned()));
+    for (name, limit) in params.limits.iter().flat_map(ResourceLimits::needed_to_start) {
+        if limit == Some(0) {
+            let text = format!("limits: `{name}` is at least 1: a command with none cannot be started");
+            return Err(StartError::LimitUnavailable(text));
+        }
     }
     if params.enforce_managed_network || params.network_proxy.is_some() || params.managed_network.is_some() {
         return Err(StartError::SandboxUnavailable);

@@ -12,6 +12,9 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, Se
 
 use super::plan::Plan;
 
+/// Since Linux 6.15, by one number on all machine types; not in the `libc` crate.
+const OPEN_TREE_ATTR: libc::c_long = 467;
+
 /// Refused whatever the arguments.
 const REFUSED: &[libc::c_long] = &[
     // Another view of the files.
@@ -25,6 +28,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_move_mount,
     libc::SYS_open_tree,
     libc::SYS_mount_setattr,
+    OPEN_TREE_ATTR,
     libc::SYS_open_by_handle_at,
     libc::SYS_setns,
     // Other processes.

@@ -4,7 +4,7 @@ fn refused(egress: &Egress, url: &str) -> Option<String> {
     egress.check(&Url::parse(url).unwrap()).err().map(|refused| refused.to_string())
 }
 
-const METADATA_URLS: [&str; 20] = [
+const METADATA_URLS: [&str; 24] = [
     "http://169.254.169.254/latest/meta-data",
     "https://169.254.170.2:8080/",
     "http://100.100.100.200/",
@@ -18,6 +18,10 @@ const METADATA_URLS: [&str; 20] = [
     "http://[::ffff:a9fe:a9fe]/",
     "http://[::a9fe:a9fe]/",
     "http://[64:ff9b::169.254.169.254]/",
+    "http://[64:ff9b:1::169.254.169.254]/",
+    "http://[2002:a9fe:a9fe::]/",
+    "http://metadata/",
+    "http://instance-data.ec2.internal/",
     "http://0xa9fea9fe/",
     "http://2852039166/",
     "http://169.254.43518/",
