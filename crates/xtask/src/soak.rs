@@ -116,6 +116,12 @@ pub const PARTS: &[Part] = &[
         cases: 200,
         tests: &[tests("exedra-testkit", &["--test", "plane"], &[])],
     },
+    Part {
+        name: "memory",
+        what: "5 sieges of a server by all kinds of bad guests at once: its memory stays bounded, and comes back",
+        cases: 5,
+        tests: &[tests("exedra", &["--test", "cli"], &["memory::"])],
+    },
 ];
 
 /// Runs the part of that name, or all, in the checkout at `root`; `cases` in place of the full count. Tells whether all passed.

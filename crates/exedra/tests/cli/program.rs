@@ -114,6 +114,11 @@ impl Running {
         self.lines.recv_timeout(LIMIT).expect("a line on stdout")
     }
 
+    /// The next line on stdout, if there is one to come.
+    pub fn try_line(&self) -> Option<String> {
+        self.lines.recv_timeout(LIMIT).ok()
+    }
+
     /// The first line on stderr that holds `text`.
     pub fn stderr_line(&self, text: &str) -> String {
         loop {

@@ -18,7 +18,9 @@ use crate::store::{Event, NewEvent, StoreError};
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Events on a page.
-const PAGE: u32 = 500;
+pub const PAGE: u32 = 500;
+/// The same for one who follows them: they wait in memory until he reads. An event has some 2.5 KiB at most.
+pub const FOLLOWED: u32 = 64;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,10 +84,10 @@ impl Service {
         }
     }
 
-    /// A page of the events after `after` that the caller may hear of, and after which one the next begins.
-    pub async fn events_for(&self, caller: &Caller, after: u64) -> Result<(Vec<Event>, u64), Refusal> {
+    /// A page of at most `most` of the events after `after` that the caller may hear of, and after which one the next begins.
+    pub async fn events_for(&self, caller: &Caller, after: u64, most: u32) -> Result<(Vec<Event>, u64), Refusal> {
         caller.sees_any()?;
-        let page = self.store.events_after(after, PAGE).await?;
+        let page = self.store.events_after(after, most).await?;
         let next = page.last().map_or(after, |last| last.id);
         let mut heard = Vec::new();
         for event in page {

@@ -18,6 +18,7 @@ use super::{one, only, query, wrong};
 use crate::auth::Caller;
 use crate::http::credentials;
 use crate::http::problem::{Problem, ProblemBody};
+use crate::service::events::{FOLLOWED, PAGE};
 use crate::service::{Listener, Service};
 use crate::store::Event as Kept;
 
@@ -78,7 +79,7 @@ pub async fn list(
     let query = query(&uri);
     only(&query, &["after"])?;
     let after = one(&query, "after", |text| text.parse().ok())?.unwrap_or(0);
-    let (events, next) = service.events_for(&caller, after).await?;
+    let (events, next) = service.events_for(&caller, after, PAGE).await?;
     Ok(Json(EventPage { events: events.into_iter().map(Event::from).collect(), next }))
 }
 
@@ -141,6 +142,7 @@ impl Follower {
             if self.has_ended {
                 return None;
             }
+            let before = self.after;
             if let Err(problem) = self.look().await {
                 self.has_ended = true;
                 let (code, message) = problem.words();
@@ -148,7 +150,8 @@ impl Follower {
                     Message::default().event("end").data(json!({"code": code, "message": message}).to_string()),
                 );
             }
-            if self.waiting.is_empty() {
+            // A page may have been full of what this caller may not hear of.
+            if self.waiting.is_empty() && self.after == before {
                 self.service.pause(LOOK).await;
             }
         }
@@ -157,7 +160,7 @@ impl Follower {
     async fn look(&mut self) -> Result<(), Problem> {
         self.service.still(&self.caller).await?;
         let before = self.after;
-        let (events, next) = self.service.events_for(&self.caller, before).await?;
+        let (events, next) = self.service.events_for(&self.caller, before, FOLLOWED).await?;
         if let Some(gap) = self.service.gap(before).await? {
             self.waiting.push_back(Message::default().event("gap").data(json!({"until": gap}).to_string()));
         }
