@@ -29,7 +29,7 @@ use url::Url;
 use crate::exit::Failure;
 use handover::Orders;
 use http::HttpServer;
-use metrics::{Requests, Sources};
+use metrics::{Requests, Sources, StoreTimes};
 use traces::Traces;
 
 pub use handover::{Predecessor, Program, Successor};
@@ -159,6 +159,8 @@ impl Plane {
         registry_config.workloads =
             config.workloads.map(|file| WorkloadConfig { file, fetch: Arc::new(issuers::Issuers) });
         registry_config.access_keep = config.access_keep;
+        let store = StoreTimes::new();
+        registry_config.store_watch = Some(store.watch());
         let mut listen = config.listen;
         if let Listen::After(predecessor) = &mut listen {
             registry_config.hold = predecessor.take_hold();
@@ -194,6 +196,7 @@ impl Plane {
         let spans = traces.as_ref().map(Traces::fates);
         let sources = Sources {
             requests,
+            store,
             spans,
             rendezvous: Arc::clone(&rendezvous),
             records: registry.look(),

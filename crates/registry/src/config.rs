@@ -13,6 +13,7 @@ use url::Url;
 use crate::clock::{Clock, SystemClock};
 use crate::error::RegistryError;
 use crate::rates::RateLimits;
+use crate::store::Watch;
 use crate::workload::WorkloadConfig;
 
 /// For how long lines of the access log are kept, unless somebody says so.
@@ -51,6 +52,8 @@ pub struct RegistryConfig {
     pub workloads: Option<WorkloadConfig>,
     /// For how long lines of the access log are kept.
     pub access_keep: Duration,
+    /// Who is told how long the store takes.
+    pub store_watch: Option<Watch>,
     /// Time between two looks for tokens that were revoked or have expired, whose connections then have to go; and between
     /// two tries at a store that cannot be written.
     pub token_watch: Duration,
@@ -73,6 +76,7 @@ impl RegistryConfig {
             aws_region: "us-east-1".to_owned(),
             workloads: None,
             access_keep: ACCESS_KEEP,
+            store_watch: None,
             housekeeping: Duration::from_secs(60),
             token_watch: Duration::from_secs(1),
         }

@@ -26,7 +26,7 @@ use crate::rates::Rates;
 use crate::serverkey::ServerKey;
 use crate::service::tokens::Tokens;
 use crate::service::{Direct, Service, Terms};
-use crate::store::{Check, SqliteStore, Store, WAIT};
+use crate::store::{Check, SqliteStore, Store, WAIT, Watch};
 use crate::workload::Workloads;
 
 /// A registry that holds its data directory. Dropped, it stops its tasks; [`Registry::shutdown`] also saves what is not
@@ -83,7 +83,7 @@ impl Registry {
             None => dir.hold(&config.purpose, clock.now()).await?,
         };
         let keys = Arc::new(SigningKeys::open(dir.signing_keys(), clock.now(), config.key_max_age.as_secs())?);
-        let store = open_store(&dir, Check::Pages).await?;
+        let store = open_store(&dir, Check::Pages, config.store_watch).await?;
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
         learn(&presence, store.as_ref(), &dir).await?;
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database()).patient(WAIT);
@@ -212,7 +212,7 @@ impl Registry {
 /// The directory or the database cannot be used.
 pub async fn open_tokens(data_dir: &Path) -> Result<Tokens, RegistryError> {
     let dir = DataDir::prepare(data_dir)?;
-    let store = open_store(&dir, Check::Version).await?;
+    let store = open_store(&dir, Check::Version, None).await?;
     Ok(Tokens::new(store, Arc::new(SystemClock), dir.database()).patient(WAIT))
 }
 
@@ -225,11 +225,11 @@ async fn learn(presence: &Tracker, store: &dyn Store, dir: &DataDir) -> Result<(
     Ok(())
 }
 
-async fn open_store(dir: &DataDir, check: Check) -> Result<Arc<dyn Store>, RegistryError> {
+async fn open_store(dir: &DataDir, check: Check, watch: Option<Watch>) -> Result<Arc<dyn Store>, RegistryError> {
     let _alone = dir.set_up().await?;
     let path = dir.database();
     match SqliteStore::open(&path, check).await {
-        Ok(store) => Ok(Arc::new(store)),
+        Ok(store) => Ok(Arc::new(store.watched(watch))),
         Err(error) => Err(RegistryError::store(&path, error)),
     }
 }

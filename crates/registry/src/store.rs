@@ -11,7 +11,10 @@ pub(crate) mod memory;
 mod sqlite;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 use exedra_proto::noise::PublicKey;
@@ -29,6 +32,25 @@ pub const REGISTRATIONS_KEPT: u64 = 8;
 
 /// Events kept in the journal; the oldest give way.
 pub const EVENTS_KEPT: u64 = 10_000;
+
+/// What a store was asked to do, as far as its time is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Only to look.
+    Read,
+    /// To keep something; it is on the disk then.
+    Write,
+}
+
+/// Who is told of each operation how long it took, the wait for its turn included; also of those that failed. Must not block.
+#[derive(Clone)]
+pub struct Watch(pub Arc<dyn Fn(Operation, Duration) + Send + Sync>);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
 
 /// A store's answer on its way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -155,6 +155,13 @@ fn metrics_count_what_happens_and_name_nobody() {
         assert!(text.contains(&line), "{line} is missing: {text}");
     }
     assert!(text.contains("exedra_tickets_refused_total{reason="), "{text}");
+    for operation in ["read", "write"] {
+        let count = format!("exedra_store_seconds_count{{operation=\"{operation}\"}} ");
+        let count = text.lines().find_map(|line| line.strip_prefix(&*count)?.parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count > 0), "{operation}: {text}");
+    }
+    assert!(text.contains("exedra_store_seconds_bucket{le=\"0.0005\",operation=\"read\"}"), "{text}");
+    assert!(text.matches("\nexedra_store_seconds").count() <= 32, "few lines: {text}");
     assert!(!text.contains("some-box") && !text.contains("ever"), "{text}");
     assert_eq!(serve.stop().code, 0);
 }

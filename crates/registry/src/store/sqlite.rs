@@ -17,14 +17,15 @@ mod workloads;
 
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Instant;
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
-    Access, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT,
-    Registration, Store, StoreError, TokenRecord, Trade, Traded,
+    Access, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Operation, Pending, REGISTRATIONS_KEPT,
+    Registration, Store, StoreError, TokenRecord, Trade, Traded, Watch,
 };
 use crate::token::TokenHash;
 use line::Line;
@@ -38,6 +39,7 @@ pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
     line: Line,
+    watch: Option<Watch>,
 }
 
 impl SqliteStore {
@@ -54,7 +56,7 @@ impl SqliteStore {
             }
         };
         let (writer, readers) = schema::open(path, check, schema::Patience::default(), busy).await?;
-        Ok(Self { writer, readers, line: Line::default() })
+        Ok(Self { writer, readers, line: Line::default(), watch: None })
     }
 
     /// Copies the database at `path`, as it is at one moment, to the file `to`, which is empty. Others may be writing. Gives
@@ -84,6 +86,40 @@ impl SqliteStore {
         schema::examine(path, is_idle).await
     }
 
+    /// The same; `watch` is told how long each operation took.
+    #[must_use]
+    pub fn watched(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
+    }
+
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> Pending<'a, T> {
+        self.timed(Operation::Read, work)
+    }
+
+    fn write<'a, T: Send + 'a>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> Pending<'a, T> {
+        self.timed(Operation::Write, work)
+    }
+
+    fn timed<'a, T: Send + 'a>(
+        &'a self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> Pending<'a, T> {
+        let Some(watch) = &self.watch else { return Box::pin(work) };
+        Box::pin(async move {
+            let began = Instant::now();
+            let outcome = work.await;
+            (watch.0)(operation, began.elapsed());
+            outcome
+        })
+    }
+
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
     }
@@ -91,7 +127,7 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn add_token<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, ()> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             tokens::insert(&mut tx, token, hash).await?;
             tx.commit().await.map_err(failure)
@@ -99,11 +135,11 @@ impl Store for SqliteStore {
     }
 
     fn token<'a>(&'a self, hash: &'a TokenHash, now: u64) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
-        Box::pin(tokens::by_hash(&self.readers, hash, now))
+        self.read(tokens::by_hash(&self.readers, hash, now))
     }
 
     fn admit_workload<'a>(&'a self, token: &'a TokenRecord, hash: &'a TokenHash) -> Pending<'a, TokenRecord> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let admitted = workloads::admit(&mut tx, token, hash).await?;
             tx.commit().await.map_err(failure)?;
@@ -112,7 +148,7 @@ impl Store for SqliteStore {
     }
 
     fn readmit_workload<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<TokenRecord>> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let readmitted = workloads::readmit(&mut tx, id).await?;
             tx.commit().await.map_err(failure)?;
@@ -127,7 +163,7 @@ impl Store for SqliteStore {
         old_until: u64,
         now: u64,
     ) -> Pending<'a, Option<TokenRecord>> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let rotated = tokens::rotate(&mut tx, id, hash, old_until, now).await?;
             tx.commit().await.map_err(failure)?;
@@ -136,7 +172,7 @@ impl Store for SqliteStore {
     }
 
     fn trade<'a>(&'a self, trade: &'a Trade) -> Pending<'a, Traded> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let traded = trade::trade(&mut tx, trade).await?;
             tx.commit().await.map_err(failure)?;
@@ -145,7 +181,7 @@ impl Store for SqliteStore {
     }
 
     fn mark_used<'a>(&'a self, used: &'a [(TokenId, u64)]) -> Pending<'a, ()> {
-        Box::pin(async move {
+        self.write(async move {
             if used.is_empty() {
                 return Ok(());
             }
@@ -156,7 +192,7 @@ impl Store for SqliteStore {
     }
 
     fn token_of_id<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<(TokenRecord, TokenHash)>> {
-        Box::pin(async move {
+        self.read(async move {
             let row = sqlx::query("SELECT * FROM tokens WHERE id = ?")
                 .bind(id.as_str())
                 .fetch_optional(&self.readers)
@@ -167,11 +203,11 @@ impl Store for SqliteStore {
     }
 
     fn tokens(&self) -> Pending<'_, Vec<TokenRecord>> {
-        Box::pin(tokens::all(&self.readers))
+        self.read(tokens::all(&self.readers))
     }
 
     fn revoke_token<'a>(&'a self, id: &'a TokenId, now: u64) -> Pending<'a, Option<TokenRecord>> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let revoked = tokens::revoke(&mut tx, id, now).await?;
             tx.commit().await.map_err(failure)?;
@@ -180,15 +216,15 @@ impl Store for SqliteStore {
     }
 
     fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>> {
-        Box::pin(tokens::ended(&self.readers, since, now))
+        self.read(tokens::ended(&self.readers, since, now))
     }
 
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration> {
-        Box::pin(self.register_in_line(new))
+        self.write(self.register_in_line(new))
     }
 
     fn forget_key<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let was_bound = keys::forget(&mut tx, id).await?;
             tx.commit().await.map_err(failure)?;
@@ -197,14 +233,14 @@ impl Store for SqliteStore {
     }
 
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {
-        Box::pin(async move {
+        self.read(async move {
             let mut reader = self.readers.acquire().await.map_err(failure)?;
             executors::one(&mut reader, id).await
         })
     }
 
     fn executors<'a>(&'a self, after: Option<&'a ExecutorId>, limit: u32) -> Pending<'a, Vec<ExecutorRecord>> {
-        Box::pin(executors::after(&self.readers, after, limit))
+        self.read(executors::after(&self.readers, after, limit))
     }
 
     fn change_executor<'a>(
@@ -212,7 +248,7 @@ impl Store for SqliteStore {
         id: &'a ExecutorId,
         change: &'a ExecutorChange,
     ) -> Pending<'a, Option<ExecutorRecord>> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             executors::change(&mut tx, id, change).await?;
             let changed = executors::one(&mut tx, id).await?;
@@ -222,7 +258,7 @@ impl Store for SqliteStore {
     }
 
     fn forget_executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, bool> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let forgotten = executors::forget(&mut tx, id).await?;
             tx.commit().await.map_err(failure)?;
@@ -231,7 +267,7 @@ impl Store for SqliteStore {
     }
 
     fn append_access<'a>(&'a self, lines: &'a [Access]) -> Pending<'a, ()> {
-        Box::pin(async move {
+        self.write(async move {
             if lines.is_empty() {
                 return Ok(());
             }
@@ -242,7 +278,7 @@ impl Store for SqliteStore {
     }
 
     fn shorten_access(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64> {
-        Box::pin(async move {
+        self.write(async move {
             if !access::is_older(&self.readers, before, most).await? {
                 return Ok(0);
             }
@@ -255,11 +291,11 @@ impl Store for SqliteStore {
     }
 
     fn access_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Access>> {
-        Box::pin(access::after(&self.readers, id, limit))
+        self.read(access::after(&self.readers, id, limit))
     }
 
     fn executor_ids(&self, limit: u32) -> Pending<'_, Vec<ExecutorId>> {
-        Box::pin(async move {
+        self.read(async move {
             let rows = sqlx::query("SELECT id AS executor_id FROM executors ORDER BY id LIMIT ?")
                 .bind(limit)
                 .fetch_all(&self.readers)
@@ -270,7 +306,7 @@ impl Store for SqliteStore {
     }
 
     fn registration<'a>(&'a self, id: &'a RegistrationId) -> Pending<'a, Option<Registration>> {
-        Box::pin(async move {
+        self.read(async move {
             let row = sqlx::query("SELECT * FROM registrations WHERE id = ?")
                 .bind(id.as_str())
                 .fetch_optional(&self.readers)
@@ -281,7 +317,7 @@ impl Store for SqliteStore {
     }
 
     fn registrations(&self) -> Pending<'_, Vec<Registration>> {
-        Box::pin(async move {
+        self.read(async move {
             let rows = sqlx::query("SELECT * FROM registrations ORDER BY executor_id, epoch")
                 .fetch_all(&self.readers)
                 .await
@@ -291,7 +327,7 @@ impl Store for SqliteStore {
     }
 
     fn mark_seen<'a>(&'a self, seen: &'a [(ExecutorId, u64)]) -> Pending<'a, ()> {
-        Box::pin(async move {
+        self.write(async move {
             if seen.is_empty() {
                 return Ok(());
             }
@@ -309,7 +345,7 @@ impl Store for SqliteStore {
     }
 
     fn append_event<'a>(&'a self, event: &'a NewEvent) -> Pending<'a, u64> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             let id = events::append(&mut tx, event).await?;
             tx.commit().await.map_err(failure)?;
@@ -318,11 +354,11 @@ impl Store for SqliteStore {
     }
 
     fn events_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Event>> {
-        Box::pin(events::after(&self.readers, id, limit))
+        self.read(events::after(&self.readers, id, limit))
     }
 
     fn check(&self) -> Pending<'_, ()> {
-        Box::pin(async move {
+        self.read(async move {
             let mut reader = self.readers.acquire().await.map_err(failure)?;
             reader.ping().await.map_err(failure)?;
             sqlx::query("SELECT 1 FROM tokens LIMIT 1").fetch_optional(&mut *reader).await.map_err(failure)?;
@@ -331,7 +367,7 @@ impl Store for SqliteStore {
     }
 
     fn try_write(&self) -> Pending<'_, ()> {
-        Box::pin(async move {
+        self.write(async move {
             let mut tx = self.begin().await?;
             schema::rewrite_header(&mut tx).await?;
             tx.commit().await.map_err(failure)

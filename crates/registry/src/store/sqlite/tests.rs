@@ -62,6 +62,24 @@ async fn writes_are_durable_and_foreign_keys_hold() {
 }
 
 #[tokio::test]
+async fn whoever_watches_hears_of_reads_and_writes_also_of_those_that_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let watch = Watch(std::sync::Arc::new(move |operation, took| tell.send((operation, took)).unwrap()));
+    let store = SqliteStore::open(&dir.path().join("a.db"), Check::Pages).await.unwrap().watched(Some(watch));
+    let (record, hash) = token(1);
+    store.add_token(&record, &hash).await.unwrap();
+    store.add_token(&record, &hash).await.unwrap_err();
+    store.tokens().await.unwrap();
+    let mut heard = Vec::new();
+    while let Ok((operation, took)) = told.try_recv() {
+        assert!(!took.is_zero());
+        heard.push(operation);
+    }
+    assert_eq!(heard, [Operation::Write, Operation::Write, Operation::Read]);
+}
+
+#[tokio::test]
 async fn two_may_work_on_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
@@ -108,7 +126,7 @@ async fn a_start_waits_for_whoever_is_writing() {
         };
         let (opened, ()) = tokio::join!(opening, release);
         let (writer, readers) = opened.unwrap();
-        let store = SqliteStore { writer, readers, line: Line::default() };
+        let store = SqliteStore { writer, readers, line: Line::default(), watch: None };
         assert_eq!(store.tokens().await.unwrap(), [], "{file}");
     }
 }
