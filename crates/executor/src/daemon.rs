@@ -8,6 +8,7 @@ mod about;
 mod attempt;
 pub mod event;
 pub mod join;
+mod pair;
 pub mod standing;
 mod streams;
 pub mod token;

@@ -14,4 +14,5 @@ pub mod incoming;
 pub mod order;
 pub mod process;
 pub mod reply;
+pub mod rights;
 pub mod route;

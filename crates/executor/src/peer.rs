@@ -3,6 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use exedra_proto::ids::TokenId;
+use exedra_proto::introduction::Introduction;
+use exedra_proto::rights::Rights;
+
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -44,12 +48,30 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What is known of the client at the other end beside where it is: from the token that it showed, never from what it
-/// says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What is known of the client at the other end beside where it is: from the token that it showed here, or to the server
+/// between, never from what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
+    /// The id of the token, where a server says so.
+    pub token: Option<TokenId>,
     /// Whom the token names.
     pub name: Option<String>,
     /// Labels of the token; none where no token says.
     pub labels: Option<Vec<String>>,
+    /// What the token allows.
+    pub rights: Rights,
+}
+
+/// A client of whom nothing is known. Whoever let it in allows it all that the owner does.
+impl Default for Client {
+    fn default() -> Self {
+        Self { token: None, name: None, labels: None, rights: Rights::ALL }
+    }
+}
+
+impl From<Introduction> for Client {
+    fn from(Introduction { token, client }: Introduction) -> Self {
+        let name = Some(client.name).filter(|name| !name.is_empty());
+        Self { token: Some(token), name, labels: Some(client.labels), rights: client.rights }
+    }
 }

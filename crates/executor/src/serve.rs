@@ -65,11 +65,13 @@ pub(crate) async fn run(
 ) -> Served {
     let started = Instant::now();
     let audit = sessions.audit().cloned();
-    let mut service = Service::new(connection, (peer, client.labels.clone()), sessions, fetcher, pool);
-    tracing::info!(%peer, name = ?client.name, labels = ?client.labels, "connected");
+    let mut service = Service::new(connection, (peer, &client), sessions, fetcher, pool);
+    let Client { token, name, labels, rights } = client;
+    tracing::info!(%peer, token = token.as_ref().map(display), ?name, ?labels, %rights, "connected");
     if let Some(audit) = &audit {
-        let (connection, Client { name, labels }) = (service.holder().number().0, client);
-        audit.tell(Record::Connected { connection, peer: peer.to_string(), name, labels });
+        let connection = service.holder().number().0;
+        let rights = token.is_some().then_some(rights);
+        audit.tell(Record::Connected { connection, peer: peer.to_string(), token, name, labels, rights });
     }
     let lost = service.holder().lost().clone();
     let end = tokio::select! {

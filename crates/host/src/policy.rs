@@ -98,7 +98,11 @@ impl Policy {
     pub fn admit(&self, labels: Option<&[String]>) -> Result<(), String> {
         let Some(wanted) = &self.labels else { return Ok(()) };
         match labels {
-            None => Err("policy: clients: only clients whose token has a label of `labels` may come".to_owned()),
+            None => Err(
+                "policy: clients: only clients whose token has a label of `labels` may come, and of this one's token \
+                     nothing is told here"
+                    .to_owned(),
+            ),
             Some(labels) if labels.iter().any(|label| wanted.contains(label)) => Ok(()),
             Some(_) => Err("policy: clients: the client's token has no label of `labels`".to_owned()),
         }

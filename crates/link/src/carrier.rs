@@ -9,6 +9,7 @@ mod single;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::frame::{OVERHEAD, StreamId};
+use exedra_proto::introduction::Introduction;
 use exedra_proto::registry::Transport;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -69,6 +70,8 @@ pub struct Accepted {
     pub id: StreamId,
     /// The connection.
     pub connection: Connection,
+    /// Who opened it, where the server tells.
+    pub introduction: Option<Introduction>,
 }
 
 /// The connections in an executor's websocket. Dropping it ends them all, at once.
@@ -82,18 +85,18 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Takes `websocket` over.
-    pub fn accept(websocket: Connection) -> Self {
-        Self::with_limits(websocket, Limits::default())
+    /// Takes `websocket` over. If its server is to introduce clients (`told`), nobody comes who is not.
+    pub fn accept(websocket: Connection, told: bool) -> Self {
+        Self::with_limits(websocket, told, Limits::default())
     }
 
-    fn with_limits(websocket: Connection, limits: Limits) -> Self {
+    fn with_limits(websocket: Connection, told: bool, limits: Limits) -> Self {
         // As many as there may be streams: nobody waits, since a stream that is one too many is refused before.
         let (opened, accepted) = mpsc::channel(limits.streams.max(1));
         let (tell, ended) = watch::channel(None);
         let sender = websocket.sender.clone();
         let mut tasks = JoinSet::new();
-        tasks.spawn(Relay::executor(websocket, limits, opened, tell).run());
+        tasks.spawn(Relay::executor(websocket, (told, limits), opened, tell).run());
         Self { accepted, ended, websocket: sender, tasks }
     }
 

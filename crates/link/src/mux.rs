@@ -5,6 +5,9 @@
 //!
 //! The wire has no credit, so whoever sends too fast can only be stopped by not reading the socket, for all streams. That
 //! is done once a stream holds more than it may, and a stream that keeps it up for too long is reset with a reason.
+//!
+//! Frames are binary messages, and those alone can be a client's. A text message is the server's own word: an introduction,
+//! where those were agreed on.
 
 mod receive;
 mod stall;
@@ -16,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::frame::{Body, Frame, StreamId, reset};
+use exedra_proto::introduction::Introduction;
 
 use self::stream::Stream;
 use self::turns::Turns;
@@ -63,7 +67,7 @@ impl Default for Limits {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The other side opened it.
-    Opened { key: Key, id: StreamId },
+    Opened { key: Key, id: StreamId, introduction: Option<Introduction> },
     /// It holds something to [`Mux::take`].
     Arrived { key: Key },
     /// It has ended, and everything that arrived was given away. The key means nothing any more.
@@ -104,6 +108,8 @@ pub(crate) struct Mux {
     last: u64,
     held: usize,
     turns: Turns,
+    /// Where the server introduces clients: those of streams that have not begun yet.
+    introductions: Option<HashMap<StreamId, Introduction>>,
     control: VecDeque<Frame>,
     events: VecDeque<Event>,
     counts: Counts,
@@ -119,10 +125,17 @@ impl Mux {
             last: 0,
             held: 0,
             turns: Turns::default(),
+            introductions: None,
             control: VecDeque::new(),
             events: VecDeque::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// From now on the server introduces whoever opens a stream, if `told`; a stream without that is refused.
+    pub(crate) fn told(mut self, told: bool) -> Self {
+        self.introductions = told.then(HashMap::new);
+        self
     }
 
     /// Opens a stream of ours, as a stock harness does: a resume, and then messages from 0 on.

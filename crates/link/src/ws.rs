@@ -20,7 +20,7 @@ mod watch;
 mod writer;
 
 pub use accept::accept;
-pub use dial::{DialOptions, dial};
+pub use dial::{DialOptions, dial, dial_asking};
 pub use limits::{Limits, Times, WsOptions};
 pub use socket::{TcpView, prepare_tcp};
 pub use tls::{client_tls, tls_trusting, trust_only};

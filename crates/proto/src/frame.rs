@@ -181,6 +181,8 @@ pub mod reset {
     pub const STREAM_TAKEN: &str = "stream_taken";
     /// Too many streams were begun in too short a time; said by the rendezvous.
     pub const TOO_FAST: &str = "too_fast";
+    /// Who opened it was not introduced, and the executor serves nobody of whom it does not know who that is.
+    pub const NOT_INTRODUCED: &str = "not_introduced";
     /// Its messages came so slowly that other streams had to wait; said by the rendezvous.
     pub const SENDER_STALLED: &str = "sender_stalled";
 }

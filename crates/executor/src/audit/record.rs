@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use exedra_proto::ids::{ProcessId, SessionId};
+use exedra_proto::ids::{ProcessId, SessionId, TokenId};
 use exedra_proto::limits::Limit;
+use exedra_proto::rights::Rights;
 use serde::Serialize;
 
 /// Version of the file format.
@@ -52,12 +53,18 @@ pub enum Record {
         connection: u64,
         /// Who is at the other end.
         peer: String,
+        /// The id of the token that it showed to the server between, where that says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<TokenId>,
         /// Whom its token names, where it showed one that does.
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         /// Labels of that token.
         #[serde(skip_serializing_if = "Option::is_none")]
         labels: Option<Vec<String>>,
+        /// What that token allows, where a server says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rights: Option<Rights>,
     },
     /// A connection ended.
     Disconnected {

@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, Watch};
+use super::pair;
 use super::standing::Standing;
 use super::streams;
 use super::token::TokenSource;
 use super::verdict::{Ending, Outcome};
 use crate::executor::Executor;
-use crate::peer::Peer;
 use crate::serve::{End, Served};
 
 /// What an attempt works with.
@@ -37,6 +37,15 @@ pub struct Attempt<'a> {
     pub token: &'a TokenSource,
     /// Ends it: a connection is closed in good order.
     pub cancel: &'a CancellationToken,
+}
+
+/// A websocket that was opened.
+#[derive(Debug)]
+struct Opened {
+    carrier: Carrier,
+    websocket: Connection,
+    /// Its server says who clients are.
+    told: bool,
 }
 
 /// How an attempt ended, in words too.
@@ -63,12 +72,12 @@ impl Attempt<'_> {
             () = self.cancel.cancelled() => return None,
             opened = self.open(registration, standing, watch) => opened,
         };
-        let (carrier, websocket) = match opened {
+        let opened = match opened {
             Ok(opened) => opened,
             Err(ended) => return Some(ended),
         };
         watch(Event::Connected);
-        self.serve(carrier, websocket, standing).await
+        self.serve(opened, standing).await
     }
 
     /// Opens the rendezvous's websocket.
@@ -77,7 +86,7 @@ impl Attempt<'_> {
         registration: &mut Registration,
         standing: &mut Standing,
         watch: &mut Watch<'_>,
-    ) -> Result<(Carrier, Connection), Ended> {
+    ) -> Result<Opened, Ended> {
         let reply = match standing.current() {
             Some(reply) => reply.clone(),
             None => {
@@ -89,23 +98,25 @@ impl Attempt<'_> {
         };
         let carrier = Carrier::of(reply.transport).ok_or_else(|| unspoken(reply.transport))?;
         standing.registered(&reply);
-        let joined = rendezvous::join(&reply.url, &carrier.dial_options(self.dial.clone())).await;
-        let websocket = joined.map_err(|error| {
+        let joined = rendezvous::join_asking(&reply.url, &carrier.dial_options(self.dial.clone())).await;
+        let (websocket, told) = joined.map_err(|error| {
             standing.undialled(error.is_stale_ticket());
             let outcome = Outcome::Undialled { retry_after: error.retry_after() };
             Ended { outcome, text: error.to_string(), hint: error.hint() }
         })?;
-        Ok((carrier, websocket))
+        tracing::debug!(told, "connected; told says whether the server tells who clients are");
+        Ok(Opened { carrier, websocket, told })
     }
 
     /// In a task of its own: a mistake of ours must not end the daemon.
-    async fn serve(&self, carrier: Carrier, websocket: Connection, standing: &mut Standing) -> Option<Ended> {
+    async fn serve(&self, opened: Opened, standing: &mut Standing) -> Option<Ended> {
+        let Opened { carrier, websocket, told } = opened;
         let (executor, cancel) = (Arc::clone(self.executor), self.cancel.clone());
         let mut task = JoinSet::new();
         task.spawn(async move {
             match carrier {
-                Carrier::Plain => executor.serve(websocket, Peer::Rendezvous, &cancel).await,
-                Carrier::Relay => streams::serve(executor, websocket, &cancel).await,
+                Carrier::Plain => pair::serve(&executor, websocket, told, &cancel).await,
+                Carrier::Relay => streams::serve(executor, websocket, told, &cancel).await,
             }
         });
         match task.join_next().await {

@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::executor::Executor;
-use crate::peer::Peer;
+use crate::peer::{Client, Peer};
 use crate::serve::{End, Served};
 
-/// Serves every client until the websocket ends, or until `cancel`.
-pub async fn serve(executor: Arc<Executor>, websocket: Connection, cancel: &CancellationToken) -> Served {
+/// Serves every client until the websocket ends, or until `cancel`. `told`: the server introduces each.
+pub async fn serve(executor: Arc<Executor>, websocket: Connection, told: bool, cancel: &CancellationToken) -> Served {
     let started = Instant::now();
-    let mut streams = Streams::accept(websocket);
+    let mut streams = Streams::accept(websocket, told);
     let mut clients = JoinSet::new();
     let mut tally = Tally::default();
     let end = loop {
@@ -28,12 +28,13 @@ pub async fn serve(executor: Arc<Executor>, websocket: Connection, cancel: &Canc
             () = cancel.cancelled() => break End::Shutdown,
             Some(client) = clients.join_next() => tally.add(client.ok()),
             accepted = streams.next() => match accepted {
-                Ok(Accepted { id, connection }) => {
+                Ok(Accepted { id, connection, introduction }) => {
                     tally.clients += 1;
                     let peer = Peer::Stream(tally.clients);
                     tracing::debug!(%peer, stream = %id, "a client came");
                     let (executor, cancel) = (Arc::clone(&executor), cancel.clone());
-                    clients.spawn(async move { executor.serve(connection, peer, &cancel).await });
+                    let client = introduction.map(Client::from).unwrap_or_default();
+                    clients.spawn(async move { executor.serve_client(connection, peer, client, &cancel).await });
                 }
                 Err(disconnect) => break End::Disconnected(disconnect),
             },

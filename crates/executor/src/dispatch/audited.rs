@@ -1,5 +1,5 @@
 //! A job with a witness: what it is about to do is written down before, and its refusal afterwards; what the owner's policy
-//! refuses is in the log, too.
+//! or the client's token does not allow is in the log, too.
 //!
 //! In flow a job and a [`Witness`], out flows a job. It knows no method: what one does is for `audit::intent`.
 
@@ -9,6 +9,7 @@ use exedra_proto::method::{Initialize, Method as _, Request};
 
 use super::errors;
 use super::reply::refusal;
+use super::rights::RIGHTS;
 use super::route::{Job, Served};
 use crate::audit::{Audit, By, Record};
 use crate::peer::Peer;
@@ -53,7 +54,9 @@ impl Witness {
     /// Tells of a refusal: the log if it is the owner's policy's, and the audit.
     pub fn refused(self, error: RpcError) {
         let Self { audit, peer, by, method, .. } = self;
-        if error.message.starts_with(POLICY) {
+        if error.message.starts_with(RIGHTS) {
+            tracing::warn!(%peer, session = %by.session, method, refusal = ?error.message, "refused for want of a right");
+        } else if error.message.starts_with(POLICY) {
             tracing::warn!(%peer, session = %by.session, method, refusal = ?error.message, "refused by the owner's policy");
         } else if method == Initialize::NAME {
             tracing::warn!(%peer, code = error.code, refusal = ?cut(error.message.clone()), "no session");
@@ -90,9 +93,10 @@ pub fn audited(job: Job, id: RequestId, mut witness: Witness) -> Job {
             _ => {}
         }
         let served = work.await;
-        // Whatever looks and is refused by the owner's policy is told too; other failures of looks are everyday.
-        if let Some(error) = failure(served.answer.as_text().unwrap_or_default())
-            .filter(|error| acts || error.message.starts_with(POLICY))
+        // Whatever looks and is not allowed is told too; other failures of looks are everyday.
+        let is_forbidden = |text: &str| text.starts_with(POLICY) || text.starts_with(RIGHTS);
+        if let Some(error) =
+            failure(served.answer.as_text().unwrap_or_default()).filter(|error| acts || is_forbidden(&error.message))
         {
             witness.refused(error);
         }

@@ -70,10 +70,14 @@ pub fn no_session(refusal: Refusal, wanted: Option<&SessionId>) -> RpcError {
         (Refusal::Attached(_), Some(id)) => {
             RpcError::new(SESSION_ATTACHED, format!("session {id} is already attached to another connection"))
         }
+        (Refusal::Rights, Some(id)) => {
+            let text = format!("rights: session {id} was used with rights that the client's token does not give");
+            RpcError::new(INVALID_REQUEST, text)
+        }
         (Refusal::Full(max), _) => {
             RpcError::new(INTERNAL_ERROR, format!("there are {max} sessions here, and that is as many as may be"))
         }
-        (Refusal::Closed | Refusal::Unknown | Refusal::Attached(_), _) => shutting_down(),
+        (Refusal::Closed | Refusal::Unknown | Refusal::Attached(_) | Refusal::Rights, _) => shutting_down(),
     }
 }
 
@@ -175,7 +179,7 @@ pub fn unwritable(error: &Unwritable) -> RpcError {
     RpcError::new(INTERNAL_ERROR, error.to_string())
 }
 
-/// The owner of the machine does not allow it; the text says which rule.
+/// The owner of the machine, or the client's token, does not allow it; the text says which.
 pub fn refused(text: String) -> RpcError {
     RpcError::new(INVALID_REQUEST, text)
 }

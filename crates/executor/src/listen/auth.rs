@@ -187,7 +187,7 @@ impl Signed {
     fn admit(&self, token: &str) -> Result<Client, Denial> {
         let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
         let claims = decoded.map_err(|error| Denial(text(error.kind())))?.claims;
-        Ok(Client { name: claims.sub, labels: Some(claims.labels) })
+        Ok(Client { name: claims.sub, labels: Some(claims.labels), ..Client::default() })
     }
 }
 

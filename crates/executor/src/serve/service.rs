@@ -34,8 +34,9 @@ use crate::dispatch::gate::Gate;
 use crate::dispatch::incoming::{self, Incoming};
 use crate::dispatch::order::{Order, Ticket};
 use crate::dispatch::reply::{LARGE, encode, refusal};
+use crate::dispatch::rights;
 use crate::dispatch::route::{self, Context, Follow, Job};
-use crate::peer::Peer;
+use crate::peer::{Client, Peer};
 use crate::refusals::Why;
 use crate::session::attach::Attachment;
 use crate::session::holder::Holder;
@@ -128,7 +129,7 @@ impl Service {
     /// For a connection on which nothing has happened yet.
     pub fn new(
         connection: Connection,
-        (peer, labels): (Peer, Option<Vec<String>>),
+        (peer, client): (Peer, &Client),
         sessions: Arc<Sessions>,
         fetcher: Arc<Fetcher>,
         pool: Pool,
@@ -147,12 +148,12 @@ impl Service {
             dialect: Dialect::default(),
             context: None,
             attachment: None,
-            holder: Holder::new(sessions.number_connection(), connection.sender.clone()),
+            holder: Holder::new(sessions.number_connection(), connection.sender.clone(), client.rights),
             sessions,
             fetcher,
             pool,
             peer,
-            labels,
+            labels: client.labels.clone(),
             spoke: false,
             received: 0,
             sender: connection.sender,
@@ -325,7 +326,9 @@ impl Service {
             Ok(context) => {
                 let at = (self.peer, self.holder.number());
                 let witness = Witness::new(self.sessions.audit(), context.session(), at, &id, &request);
-                let job = match self.sessions.host().policy().judge(&request, self.labels.as_deref()) {
+                let policy = self.sessions.host().policy();
+                let judged = rights::judge(&request, self.holder.rights());
+                let job = match judged.and_then(|()| policy.judge(&request, self.labels.as_deref())) {
                     Ok(()) => route::route(id.clone(), request, context, self.dialect),
                     Err(text) => route::refuse(id.clone(), errors::refused(text)),
                 };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use exedra_host::Host;
 use exedra_host::process::{self, Delivery, Limits};
 use exedra_proto::ids::SessionId;
+use exedra_proto::rights::Rights;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -27,6 +28,21 @@ pub struct Session {
     pub id: SessionId,
     /// Its processes.
     pub processes: process::Table,
+    /// What those may do who used it so far, all together: what is in it may come of any of that.
+    rights: Mutex<Rights>,
+}
+
+impl Session {
+    /// Whether a client that may do so much may have it.
+    fn is_for(&self, rights: Rights) -> bool {
+        rights.cover(*self.rights.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A client that may do so much uses it.
+    fn used_with(&self, rights: Rights) {
+        let mut all = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = all.with(rights);
+    }
 }
 
 /// The sessions of one executor.
@@ -94,7 +110,7 @@ impl Sessions {
         if let Some(audit) = &self.audit {
             processes = processes.observed_by(audit.watch(id.clone()));
         }
-        let session = Arc::new(Session { id: id.clone(), processes });
+        let session = Arc::new(Session { id: id.clone(), processes, rights: Mutex::new(holder.rights()) });
         session.processes.attach(how);
         let mut table = self.lock();
         if table.len() >= self.max {
@@ -110,10 +126,14 @@ impl Sessions {
     /// The detached session of that id, attached to `holder`; its events count as delivered as `how` says.
     ///
     /// # Errors
-    /// There is none, or another connection holds it.
+    /// There is none, another connection holds it, or the client may do less than those who used it before.
     pub fn resume(&self, id: &SessionId, holder: &Holder, how: Delivery) -> Result<Arc<Session>, Refusal> {
         let mut table = self.lock();
+        if table.get(id).is_some_and(|session| !session.is_for(holder.rights())) {
+            return Err(Refusal::Rights);
+        }
         let session = table.resume(id, holder.number(), Instant::now())?;
+        session.used_with(holder.rights());
         // Under the lock, so that it cannot overtake the detachment before it.
         session.processes.attach(how);
         self.holders().insert(holder.number(), holder.clone());

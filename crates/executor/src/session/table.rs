@@ -19,6 +19,8 @@ pub enum Refusal {
     Unknown,
     /// This connection holds it.
     Attached(ConnectionId),
+    /// Somebody used it who may do what this client may not.
+    Rights,
     /// There are as many as may be.
     Full(usize),
     /// None can be made any more.
@@ -75,6 +77,11 @@ impl<S: Clone> Table<S> {
                 Ok(entry.session.clone())
             }
         }
+    }
+
+    /// The session, whoever holds it.
+    pub fn get(&self, id: &SessionId) -> Option<&S> {
+        self.sessions.get(id).map(|entry| &entry.session)
     }
 
     /// Takes the session from `connection`; false if that does not hold it any more.

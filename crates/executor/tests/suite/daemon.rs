@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use exedra_executor::daemon::verdict::{Pauses, Reason};
 use exedra_executor::daemon::{Daemon, DaemonConfig, Event, Exit, TokenSource};
-use exedra_executor::{Executor, ExecutorError};
+use exedra_executor::{Executor, ExecutorConfig, ExecutorError};
 use exedra_link::dial::backoff::Backoff;
 use exedra_proto::close::CloseReason;
 use exedra_proto::secret::Secret;
@@ -36,7 +36,11 @@ pub fn settings(registry: &Registry) -> DaemonConfig {
 }
 
 pub fn run(config: DaemonConfig) -> Running {
-    let executor = Arc::new(Executor::new(crate::bench::config()).unwrap());
+    run_with(config, crate::bench::config())
+}
+
+pub fn run_with(config: DaemonConfig, executor: ExecutorConfig) -> Running {
+    let executor = Arc::new(Executor::new(executor).unwrap());
     let daemon = Daemon::new(config, executor).unwrap();
     let (events, cancel) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
     let (seen, stop) = (Arc::clone(&events), cancel.clone());

@@ -13,6 +13,8 @@ mod environment;
 mod files;
 mod flow;
 mod http;
+#[cfg(test)]
+mod introductions;
 mod join;
 mod lifecycle;
 mod listen;

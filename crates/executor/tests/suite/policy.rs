@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, Client, config, start, until};
 
 /// A bench whose owner says `text`, and may say something else later.
-fn owned(text: &str, audit: Option<Audit>) -> (Bench, Current) {
+pub fn owned(text: &str, audit: Option<Audit>) -> (Bench, Current) {
     let current = Current::new(policy(text));
     let mut config = ExecutorConfig { audit, ..config() };
     config.host.policy = current.clone();
     (Bench::with(config), current)
 }
 
-fn policy(text: &str) -> Policy {
+pub fn policy(text: &str) -> Policy {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("policy.toml");
     std::fs::write(&file, text).unwrap();
@@ -30,12 +30,13 @@ fn policy(text: &str) -> Policy {
 fn labelled(bench: &mut Bench, labels: &[&str]) -> Client {
     let (ours, theirs) = memory::pair();
     let (executor, cancel) = (Arc::clone(&bench.executor), bench.cancel.clone());
-    let about = About { name: None, labels: Some(labels.iter().map(|label| (*label).to_owned()).collect()) };
+    let labels = Some(labels.iter().map(|label| (*label).to_owned()).collect());
+    let about = About { labels, ..About::default() };
     bench.serving.spawn(async move { executor.serve_client(theirs, Peer::Unix, about, &cancel).await });
     Client::new(ours)
 }
 
-fn refusal(answer: &Value) -> &str {
+pub fn refusal(answer: &Value) -> &str {
     assert_eq!(answer["error"]["code"], -32600, "{answer}");
     answer["error"]["message"].as_str().unwrap()
 }

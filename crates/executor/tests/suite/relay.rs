@@ -14,20 +14,20 @@ use crate::daemon::{run, settings};
 use crate::script::{Registry, Rendezvous, answer, registered};
 
 /// The far side of an executor's websocket.
-struct Wire(Connection);
+pub struct Wire(pub Connection);
 
 impl Wire {
-    async fn send(&self, stream: &str, body: Body) {
+    pub async fn send(&self, stream: &str, body: Body) {
         let frame = Frame { stream: StreamId::new(stream).unwrap(), body };
         within("sending", self.0.sender.send(frame.encode())).await.unwrap();
     }
 
-    async fn text(&self, stream: &str, seq: u32, text: &str) {
+    pub async fn text(&self, stream: &str, seq: u32, text: &str) {
         self.send(stream, Body::Data { seq, payload: text.to_owned().into() }).await;
     }
 
     /// A stream that has shaken hands; the answers so far had the numbers below the one that comes next.
-    async fn handshake(&mut self, stream: &str, resume: Option<&str>) -> String {
+    pub async fn handshake(&mut self, stream: &str, resume: Option<&str>) -> String {
         let params = json!({"clientName": "test", "resumeSessionId": resume});
         self.text(stream, 0, &json!({"id": 1, "method": "initialize", "params": params}).to_string()).await;
         let opened = self.json(stream, 0).await;
@@ -41,7 +41,7 @@ impl Wire {
         (frame.stream.as_str().to_owned(), frame.body)
     }
 
-    async fn json(&mut self, stream: &str, seq: u32) -> Value {
+    pub async fn json(&mut self, stream: &str, seq: u32) -> Value {
         match self.frame().await {
             (name, Body::Data { seq: number, payload }) if name == stream && number == seq => {
                 serde_json::from_slice(&payload).unwrap()
@@ -50,7 +50,7 @@ impl Wire {
         }
     }
 
-    async fn reset(&mut self, stream: &str, reason: &str) {
+    pub async fn reset(&mut self, stream: &str, reason: &str) {
         assert_eq!(self.frame().await, (stream.to_owned(), Body::Reset { reason: reason.to_owned() }));
     }
 }
@@ -60,7 +60,7 @@ async fn wire(rendezvous: &mut Rendezvous) -> Wire {
 }
 
 /// A registration by which streams are served, as our registry says it.
-fn for_streams(url: &str) -> String {
+pub fn for_streams(url: &str) -> String {
     answer("200 OK", "", &json!({"id": "r", "executor_id": "box", "url": url, "transport": "relay"}).to_string())
 }
 

@@ -124,11 +124,21 @@ impl Rendezvous {
 
     /// Lets the next executor in.
     pub async fn accept_websocket(&mut self) -> Connection {
+        self.accept_with("").await
+    }
+
+    /// Lets the next executor in, which asks for introductions, and promises them.
+    pub async fn accept_promising(&mut self) -> Connection {
+        self.accept_with("exedra-introductions: 1\r\n").await
+    }
+
+    async fn accept_with(&mut self, headers: &str) -> Connection {
         let (mut stream, request) = self.arrival().await;
+        assert_eq!(request.header("exedra-introductions"), Some("1"));
         let accept = derive_accept_key(request.header("sec-websocket-key").unwrap().as_bytes());
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-             sec-websocket-accept: {accept}\r\n\r\n"
+             sec-websocket-accept: {accept}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         ws::accept(stream, None, WsOptions::default())

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::frame::StreamId;
+use exedra_proto::introduction::Introduction;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -136,11 +137,11 @@ impl Relay {
     /// For an executor's websocket.
     pub(super) fn executor(
         websocket: Connection,
-        limits: Limits,
+        (told, limits): (bool, Limits),
         opened: mpsc::Sender<Accepted>,
         tell: watch::Sender<Option<Disconnect>>,
     ) -> Self {
-        let mut relay = Self::new(websocket, Mux::new(Role::Executor, limits));
+        let mut relay = Self::new(websocket, Mux::new(Role::Executor, limits).told(told));
         relay.opened = Some(opened);
         relay.tell = Some(tell);
         relay
@@ -216,7 +217,7 @@ impl Relay {
     fn follow(&mut self) {
         while let Some(event) = self.mux.next_event() {
             match event {
-                Event::Opened { key, id } => self.open(key, id),
+                Event::Opened { key, id, introduction } => self.open(key, id, introduction),
                 Event::Arrived { key } => self.give(key),
                 Event::Ended { key, reason } => {
                     let Some(line) = self.lines.remove(&key) else { continue };
@@ -227,12 +228,13 @@ impl Relay {
         }
     }
 
-    fn open(&mut self, key: Key, id: StreamId) {
+    fn open(&mut self, key: Key, id: StreamId, introduction: Option<Introduction>) {
         let (Some(line), connection) = Line::open() else { return };
         tracing::debug!(stream = %id, "stream opened");
         self.lines.insert(key, line);
         self.ask(key);
-        let taken = self.opened.as_ref().is_some_and(|opened| opened.try_send(Accepted { id, connection }).is_ok());
+        let accepted = Accepted { id, connection, introduction };
+        let taken = self.opened.as_ref().is_some_and(|opened| opened.try_send(accepted).is_ok());
         if !taken {
             self.abandon(key);
         }

@@ -39,7 +39,7 @@ fn rig() -> (Wire, Streams) {
 
 fn rig_with(limits: Limits) -> (Wire, Streams) {
     let (near, far) = memory::pair();
-    (Wire(near), Streams::with_limits(far, limits))
+    (Wire(near), Streams::with_limits(far, false, limits))
 }
 
 async fn next(streams: &mut Streams) -> Connection {
@@ -214,7 +214,7 @@ async fn a_harness_whose_stream_is_reset_has_lost_its_connection() {
 async fn fifty_clients_at_once_each_get_their_own() {
     let (near, far) = memory::pair();
     let (sender, mut receiver) = (near.sender.clone(), near.receiver);
-    let mut streams = Streams::accept(far);
+    let mut streams = Streams::accept(far, false);
     let mut echoes = JoinSet::new();
     let serve = async {
         for _ in 0..50 {

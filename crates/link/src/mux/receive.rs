@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use exedra_proto::close::{CloseReason, TABLE};
 use exedra_proto::frame::{Body, Frame, StreamId, reset};
+use exedra_proto::introduction::Introduction;
 
 use super::stream::Place;
 use super::{Event, Key, Mux, Role};
@@ -22,10 +23,31 @@ const MAX_REASON: usize = 123;
 impl Mux {
     /// Takes in a message of the socket.
     pub(crate) fn receive(&mut self, message: Message, now: Instant) {
-        let Message::Binary(bytes) = message else { return self.drop_message(&"it is text") };
+        let bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Text(text) => return self.introduce(&text),
+        };
         match Frame::decode(bytes) {
             Ok(Frame { stream, body }) => self.frame(stream, body, now),
             Err(invalid) => self.drop_message(&invalid),
+        }
+    }
+
+    /// The server says who opens a stream next. Whatever had that name before is somebody else's, and over.
+    fn introduce(&mut self, text: &str) {
+        let room = 2 * self.limits.streams;
+        let Some(introductions) = &mut self.introductions else { return self.drop_message(&"it is text") };
+        match Introduction::decode_stream(text) {
+            Ok((id, introduction)) => {
+                // One that finds no room is of a stream that will be one too many.
+                if introductions.len() < room || introductions.contains_key(&id) {
+                    introductions.insert(id.clone(), introduction);
+                }
+                if let Some(key) = self.names.get(&id).copied() {
+                    self.end(key, Disconnect::Lost);
+                }
+            }
+            Err(error) => self.drop_message(&error),
         }
     }
 
@@ -33,23 +55,35 @@ impl Mux {
         let known = self.names.get(&id).copied();
         match (body, known) {
             (Body::Data { seq, payload }, Some(key)) => self.data(key, seq, payload, now),
-            (Body::Data { seq: 0, payload }, None) if self.role == Role::Executor => {
-                if self.streams.len() >= self.limits.streams {
-                    return self.refuse(id, reset::TOO_MANY_STREAMS);
-                }
-                let key = self.insert(id.clone(), now);
-                self.events.push_back(Event::Opened { key, id });
-                self.data(key, 0, payload, now);
-            }
+            (Body::Data { seq: 0, payload }, None) if self.role == Role::Executor => self.begin(id, payload, now),
             // Late messages of a stream that has ended; a new one would begin in the middle.
             (Body::Data { .. }, None) if self.role == Role::Executor => self.refuse(id, reset::UNKNOWN_STREAM),
             (Body::Data { .. }, None) => self.drop_message(&"its stream is not known"),
             (Body::Reset { reason }, Some(key)) => self.end(key, told(&reason)),
-            (Body::Reset { .. }, None) => self.drop_message(&"it resets a stream that is not known"),
+            (Body::Reset { .. }, None) => {
+                self.introductions.as_mut().and_then(|introductions| introductions.remove(&id));
+                self.drop_message(&"it resets a stream that is not known");
+            }
             (Body::Handshake(_), _) if self.role == Role::Executor => self.refuse(id, reset::HANDSHAKE_UNSUPPORTED),
             (Body::Handshake(_), _) => self.drop_message(&"it is a handshake"),
             (Body::Resume { .. } | Body::Ack | Body::Heartbeat, _) => {}
         }
+    }
+
+    fn begin(&mut self, id: StreamId, payload: Bytes, now: Instant) {
+        let introduction = match &mut self.introductions {
+            None => None,
+            Some(introductions) => match introductions.remove(&id) {
+                None => return self.refuse(id, reset::NOT_INTRODUCED),
+                introduced => introduced,
+            },
+        };
+        if self.streams.len() >= self.limits.streams {
+            return self.refuse(id, reset::TOO_MANY_STREAMS);
+        }
+        let key = self.insert(id.clone(), now);
+        self.events.push_back(Event::Opened { key, id, introduction });
+        self.data(key, 0, payload, now);
     }
 
     fn data(&mut self, key: Key, seq: u32, payload: Bytes, now: Instant) {

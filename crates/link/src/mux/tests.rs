@@ -77,7 +77,7 @@ fn a_stock_harness_speaks_with_an_executor() {
     assert_eq!(bodies, ["Resume(0)", "Data(0, 1 bytes)", "Data(1, 1 bytes)"]);
     sent.iter().for_each(|frame| executor.receive(Message::Binary(frame.encode()), now));
     let events_seen = events(&mut executor);
-    let Event::Opened { key, id: ref name } = events_seen[0] else { panic!("{events_seen:?}") };
+    let Event::Opened { key, id: ref name, .. } = events_seen[0] else { panic!("{events_seen:?}") };
     assert_eq!((name, &events_seen[1..]), (&id("s"), &[Event::Arrived { key }, Event::Arrived { key }][..]));
     assert_eq!(texts(&mut executor, key, now), ["a", "b"]);
     executor.send(key, Message::text("answer"));
@@ -316,7 +316,7 @@ fn mux_and_model_agree() {
             }
             while let Some(event) = mux.next_event() {
                 match event {
-                    Event::Opened { key, id } => {
+                    Event::Opened { key, id, .. } => {
                         keys.insert(key, id.as_str().to_owned());
                         seen.insert(id.as_str().to_owned(), Vec::new());
                     }
@@ -337,4 +337,101 @@ fn mux_and_model_agree() {
             frames(&mut mux);
         }
     }
+}
+
+fn introduction(stream: &str, token: &str) -> Message {
+    Message::text(introduced(token).encode(Some(&id(stream))))
+}
+
+fn introduced(token: &str) -> Introduction {
+    Introduction { token: exedra_proto::ids::TokenId::new(token), client: Default::default() }
+}
+
+/// The introduction of the stream that was opened just now.
+fn introduced_now(mux: &mut Mux) -> (Key, Introduction) {
+    match events(mux).into_iter().rev().find(|event| matches!(event, Event::Opened { .. })) {
+        Some(Event::Opened { key, introduction, .. }) => (key, introduction.unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_stream_belongs_to_whom_the_server_introduced_for_it() {
+    let (mux, now) = executor();
+    let mut mux = mux.told(true);
+    mux.receive(introduction("a", "tok-a"), now);
+    mux.receive(introduction("b", "tok-b"), now);
+    for (stream, token) in [("b", "tok-b"), ("a", "tok-a")] {
+        mux.receive(frame(stream, Body::Resume { next_seq: 0 }), now);
+        mux.receive(data(stream, 0, "first"), now);
+        assert_eq!(introduced_now(&mut mux).1, introduced(token));
+    }
+    assert_eq!(resets(&mut mux), []);
+}
+
+#[test]
+fn a_stream_that_is_not_introduced_is_refused_each_time() {
+    let (mux, now) = executor();
+    let mut mux = mux.told(true);
+    let refused = [pair("s", reset::NOT_INTRODUCED)];
+    mux.receive(data("s", 0, "first"), now);
+    assert_eq!((events(&mut mux), resets(&mut mux)), (vec![], refused.to_vec()));
+    // What a client says in a stream is no introduction, and neither is one of something else.
+    mux.receive(data("s", 0, &introduced("tok-a").encode(Some(&id("s")))), now);
+    mux.receive(Message::text(introduced("tok-a").encode(None)), now);
+    mux.receive(Message::text("{}"), now);
+    mux.receive(introduction("other", "tok-a"), now);
+    mux.receive(data("s", 0, "first"), now);
+    assert_eq!(resets(&mut mux), [refused.clone(), refused.clone()].concat());
+    // One is good for one stream: not for the next of that name, and not after a reset.
+    mux.receive(introduction("s", "tok-a"), now);
+    mux.receive(data("s", 0, "first"), now);
+    let (key, _) = introduced_now(&mut mux);
+    texts(&mut mux, key, now);
+    mux.receive(frame("s", Body::Reset { reason: "over".into() }), now);
+    mux.receive(data("s", 0, "first"), now);
+    mux.receive(introduction("s", "tok-a"), now);
+    mux.receive(frame("s", Body::Reset { reason: "over".into() }), now);
+    mux.receive(data("s", 0, "first"), now);
+    assert_eq!(resets(&mut mux), [refused.clone(), refused].concat());
+}
+
+#[test]
+fn a_name_that_is_introduced_again_is_another_clients_from_there_on() {
+    let (mux, now) = executor();
+    let mut mux = mux.told(true);
+    mux.receive(introduction("s", "tok-a"), now);
+    mux.receive(data("s", 0, "first"), now);
+    let (before, _) = introduced_now(&mut mux);
+    texts(&mut mux, before, now);
+    mux.receive(introduction("s", "tok-b"), now);
+    assert_eq!(events(&mut mux), [Event::Ended { key: before, reason: Disconnect::Lost }]);
+    mux.receive(data("s", 1, "not for the one before"), now);
+    assert_eq!(resets(&mut mux), [pair("s", reset::UNKNOWN_STREAM)]);
+    mux.receive(data("s", 0, "first"), now);
+    let (key, of) = introduced_now(&mut mux);
+    assert_eq!(of, introduced("tok-b"));
+    assert_eq!(texts(&mut mux, key, now), ["first"]);
+}
+
+#[test]
+fn introductions_of_streams_that_never_begin_take_little_room() {
+    let (mux, now) = executor();
+    let mut mux = mux.told(true);
+    for number in 0..1_000 {
+        mux.receive(introduction(&number.to_string(), "tok-a"), now);
+    }
+    assert_eq!(mux.introductions.as_ref().unwrap().len(), 2 * limits().streams);
+    mux.receive(data("999", 0, "first"), now);
+    assert_eq!(resets(&mut mux), [pair("999", reset::NOT_INTRODUCED)]);
+}
+
+#[test]
+fn without_introductions_text_means_nothing() {
+    let (mut mux, now) = executor();
+    mux.receive(introduction("s", "tok-a"), now);
+    mux.receive(data("s", 0, "first"), now);
+    let events = events(&mut mux);
+    assert!(matches!(events[0], Event::Opened { introduction: None, .. }), "{events:?}");
+    assert_eq!(mux.counts().dropped, 1);
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exedra_proto::introduction;
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::REJECTION_HEADER;
 use http::HeaderValue;
@@ -66,7 +67,19 @@ impl Default for DialOptions {
 /// # Errors
 /// See [`LinkError`].
 pub async fn dial(url: &Secret, options: &DialOptions) -> Result<Connection, LinkError> {
-    let target = Target::parse(url)?;
+    open(url, false, options).await.map(|(connection, _)| connection)
+}
+
+/// The same as an executor that asks to be told who its clients are; and whether it will be.
+///
+/// # Errors
+/// See [`LinkError`].
+pub async fn dial_asking(url: &Secret, options: &DialOptions) -> Result<(Connection, bool), LinkError> {
+    open(url, true, options).await
+}
+
+async fn open(url: &Secret, asks: bool, options: &DialOptions) -> Result<(Connection, bool), LinkError> {
+    let target = Target::parse(url, asks)?;
     match tokio::time::timeout(options.timeout, target.open(options)).await {
         Ok(opened) => opened,
         Err(_) => Err(LinkError::TimedOut { peer: target.peer, after: options.timeout }),
@@ -80,6 +93,8 @@ struct Target {
     /// For the HTTP request.
     request: Secret,
     place: Place,
+    /// Whether to ask for introductions.
+    asks: bool,
 }
 
 enum Place {
@@ -88,13 +103,13 @@ enum Place {
 }
 
 impl Target {
-    fn parse(url: &Secret) -> Result<Self, LinkError> {
+    fn parse(url: &Secret, asks: bool) -> Result<Self, LinkError> {
         if let Some(path) = url.expose().strip_prefix("unix://") {
             if !path.starts_with('/') {
                 return Err(LinkError::Address("a unix:// address needs an absolute path".to_owned()));
             }
             let (peer, place) = (format!("unix://{path}"), Place::Unix(path.into()));
-            return Ok(Self { peer, request: Secret::new("ws://localhost/"), place });
+            return Ok(Self { peer, request: Secret::new("ws://localhost/"), place, asks });
         }
         let mut url =
             Url::parse(url.expose()).map_err(|error| LinkError::Address(format!("the URL is invalid: {error}")))?;
@@ -108,12 +123,13 @@ impl Target {
                 peer: format!("{scheme}://{host}:{port}"),
                 request: Secret::new(url.as_str()),
                 place: Place::Tcp { host, port, tls: scheme == "wss" },
+                asks,
             }),
             _ => Err(LinkError::Address("the URL has no host".to_owned())),
         }
     }
 
-    async fn open(&self, options: &DialOptions) -> Result<Connection, LinkError> {
+    async fn open(&self, options: &DialOptions) -> Result<(Connection, bool), LinkError> {
         match &self.place {
             Place::Unix(path) => {
                 let (read, write) =
@@ -162,7 +178,7 @@ impl Target {
         write: W,
         view: Option<TcpView>,
         options: &DialOptions,
-    ) -> Result<Connection, LinkError>
+    ) -> Result<(Connection, bool), LinkError>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
@@ -175,11 +191,16 @@ impl Target {
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
         }
+        if self.asks {
+            request.headers_mut().insert(introduction::HEADER, HeaderValue::from_static(introduction::VERSION));
+        }
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
         match client_async_with_config(request, Opening::new(read, write), Some(config)).await {
-            Ok((stream, _answer)) => {
+            Ok((stream, answer)) => {
+                let is_granted = |value: &HeaderValue| value == introduction::VERSION;
+                let told = self.asks && answer.headers().get(introduction::HEADER).is_some_and(is_granted);
                 let Opening { read, write, ahead, .. } = stream.into_inner();
-                Ok(start((read, write), ahead, Role::Client, view, options.ws))
+                Ok((start((read, write), ahead, Role::Client, view, options.ws), told))
             }
             Err(error) => Err(self.refused(error)),
         }
@@ -254,7 +275,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<(String, String), String> {
-        match Target::parse(&Secret::new(url)) {
+        match Target::parse(&Secret::new(url), false) {
             Ok(target) => Ok((target.peer, target.request.expose().to_owned())),
             Err(error) => Err(error.to_string()),
         }

@@ -93,7 +93,7 @@ fn a_signed_token_and_every_way_to_be_wrong() {
     let options = SignedOptions { issuer: Some("me".into()), audience: Some("box".into()), max_clock_skew: None };
     let auth = WsAuth::signed(&file(&dir, SECRET), options).unwrap();
     let good = json!({"exp": now() + 60, "iss": "me", "aud": ["other", "box"], "sub": "ann", "labels": ["ci"]});
-    let client = Client { name: Some("ann".into()), labels: Some(vec!["ci".into()]) };
+    let client = Client { name: Some("ann".into()), labels: Some(vec!["ci".into()]), ..Client::default() };
     assert_eq!(shown(&auth, &jwt(&good)), Ok(client));
     let with = |name: &str, value: Value| {
         let mut claims = good.clone();
