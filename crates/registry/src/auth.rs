@@ -112,9 +112,10 @@ pub enum Denied {
     /// It is an administrator's of a part, and this concerns the whole server.
     #[error("this is for an administrator of all executors, with no label and all rights")]
     Partial,
-    /// It allows less than all, and nobody could hold its bearer to that.
+    /// It allows less than all, and the executor could not hold its bearer to that.
     #[error(
-        "the token's rights are {0} alone; no transport of today lets an executor be held to that, so it is refused"
+        "the token's rights are {0} alone, and this executor cannot be told so: a stock one, an older version, or one that \
+         has not connected anew since the server knows of rights"
     )]
     NotEnforceable(Rights),
     /// Another issuer's, and not to be taken.
@@ -172,18 +173,20 @@ impl Permit {
         Self { patience: Some(deadline), ..self }
     }
 
-    /// Whether it reaches an executor that has these labels and does what its bearer is allowed, no more.
+    /// Whether it reaches an executor that has these labels.
     ///
     /// # Errors
-    /// Why not.
+    /// It does not.
     pub fn reaches(&self, labels: &Labels) -> Result<(), Denied> {
-        if !labels.have(&self.labels) {
-            return Err(Denied::Labels);
-        }
-        if !self.rights.is_all() {
-            return Err(Denied::NotEnforceable(self.rights));
-        }
-        Ok(())
+        if labels.have(&self.labels) { Ok(()) } else { Err(Denied::Labels) }
+    }
+
+    /// Whether its bearer is held to its rights by an executor that is told who its clients are, or is not.
+    ///
+    /// # Errors
+    /// It has fewer than all, and the executor is not told.
+    pub fn is_held(&self, told: bool) -> Result<(), Denied> {
+        if told || self.rights.is_all() { Ok(()) } else { Err(Denied::NotEnforceable(self.rights)) }
     }
 }
 

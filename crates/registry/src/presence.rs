@@ -137,6 +137,11 @@ impl Tracker {
         self.lock().board.present(executor).map(|slot| slot.registration.clone())
     }
 
+    /// Whether the executor that is online, if one is, is told who its clients are.
+    pub fn is_told(&self, executor: &ExecutorId) -> Option<bool> {
+        self.lock().board.present(executor).map(|slot| slot.told)
+    }
+
     /// Whether the executor is there, since when it is held, and when it was last connected since the start.
     pub fn state(&self, executor: &ExecutorId) -> (State, Option<u64>, Option<u64>) {
         let why = self.lock().board.why(executor);

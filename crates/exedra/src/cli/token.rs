@@ -44,7 +44,8 @@ pub struct TokenCreateArgs {
     pub label: Vec<(String, String)>,
     /// What it allows on executors: exec, files, http, pty, with commas between [default: all]
     ///
-    /// A token with fewer than all is refused wherever an executor cannot be held to it, which today is everywhere.
+    /// pty is for terminals, on top of exec. A token with fewer than all is refused where the executor cannot hold clients to
+    /// it: a stock one, or one of an older version.
     #[arg(long, value_name = "RIGHTS", value_parser = Rights::parse)]
     pub rights: Option<Rights>,
     /// How long it is good, as in 30d [default: until it is revoked; a join token 1h]

@@ -87,7 +87,7 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
     let created = created?;
     if !created.record.rights.is_all() {
         output::note(
-            "note: no executor can be held to fewer rights than all yet, so connecting with this token is refused",
+            "note: this token reaches executors alone that hold clients to their rights: those of Exedra, from this version on",
         );
     }
     print(&created, args.json)

@@ -114,10 +114,32 @@ fn a_token_is_shown_and_renewed() {
     let revoked: Value = serde_json::from_str(token(&["revoke", id, "--json"]).out()).unwrap();
     assert!(revoked["revoked_at"].is_u64());
     assert_eq!(token(&["rotate", id]).code, 255, "it has ended");
-    let fewer = token(&["create", "--role", "client", "--rights", "exec"]);
-    assert!(fewer.stderr.contains("refused"), "{}", fewer.stderr);
-    let refused = run(server.exec(&["box", "--", "true"]).env("EXEDRA_TOKEN", fewer.out().trim_end()));
-    assert!(refused.code == 255 && refused.stderr.contains("rights are exec alone"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_token_with_fewer_rights_than_all_does_what_these_give() {
+    let server = Server::start();
+    let executor = server.executor("box");
+    let data_dir = server.data_dir();
+    let data_dir = data_dir.to_str().unwrap();
+    let token = |rights: &str, name: &str| {
+        let args = ["token", "create", "--role", "client", "--data-dir", data_dir, "--rights", rights, "--name", name];
+        let made = run(&mut exedra(&args));
+        assert!(made.stderr.contains("hold clients to their rights"), "{}", made.stderr);
+        made.out().trim_end().to_owned()
+    };
+    let (exec, files) = (token("exec", "runs things"), token("files", "copies things"));
+    assert_eq!(run(server.exec(&["box", "--", "true"]).env("EXEDRA_TOKEN", &exec)).code, 0);
+    let refused = run(server.exec(&["box", "--", "true"]).env("EXEDRA_TOKEN", &files));
+    let text = "rights: process/start needs the right exec; the client's token gives files alone";
+    assert!(refused.code == 255 && refused.stderr.contains(text), "{}", refused.stderr);
+    let terminal = run(server.exec(&["-t", "box", "--", "true"]).env("EXEDRA_TOKEN", &exec));
+    let text = "rights: process/start on a terminal needs the right pty";
+    assert!(terminal.code == 255 && terminal.stderr.contains(text), "{}", terminal.stderr);
+    let ended = executor.stop();
+    for part in ["runs things", "copies things", "refused for want of a right"] {
+        assert!(ended.stderr.contains(part), "no {part:?} in {}", ended.stderr);
+    }
 }
 
 #[test]

@@ -26,6 +26,9 @@ impl Service {
             return Err(self.unknown(permit).await?);
         };
         permit.reaches(&known.trusted())?;
+        if let Some(told) = self.presence.is_told(&permit.executor) {
+            permit.is_held(told)?;
+        }
         if let Some(since) = known.draining_since {
             return Err(Refusal::Drained { since });
         }
@@ -44,6 +47,7 @@ impl Service {
         if !offers(transport) {
             return Err(Refusal::Transport);
         }
+        permit.is_held(grant.slot().told)?;
         let client = match (transport, &request.public_key) {
             (Transport::Noise, Some(client)) => Some(client),
             (Transport::Noise, None) => return Err(Refusal::Incomplete("public_key")),

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use exedra_proto::ids::RegistrationId;
+use exedra_proto::introduction::Client;
+use exedra_proto::registry::{ConnectReply, RegisterReply};
 use exedra_registry::token::{Labels, Pattern, Rights, Role, is_well_formed};
 use exedra_registry::{NewToken, RegistryError, open_tokens};
 use futures_util::future::join_all;
@@ -177,12 +180,57 @@ async fn labels_of_a_token_decide_and_those_of_a_registration_do_not() {
 #[tokio::test]
 async fn fewer_rights_than_all_are_refused_where_nobody_enforces_them() {
     let (site, _dir) = site().await;
-    site.executor("box").await;
     let new = NewToken { rights: Rights::parse("exec,pty").unwrap(), ..NewToken::of(Role::Client) };
     let token = site.registry.tokens().create(new.clone()).await.unwrap();
-    let response = site.post("/v1/executors/box/connect", token.secret.expose(), "{}").await;
-    let detail = refusal(response, 403, "rights_not_enforceable").await;
+    let path = "/v1/executors/box/connect";
+    let connect = async |body: &'static str| site.post(path, token.secret.expose(), body).await;
+    let registration = site.executor("box").await;
+    let detail = refusal(connect("{}").await, 403, "rights_not_enforceable").await;
     assert!(detail.message.unwrap().contains("exec,pty"));
+    // Nor is it waited for, whoever has it now.
+    site.presence().held(&registration);
+    refusal(connect(r#"{"wait_ms": 60000}"#).await, 403, "rights_not_enforceable").await;
+
+    site.presence().offline(&registration, 0);
+    refusal(connect("{}").await, 409, "environment_offline").await;
+    // Whoever waits for it learns what it is when it comes.
+    let (answer, ()) = tokio::join!(connect(r#"{"wait_ms": 60000}"#), async {
+        site.waiting(1).await;
+        site.presence().online(&registration, 1);
+    });
+    refusal(answer, 403, "rights_not_enforceable").await;
+
+    site.presence().offline(&registration, 0);
+    let (answer, ()) = tokio::join!(connect(r#"{"wait_ms": 60000}"#), async {
+        site.waiting(1).await;
+        site.presence().online_told(&registration, 1);
+    });
+    let reply: ConnectReply = answer.json().await.unwrap();
+    let claims = site.verify(reply.url.expose()).unwrap();
+    assert_eq!(claims.client, Client { rights: new.rights, ..Client::default() });
+
     let error = site.registry.tokens().create(NewToken { role: Role::Executor, ..new }).await.unwrap_err();
     assert!(matches!(error, RegistryError::Config(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_clients_ticket_says_what_its_token_does() {
+    let (site, _dir) = site().await;
+    let labels = [("team", "ml"), ("ci", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let labels = Labels::new(labels).unwrap();
+    let executor = NewToken { labels: labels.clone(), ..NewToken::of(Role::Executor) };
+    let executor = site.registry.tokens().create(executor).await.unwrap();
+    let response = site.post("/cloud/executor/box/register", executor.secret.expose(), register_body("box", "i")).await;
+    let registered: RegisterReply = response.json().await.unwrap();
+    let registration = RegistrationId::new(registered.id.clone());
+    site.presence().online_told(&registration, 1);
+    let new = NewToken { labels, name: "the \"ci\" & co".to_owned(), ..NewToken::of(Role::Client) };
+    let token = site.registry.tokens().create(new).await.unwrap();
+    let answer = site.post("/v1/executors/box/connect", token.secret.expose(), "{}").await;
+    let reply: ConnectReply = answer.json().await.unwrap();
+    let claims = site.verify(reply.url.expose()).unwrap();
+    assert_eq!(claims.token, token.record.id);
+    let labels = vec!["ci".to_owned(), "team=ml".to_owned()];
+    assert_eq!(claims.client, Client { name: "the \"ci\" & co".to_owned(), labels, rights: Rights::ALL });
+    assert_eq!(site.verify(registered.url.expose()).unwrap().client, Client::default(), "an executor's says nothing");
 }
