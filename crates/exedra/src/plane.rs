@@ -191,7 +191,7 @@ impl Plane {
         listener.set_nonblocking(true)?;
         let requests = Requests::new();
         let traces = config.otlp.as_ref().map(Traces::start).transpose()?;
-        let router = requests.count(registry.router().merge(rendezvous.router()));
+        let router = requests.count(registry.router().merge(registry.guard(rendezvous.router())));
         let router = traces.as_ref().map_or_else(|| router.clone(), |traces| traces.trace(router.clone()));
         let spans = traces.as_ref().map(Traces::fates);
         let sources = Sources {

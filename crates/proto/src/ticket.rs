@@ -119,6 +119,28 @@ impl Rejection {
         }
     }
 
+    /// Whether nothing shows that there ever was a ticket of ours: who sends such a thing is a stranger.
+    pub fn is_strangers(self) -> bool {
+        match self {
+            Self::MissingRole
+            | Self::MissingExpiry
+            | Self::MissingSignature
+            | Self::MalformedQuery
+            | Self::ExtraQueryParam
+            | Self::InvalidRole
+            | Self::InvalidSignature => true,
+            Self::Expired
+            | Self::InvalidExpiry
+            | Self::Used
+            | Self::Fenced
+            | Self::ExecutorAway
+            | Self::ExecutorBusy
+            | Self::NotTold
+            | Self::Draining
+            | Self::Overloaded => false,
+        }
+    }
+
     /// The header's value; upstream's word where it has one.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -40,6 +40,11 @@ pub fn router(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
+/// The rendezvous' routes, with strangers charged for their tickets.
+pub fn guarded(service: &Service, rendezvous: Router) -> Router {
+    rendezvous.layer(from_fn_with_state(Arc::clone(&service.rates), rates::tickets))
+}
+
 /// What the routes are, in OpenAPI 3.1.
 pub fn openapi() -> OpenApi {
     routes().split_for_parts().1

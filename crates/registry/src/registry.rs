@@ -138,6 +138,11 @@ impl Registry {
         http::router(Arc::clone(&self.service))
     }
 
+    /// The router of a rendezvous, whose bad tickets are charged to the addresses that they come from, as bad tokens are here.
+    pub fn guard(&self, rendezvous: Router) -> Router {
+        http::guarded(&self.service, rendezvous)
+    }
+
     /// The signing keys, for whoever checks tickets.
     pub fn key_ring(&self) -> Arc<RwLock<KeyRing>> {
         self.service.keys.ring()

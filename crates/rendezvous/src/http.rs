@@ -215,6 +215,7 @@ fn rejected(rejection: Rejection, is_pair_executor: bool) -> Response<Body> {
     let mut response = problem(status, code, message);
     response.headers_mut().insert(REJECTION_HEADER, HeaderValue::from_static(rejection.as_str()));
     response.extensions_mut().insert(Refused::Ticket(rejection.as_str()));
+    response.extensions_mut().insert(rejection);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_BACK));
     }

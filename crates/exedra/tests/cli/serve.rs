@@ -178,6 +178,11 @@ fn strangers_at_the_same_address_lock_no_executor_out() {
     let address = url.trim_start_matches("http://");
     let flood = || post(address, "/cloud/executor/box/register", "Authorization: Bearer nonsense\r\n");
     until("too many bad tokens", || flood().starts_with("HTTP/1.1 429 "));
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let ticket = |role: &str| get(address, &format!("/rendezvous/r?role={role}"), upgrade);
+    until("too many bad tickets", || ticket("harness") == "HTTP/1.1 429");
+    assert_eq!(ticket("executor"), "HTTP/1.1 401", "it is told the truth");
     let token = |role: &str| {
         let made = run(&mut exedra(&["token", "create", "--role", role, "--data-dir", data_dir]));
         made.out().trim_end().to_owned()

@@ -1,12 +1,23 @@
 //! How often may be asked: strangers by their address, tokens by themselves, executors with patience.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::{Path, Request};
+use axum::http::StatusCode;
+use axum::middleware::map_request;
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use exedra_proto::plane::Origin;
+use exedra_proto::ticket::Rejection;
 use exedra_registry::RateLimits;
 use exedra_registry::token::Role;
 use reqwest::Response;
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::support::{ADDRESS, Site, refusal, register_body};
 
@@ -61,6 +72,65 @@ async fn a_flood_of_bad_tokens_is_slowed_down_and_locks_nobody_out() {
     site.clock.advance(1);
     refusal(bad(here, Some("nonsense")).await, 401, "unauthenticated").await;
     too_often(bad(here, Some("nonsense")).await).await;
+}
+
+/// A rendezvous that finds with a ticket what its path says, or nothing wrong.
+async fn rendezvous(site: &Site) -> (String, JoinSet<()>) {
+    let judge = |Path(word): Path<String>| async move {
+        let rejections = [Rejection::Expired, Rejection::Used, Rejection::Fenced, Rejection::ExecutorAway];
+        let strangers = [Rejection::InvalidSignature, Rejection::MissingRole, Rejection::MalformedQuery];
+        let rejection = rejections.into_iter().chain(strangers).find(|rejection| rejection.as_str() == word);
+        let Some(rejection) = rejection else { return StatusCode::OK.into_response() };
+        let mut answer = StatusCode::UNAUTHORIZED.into_response();
+        answer.extensions_mut().insert(rejection);
+        answer
+    };
+    let router = site.registry.guard(Router::new().route("/{word}", get(judge)));
+    let router = router.layer(map_request(async |mut request: Request| {
+        let address = request.headers()[ADDRESS].to_str().unwrap().parse().unwrap();
+        request.extensions_mut().insert(Origin { address, place: Arc::new(()) });
+        request
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (base, server)
+}
+
+#[tokio::test]
+async fn bad_tickets_are_charged_to_their_address_and_those_that_were_ours_are_not() {
+    let (site, _dir) = site(0, 1).await;
+    let client = site.token(Role::Client, "*").await;
+    let (here, elsewhere) = ("192.0.2.1", "192.0.2.2");
+    let (base, _server) = rendezvous(&site).await;
+    let send = async |address: &str, query: &str, word: &str| {
+        site.http.get(format!("{base}/{word}?{query}")).header(ADDRESS, address).send().await.unwrap()
+    };
+    let ask = async |address: &str, query: &str, word: &str| send(address, query, word).await.status();
+    let bad = Rejection::InvalidSignature.as_str();
+    for rejection in [Rejection::Expired, Rejection::Used, Rejection::Fenced, Rejection::ExecutorAway].repeat(10) {
+        assert_eq!(ask(here, "role=harness", rejection.as_str()).await, 401, "{rejection}");
+    }
+    for _ in 0..10 {
+        assert_eq!(ask(here, "role=harness", bad).await, 401);
+    }
+    assert_eq!(too_often(send(here, "role=harness", bad).await).await, 1);
+    for rejection in [Rejection::MissingRole, Rejection::MalformedQuery] {
+        assert_eq!(ask(here, "", rejection.as_str()).await, 429, "{rejection}");
+    }
+    // It is one allowance, for tickets and tokens.
+    too_often(from(&site, here, CONNECT, Some("nonsense"), "{}".to_owned()).await).await;
+    assert_eq!(ask(elsewhere, "role=harness", bad).await, 401);
+    // Nobody who may come in is locked out, and no executor whose ticket ended with its key.
+    assert_eq!(ask(here, "role=harness", "good").await, 200);
+    assert_eq!(ask(here, "role=executor&shape=pair", bad).await, 401);
+    assert_eq!(ask(here, "role=harness", Rejection::Expired.as_str()).await, 401);
+    assert_eq!(from(&site, here, CONNECT, Some(&client), "{}".to_owned()).await.status(), 404);
+    // An executor's are charged all the same.
+    site.clock.advance(1);
+    assert_eq!(ask(here, "role=executor", bad).await, 401);
+    assert_eq!(ask(here, "role=harness", bad).await, 429);
 }
 
 #[tokio::test]
