@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use exedra_proto::frame::scan::Kind;
@@ -94,8 +95,9 @@ pub async fn run(link: Box<Link>, times: Times) {
 }
 
 impl Member {
-    fn new(mut link: Box<Link>) -> Self {
-        link.socket.count_into(Arc::clone(&link.seat.bytes));
+    /// `all`: where payload is counted that somebody else's counter has to show, too.
+    fn new(mut link: Box<Link>, all: Option<Arc<AtomicU64>>) -> Self {
+        link.socket.count_into(Arc::clone(&link.seat.bytes), all);
         Self { link, inbox: Inbox::default(), out: Outbox::default(), deaf: false, end: None }
     }
 
@@ -160,7 +162,7 @@ impl Hall {
     fn new(link: Box<Link>, times: Times) -> Self {
         let (switch, share) = (Switch::new(link.seat.id, times.stall), Share::new(link.seat.budget()));
         Self {
-            executor: Member::new(link),
+            executor: Member::new(link, None),
             members: BTreeMap::new(),
             switch,
             turns: Turns::default(),
@@ -284,6 +286,7 @@ fn hand_out(
 ) {
     let mut give = |to: ConnectionId, bytes: std::borrow::Cow<'_, [u8]>, switch: &mut Switch| {
         if let Some(member) = members.get_mut(&to).filter(|member| !member.deaf) {
+            member.link.seat.bytes.fetch_add(payload(&bytes), Ordering::Relaxed);
             switch.queued(to, member.out.push(bytes));
         }
     };
@@ -327,6 +330,16 @@ fn hand_out(
             }
         }
     }
+}
+
+/// How much payload is in whole frames.
+fn payload(mut frames: &[u8]) -> u64 {
+    let mut sum = 0;
+    while let Some(frame) = Frame::first(frames) {
+        sum += frame.payload.len() as u64;
+        frames = frames.get(frame.bytes.len()..).unwrap_or_default();
+    }
+    sum
 }
 
 /// The relay frame that ends a stream.

@@ -122,6 +122,16 @@ struct Wire {
     claims: Held,
 }
 
+impl Wire {
+    /// Payload that was relayed here. An executor's connection has that of its clients.
+    fn relayed(&self) -> u64 {
+        match self.claims.role {
+            Role::Executor => self.bytes.load(Ordering::Relaxed),
+            Role::Harness => 0,
+        }
+    }
+}
+
 /// What a connection's ticket says of it, for those who ask who is there.
 struct Held {
     registration: RegistrationId,
@@ -208,9 +218,14 @@ impl Hub {
             if let Some(Effect::Join { executor, .. }) = effects.first()
                 && let Some(wire) = state.wires.get(executor)
                 && let Some(client) = link.take()
-                && let Err(Letter::Join(client)) = wire.slot.put(Letter::Join(client))
             {
-                link = Some(client);
+                // What goes through the two ends of a pair is the same.
+                let counter = (client.seat.shape == Shape::Pair).then(|| Arc::clone(&wire.bytes));
+                if let Err(Letter::Join(client)) = wire.slot.put(Letter::Join(client)) {
+                    link = Some(client);
+                } else if let (Some(counter), Some(wire)) = (counter, state.wires.get_mut(&id)) {
+                    wire.bytes = counter;
+                }
             }
             effects
         });
@@ -222,7 +237,7 @@ impl Hub {
         // The wire may be the last hold of a letter with a link, whose drop comes back here: not under the lock.
         let mut state = self.lock();
         let wire = state.wires.remove(&id);
-        state.relayed += wire.as_ref().map_or(0, |wire| wire.bytes.load(Ordering::Relaxed));
+        state.relayed += wire.as_ref().map_or(0, Wire::relayed);
         drop(state);
         drop(wire);
         if self.connections() == 0 {
@@ -302,7 +317,7 @@ impl Hub {
         let state = self.lock();
         let mut figures = Figures { bytes: state.relayed, queued, streams, ..Figures::default() };
         for wire in state.wires.values() {
-            figures.bytes += wire.bytes.load(Ordering::Relaxed);
+            figures.bytes += wire.relayed();
             match wire.claims.role {
                 Role::Executor => figures.executors += 1,
                 Role::Harness => figures.clients += 1,

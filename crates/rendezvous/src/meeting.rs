@@ -106,8 +106,8 @@ async fn together(mut executor: Box<Link>, mut client: Box<Link>, close_deadline
     tracing::info!(executor = %seat.id, client = %client.seat.id, registration = ?seat.registration, "joined");
     executor.socket.join();
     client.socket.join();
-    executor.socket.count_into(Arc::clone(&bytes));
-    client.socket.count_into(Arc::clone(&bytes));
+    executor.socket.count_into(Arc::clone(&bytes), None);
+    client.socket.count_into(Arc::clone(&bytes), None);
     client.seat.bytes = bytes;
     let introduction = introduction(&executor, &client);
     let mut joined = Joined { executor, client, introduction, deaf: [false; 2] };

@@ -78,6 +78,8 @@ pub struct Socket {
     sent: u64,
     confirmed: u64,
     received: Arc<AtomicU64>,
+    /// The same for all who share a meeting, if that is counted apart.
+    shared: Option<Arc<AtomicU64>>,
     liveness: Liveness,
     times: Times,
     excused: bool,
@@ -112,6 +114,7 @@ impl Socket {
             sent: 0,
             confirmed: 0,
             received: Arc::default(),
+            shared: None,
             liveness: Liveness::with_times(now.into_std(), times.ping_interval, times.silence_limit),
             times,
             excused: false,
@@ -121,9 +124,10 @@ impl Socket {
         }
     }
 
-    /// Counts the payload of the peer's messages into `counter` from now on.
-    pub fn count_into(&mut self, counter: Arc<AtomicU64>) {
-        self.received = counter;
+    /// Counts the payload of the peer's messages into `counter` from now on, and into that of all who share its meeting, if
+    /// that is another.
+    pub fn count_into(&mut self, counter: Arc<AtomicU64>, shared: Option<Arc<AtomicU64>>) {
+        (self.received, self.shared) = (counter, shared);
     }
 
     /// From now on there is a counterpart that marks are for.
@@ -185,7 +189,9 @@ impl Socket {
 
     fn work_through(&mut self, read: usize) {
         let turn = self.reframer.filled(read);
-        self.received.fetch_add(turn.payload, Ordering::Relaxed);
+        for counter in self.shared.iter().chain([&self.received]) {
+            counter.fetch_add(turn.payload, Ordering::Relaxed);
+        }
         self.busy |= turn.payload > 0;
         let (mark, ping) = match turn.mark {
             Some(number) if !self.joined => (None, Some(ControlPayload::new(&mark::encode(number)))),

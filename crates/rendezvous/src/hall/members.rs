@@ -20,17 +20,17 @@ use crate::limits::{ASKED_QUEUE, COLLECTED, COLLECTED_IN_ALL};
 use crate::router::ConnectionId;
 
 impl Hall {
-    pub(super) fn join(&mut self, mut client: Box<Link>) {
+    pub(super) fn join(&mut self, client: Box<Link>) {
         let seat = &self.executor.link.seat;
         let id = client.seat.id;
         tracing::info!(executor = %seat.id, client = %id, registration = ?seat.registration, "joined");
-        client.seat.bytes = std::sync::Arc::clone(&seat.bytes);
+        let all = Some(std::sync::Arc::clone(&seat.bytes));
         for member in self.members.values_mut() {
             member.link.socket.challenge();
         }
         self.switch.join(id);
         self.turns.join(id);
-        self.members.insert(id, Member::new(client));
+        self.members.insert(id, Member::new(client, all));
     }
 
     /// Sends away whoever was told to go.

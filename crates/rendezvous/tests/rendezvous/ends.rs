@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::plane::{Cutoff as _, Presence};
+use exedra_proto::plane::{Cutoff, Presence};
 use exedra_proto::ticket::{Claims, KeyRing, Role, Shape, SigningKey};
 use exedra_rendezvous::Rendezvous;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -34,6 +34,24 @@ async fn a_client_that_is_done_ends_its_executors_connection_in_good_order() {
     assert_eq!(stage.presence.told(3).await, ["online r 1", "held r", "offline r 10"]);
     let (_executor, _client) = stage.pair().await;
     assert_eq!(stage.presence.told(5).await[3..], ["online r 1", "held r"]);
+}
+
+#[tokio::test]
+async fn both_ends_of_a_pair_have_the_bytes_that_went_through_it() {
+    let stage = Stage::start().await;
+    let (mut executor, mut client) = stage.pair().await;
+    client.send(Message::text("four")).await.unwrap();
+    message(&mut executor).await;
+    executor.send(Message::text("sixsix")).await.unwrap();
+    message(&mut client).await;
+    let present = Cutoff::connections(&*stage.rendezvous);
+    let bytes: Vec<_> = present.iter().map(|one| one.bytes).collect();
+    assert_eq!(bytes, [10, 10], "{present:?}");
+    assert_eq!(stage.rendezvous.figures().bytes, 10, "and are relayed once");
+    drop((executor, client));
+    stage.presence.told(3).await;
+    within(stage.rendezvous.emptied()).await;
+    assert_eq!(stage.rendezvous.figures().bytes, 10);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use exedra_proto::close::CloseReason;
 use exedra_proto::frame::{Body, Frame, StreamId};
 use exedra_proto::ids::TokenId;
-use exedra_proto::plane::Cutoff as _;
+use exedra_proto::plane::Cutoff;
 use exedra_proto::ticket::{Claims, Role, Shape};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -76,6 +76,41 @@ fn pattern(len: usize, seed: u64) -> Bytes {
     let mut bytes = vec![0; len];
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
     bytes.into()
+}
+
+#[tokio::test]
+async fn each_client_has_its_own_bytes_and_the_executor_those_of_all() {
+    let stage = Stage::start().await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(echo(executor(&stage).await));
+    let mut all = 0;
+    let mut own = Vec::new();
+    let mut clients = Vec::new();
+    for (stream, size) in [("a", 100), ("b", 70_000), ("c", 0)] {
+        let mut peer = client(&stage).await;
+        let sent = data(stream, 0, vec![7; size]);
+        let len = sent.len() as u64;
+        if size > 0 {
+            peer.send(sent).await.unwrap();
+            next(&mut peer).await;
+            own.push(2 * len);
+            all += 2 * len;
+        } else {
+            own.push(0);
+        }
+        clients.push(peer);
+    }
+    let mut seen = Vec::new();
+    for one in Cutoff::connections(&*stage.rendezvous) {
+        match one.role {
+            Role::Executor => assert_eq!(one.bytes, all),
+            Role::Harness => seen.push(one.bytes),
+        }
+    }
+    seen.sort_unstable();
+    own.sort_unstable();
+    assert_eq!(seen, own);
+    assert_eq!(stage.rendezvous.figures().bytes, all);
 }
 
 #[tokio::test]
