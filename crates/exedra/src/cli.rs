@@ -81,6 +81,8 @@ pub enum Command {
     Show(fleet::ShowArgs),
     /// Let no new client in to an executor; those who are there stay
     Drain(fleet::DrainArgs),
+    /// Forget an executor that is gone for good, so that its name is free
+    Forget(fleet::ForgetArgs),
     /// Print what happened at a server
     Events(fleet::EventsArgs),
     /// List, replace and revoke the keys with which a server signs tickets

@@ -29,6 +29,7 @@ pub fn run(command: Command) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::run(args),
         Command::Events(args) => fleet::events(args),
         Command::Exec(args) => exec::run(args),
+        Command::Forget(args) => fleet::forget(args),
         Command::ExecServer(args) => exec_server::run(*args),
         Command::Keys(command) => keys::run(command),
         Command::Ls(args) => fleet::ls(args),

@@ -59,6 +59,19 @@ pub struct DrainArgs {
     pub server: ServerArgs,
 }
 
+/// Flags of `forget`.
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// The executor's id
+    pub executor: String,
+    /// Also one that is connected: it is cut off, and comes back by itself unless its token was revoked
+    #[arg(long)]
+    pub force: bool,
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
 /// Flags of `events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {

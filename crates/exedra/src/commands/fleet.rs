@@ -1,4 +1,4 @@
-//! `exedra ls`, `show`, `drain`, `events`, `access-log`: a server's executors and its news, through its interface `/v1`.
+//! `exedra ls`, `show`, `drain`, `forget`, `events`, `access-log`: a server's executors and its news, through its interface `/v1`.
 //!
 //! In flow the flags, out flow tables for people or the server's own JSON.
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::token::span;
-use crate::cli::fleet::{AccessLogArgs, DrainArgs, EventsArgs, LsArgs, ServerArgs, ShowArgs};
+use crate::cli::fleet::{AccessLogArgs, DrainArgs, EventsArgs, ForgetArgs, LsArgs, ServerArgs, ShowArgs};
 use crate::exit::{Exit, Failure};
 use crate::settings::Access;
 use crate::signals::Signals;
@@ -91,6 +91,28 @@ pub fn drain(args: DrainArgs) -> Result<Exit, Failure> {
     runtime::light(async {
         let verb = if args.undo { Verb::Delete } else { Verb::Post };
         let executor = server.ask(verb, &["executors", &args.executor, "drain"], &[]).await?;
+        if args.server.json {
+            output::json(&executor)?;
+        }
+        Ok(Exit::Success)
+    })
+}
+
+/// Forgets an executor, unless it is there.
+///
+/// # Errors
+/// The server cannot be asked, does not let us, or knows no such executor; or it is there, and that was not wanted.
+pub fn forget(args: ForgetArgs) -> Result<Exit, Failure> {
+    start()?;
+    let server = server(&args.server)?;
+    runtime::light(async {
+        let executor = server.ask(Verb::Get, &["executors", &args.executor], &[]).await?;
+        if executor["state"] != "away" && !args.force {
+            let what = format!("executor `{}` is {}", text(&executor["id"]), text(&executor["state"]));
+            let hint = "it would come back by itself: stop it or revoke its token first; --force forgets it anyway";
+            return Err(Failure::from(anyhow::Error::msg(what)).with_hint(hint));
+        }
+        server.ask(Verb::Delete, &["executors", &args.executor], &[]).await?;
         if args.server.json {
             output::json(&executor)?;
         }

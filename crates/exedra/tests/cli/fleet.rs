@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::plane::Server;
-use crate::program::{Finished, Running, exedra, run};
+use crate::program::{Finished, Running, exedra, run, until};
 
 fn ask(server: &Server, token: &str, args: &[&str]) -> Finished {
     run(exedra(args).env("EXEDRA_SERVER", &server.url).env("EXEDRA_TOKEN", token))
@@ -35,6 +35,39 @@ fn executors_are_listed_shown_and_drained() {
     assert_eq!(ask(&server, &admin, &["drain", "box", "--undo"]).code, 0);
     assert_eq!(run(&mut server.exec(&["box", "--", "true"])).code, 0);
     exec.stop();
+}
+
+#[test]
+fn an_executor_that_is_gone_is_forgotten_and_one_that_is_there_only_by_force() {
+    let server = Server::start();
+    let executor = server.executor("box");
+    let admin = server.token(&["--role", "admin"]);
+    let state = || {
+        let shown = ask(&server, &admin, &["show", "box", "--json"]);
+        let shown: Value = serde_json::from_str(shown.out()).unwrap_or_default();
+        shown["executor"]["state"].as_str().unwrap_or("unknown").to_owned()
+    };
+    until("it is online", || state() == "online");
+    let refused = ask(&server, &admin, &["forget", "box"]);
+    assert_eq!(refused.code, 255);
+    assert!(refused.stderr.contains("is online") && refused.stderr.contains("--force"), "{}", refused.stderr);
+    assert_eq!(state(), "online", "nothing was done to it");
+    assert_eq!(ask(&server, &server.client_token, &["forget", "--force", "box"]).code, 255, "a client does not govern");
+    assert_eq!(executor.stop().code, 0);
+    until("it is away", || state() == "away");
+    let forgotten = ask(&server, &admin, &["forget", "box", "--json"]);
+    let forgotten: Value = serde_json::from_str(forgotten.out()).unwrap();
+    assert_eq!((&forgotten["id"], &forgotten["state"]), (&"box".into(), &"away".into()));
+    assert_eq!(state(), "unknown");
+    let again = ask(&server, &admin, &["forget", "box"]);
+    assert_eq!((again.code, again.out()), (255, ""));
+    assert!(again.stderr.contains("no executor") || again.stderr.contains("unknown"), "{}", again.stderr);
+    // By force, one that is there goes too; with a good token it comes back as a new one.
+    let _executor = server.executor("box");
+    until("it is online", || state() == "online");
+    assert_eq!(ask(&server, &admin, &["forget", "--force", "box"]).code, 0);
+    assert!(ask(&server, &admin, &["events"]).out().matches("executor_forgotten box").count() == 2);
+    until("it is back", || state() == "online");
 }
 
 #[test]
