@@ -239,8 +239,8 @@ async fn open_store(dir: &DataDir, check: Check, watch: Option<Watch>) -> Result
     }
 }
 
-/// Saves when executors were seen, tries whether the store can be written, shortens the access log, and looks at the age
-/// of the signing key, every so often.
+/// Saves when executors were seen, tries whether the store can be written, shortens the access log, forgets workloads that ended
+/// long ago, and looks at the age of the signing key, every so often.
 async fn housekeeping(
     service: Arc<Service>,
     clock: Arc<dyn Clock>,
@@ -259,6 +259,7 @@ async fn housekeeping(
         service.rates.forget_idle();
         service.try_write().await;
         service.shorten_access(access_keep).await;
+        service.forget_lapsed(access_keep).await;
         let (keys, now) = (Arc::clone(&service.keys), clock.now());
         match tokio::task::spawn_blocking(move || keys.rotate_if_due(now)).await {
             Ok(Ok(_)) => {}

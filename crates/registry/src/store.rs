@@ -198,6 +198,12 @@ impl Access {
         let action = "lines that were older than they are kept".to_owned();
         Self { at: now, action, outcome: "given up".to_owned(), count: lines, ..Self::default() }
     }
+
+    /// What the log says of `tokens` of workloads that were forgotten.
+    pub fn forgotten(tokens: u64, now: u64) -> Self {
+        let action = "tokens of workloads that ended longer ago than lines are kept".to_owned();
+        Self { at: now, action, outcome: "forgotten".to_owned(), count: tokens, ..Self::default() }
+    }
 }
 
 /// What an administrator changes of an executor; what is not set stays.
@@ -307,6 +313,14 @@ pub trait Store: Send + Sync + 'static {
     /// Makes the revoked token of a workload good again, as far as its time is not over: its record, or none if there is
     /// no such token, or it is no workload's.
     fn readmit_workload<'a>(&'a self, id: &'a TokenId) -> Pending<'a, Option<TokenRecord>>;
+
+    /// Executors that came with the token of a workload which ended before `before`, neither of the two seen since, and which no
+    /// administrator gave labels or drains; at most `most`.
+    fn lapsed_executors(&self, before: u64, most: u32) -> Pending<'_, Vec<ExecutorId>>;
+
+    /// Forgets tokens of workloads that ended before `before`, were not shown since, are not revoked, and with which no registration
+    /// came that is kept: how many, at most `most`. The access log says so, in a line of the time `now`.
+    fn forget_workloads(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64>;
 
     /// Gives a token another secret; the one until now stays good until `old_until`. Its record, or none if there is no
     /// such token, it ended, or it is a workload's.

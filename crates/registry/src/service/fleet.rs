@@ -4,6 +4,7 @@
 //! its token, a client too, an executor's token the ones that registered with it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use exedra_proto::ids::ExecutorId;
 use exedra_proto::plane::Connection;
@@ -14,11 +15,13 @@ use super::events::EventKind;
 use super::{Refusal, Service};
 use crate::auth::{Caller, Denied};
 use crate::presence::State;
-use crate::store::{ExecutorChange, ExecutorRecord};
+use crate::store::{ExecutorChange, ExecutorRecord, StoreError};
 use crate::token::{Labels, Role};
 
 /// Most executors on a page.
 pub const PAGE_MAX: usize = 500;
+/// Lapsed workloads forgotten in one round of housekeeping, and executors of such: some 100 ms of writing.
+const LAPSED_AT_ONCE: u32 = 64;
 /// Records read at a time.
 const CHUNK: u32 = 500;
 
@@ -144,12 +147,36 @@ impl Service {
 
     /// Forgets an executor: its registrations are worth nothing, what is open is cut, and its name is free.
     pub async fn forget(&self, caller: &Caller, id: &ExecutorId) -> Result<(), Refusal> {
+        if self.let_go(id, caller.token.as_str()).await? { Ok(()) } else { Err(Refusal::Unknown { near: Vec::new() }) }
+    }
+
+    async fn let_go(&self, id: &ExecutorId, by: &str) -> Result<bool, StoreError> {
         if !self.store.forget_executor(id).await? {
-            return Err(Refusal::Unknown { near: Vec::new() });
+            return Ok(false);
         }
         self.presence.forget(id);
-        self.record(EventKind::ExecutorForgotten, Some(id), json!({"by": caller.token.as_str()})).await;
-        Ok(())
+        self.record(EventKind::ExecutorForgotten, Some(id), json!({"by": by})).await;
+        Ok(true)
+    }
+
+    /// Forgets workloads that ended more than `keep` ago, so that no line of the access log names them any more, and the executors
+    /// that came with them: so many of each, and the rest the next time.
+    pub async fn forget_lapsed(&self, keep: Duration) {
+        let now = self.clock.now();
+        let before = now.saturating_sub(keep.as_secs());
+        let done = async {
+            for executor in self.store.lapsed_executors(before, LAPSED_AT_ONCE).await? {
+                self.let_go(&executor, "lapsed").await?;
+            }
+            self.store.forget_workloads(before, LAPSED_AT_ONCE, now).await
+        };
+        match done.await {
+            Ok(0) => {}
+            Ok(tokens) => tracing::info!(tokens, "workloads that ended long ago are forgotten"),
+            Err(error) => {
+                tracing::warn!(%error, "workloads that ended long ago could not be forgotten; it is tried again")
+            }
+        }
     }
 
     /// Who is on which of the executors that the caller sees, the oldest first.

@@ -26,6 +26,7 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     a_join_token_is_traded_as_often_as_it_may_be(&make().await).await;
     a_trade_is_refused_for_what_speaks_against_it(&make().await).await;
     a_workload_keeps_its_token(&make().await).await;
+    what_lapsed_long_ago_is_forgotten(&make().await).await;
     an_instance_keeps_its_registration(&make().await).await;
     another_instance_gets_the_next_epoch(&make().await).await;
     a_superseded_instance_keeps_its_own_or_takes_over(&make().await).await;
@@ -237,6 +238,58 @@ async fn a_trade_is_refused_for_what_speaks_against_it(store: &impl Store) {
     assert_eq!(store.trade(&credential("tok-r", "r")).await.unwrap(), Traded::JoinRevoked);
     let left = store.token_of_id(&TokenId::new("tok-j")).await.unwrap().unwrap().0.uses_left;
     assert_eq!(left, Some(7), "refusals cost nothing");
+}
+
+async fn what_lapsed_long_ago_is_forgotten(store: &impl Store) {
+    let admit = async |id: &str, created_at: u64| {
+        let workload = Workload { issuer: "https://i".to_owned(), subject: id.to_owned(), rule: "r".to_owned() };
+        let record = TokenRecord { workload: Some(workload), ..token(id, created_at) };
+        store.admit_workload(&record, &hash(id)).await.unwrap()
+    };
+    let register = async |name: &str, by: &TokenRecord| {
+        let new = NewRegistration { token: by.id.clone(), ..new(name, "i", &format!("reg-{name}")) };
+        store.register(&new).await.unwrap();
+    };
+    with_token(store).await;
+    // All end at 15, but for the last.
+    let [plain, revoked, shown, ran, labelled, seen] = [
+        admit("w-1", 10).await,
+        admit("w-2", 10).await,
+        admit("w-3", 10).await,
+        admit("w-4", 10).await,
+        admit("w-5", 10).await,
+        admit("w-6", 10).await,
+    ];
+    let recent = admit("w-7", 995).await;
+    store.revoke_token(&revoked.id, 12).await.unwrap();
+    store.mark_used(&[(shown.id.clone(), 1_000)]).await.unwrap();
+    for (name, by) in [("ran", &ran), ("labelled", &labelled), ("seen", &seen), ("own", &token("tok-1", 10))] {
+        register(name, by).await;
+    }
+    let assigned = Some(Labels::new([("keep".to_owned(), "it".to_owned())]).unwrap());
+    let change = ExecutorChange { assigned, ..ExecutorChange::default() };
+    store.change_executor(&executor("labelled"), &change).await.unwrap();
+    store.mark_seen(&[(executor("seen"), 1_000)]).await.unwrap();
+
+    assert_eq!(store.lapsed_executors(15, 9).await.unwrap(), [], "not before its time");
+    assert_eq!(store.forget_workloads(15, 9, 2_000).await.unwrap(), 0);
+    assert_eq!(store.lapsed_executors(1_000, 9).await.unwrap(), [executor("ran")]);
+    assert_eq!(store.lapsed_executors(1_000, 0).await.unwrap(), []);
+    assert_eq!(store.forget_workloads(1_000, 0, 2_000).await.unwrap(), 0);
+    assert_eq!(store.forget_workloads(1_000, 9, 2_000).await.unwrap(), 1);
+    assert!(store.token(&hash("w-1"), 1).await.unwrap().is_none(), "{plain:?}");
+    assert!(store.forget_executor(&executor("ran")).await.unwrap());
+    assert_eq!(store.forget_workloads(1_000, 9, 2_000).await.unwrap(), 1);
+    assert_eq!(store.forget_workloads(1_000, 9, 2_000).await.unwrap(), 0);
+    let mut left: Vec<_> = store.tokens().await.unwrap().into_iter().map(|token| token.id).collect();
+    left.sort();
+    let kept = [TokenId::new("tok-1"), revoked.id, shown.id, labelled.id, seen.id, recent.id];
+    assert_eq!(left, kept, "revoked, in use, and no workload's");
+    let lines = store.access_after(0, 9).await.unwrap();
+    let told: Vec<_> = lines.iter().map(|line| (line.at, line.outcome.as_str(), line.count)).collect();
+    assert_eq!(told, [(2_000, "forgotten", 1); 2]);
+    // Whoever comes again is somebody new.
+    assert_eq!(admit("w-1", 3_000).await.created_at, 3_000);
 }
 
 async fn a_workload_keeps_its_token(store: &impl Store) {

@@ -112,6 +112,39 @@ impl Store for MemoryStore {
         })
     }
 
+    fn lapsed_executors(&self, before: u64, most: u32) -> Pending<'_, Vec<ExecutorId>> {
+        self.read(move |records| {
+            let is_lapsed =
+                |id: &TokenId| records.tokens.iter().any(|(token, _)| token.id == *id && lapsed(token, before));
+            let gone = records.executors.values().map(|(executor, _)| executor).filter(|executor| {
+                is_lapsed(&executor.token)
+                    && executor.last_seen.unwrap_or_default() < before
+                    && executor.current.created_at < before
+                    && executor.assigned.is_empty()
+                    && executor.draining_since.is_none()
+            });
+            gone.map(|executor| executor.current.executor.clone()).take(most as usize).collect()
+        })
+    }
+
+    fn forget_workloads(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64> {
+        self.write(move |records| {
+            // Of the registrations this store keeps the newest one's token alone.
+            let used: Vec<TokenId> = records.executors.values().map(|(executor, _)| executor.token.clone()).collect();
+            let mut gone = 0;
+            records.tokens.retain(|(token, _)| {
+                let goes = gone < u64::from(most) && lapsed(token, before) && !used.contains(&token.id);
+                gone += u64::from(goes);
+                !goes
+            });
+            if gone > 0 {
+                records.access_written += 1;
+                records.access.push(Access { id: records.access_written, ..Access::forgotten(gone, now) });
+            }
+            Ok(gone)
+        })
+    }
+
     fn rotate_token<'a>(
         &'a self,
         id: &'a TokenId,
@@ -377,6 +410,12 @@ impl Store for MemoryStore {
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async { self.records.lock().unwrap().closed = true })
     }
+}
+
+/// Whether it is of a workload that lapsed before then.
+fn lapsed(token: &TokenRecord, before: u64) -> bool {
+    let is_over = token.expires_at.is_some_and(|end| end < before) && token.last_used.unwrap_or_default() < before;
+    token.workload.is_some() && token.revoked_at.is_none() && is_over
 }
 
 #[tokio::test]

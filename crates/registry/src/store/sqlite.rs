@@ -156,6 +156,27 @@ impl Store for SqliteStore {
         })
     }
 
+    fn lapsed_executors(&self, before: u64, most: u32) -> Pending<'_, Vec<ExecutorId>> {
+        self.read(workloads::lapsed_executors(&self.readers, before, most))
+    }
+
+    fn forget_workloads(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64> {
+        self.write(async move {
+            let lapsed = workloads::lapsed(&self.readers, before, most).await?;
+            if lapsed.is_empty() {
+                return Ok(0);
+            }
+            let mut tx = self.begin().await?;
+            let gone = workloads::forget(&mut tx, &lapsed, before).await?;
+            if gone == 0 {
+                return Ok(0);
+            }
+            access::append(&mut tx, &[Access::forgotten(gone, now)]).await?;
+            tx.commit().await.map_err(failure)?;
+            Ok(gone)
+        })
+    }
+
     fn rotate_token<'a>(
         &'a self,
         id: &'a TokenId,

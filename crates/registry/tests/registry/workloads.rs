@@ -48,6 +48,10 @@ impl Stage {
     }
 
     async fn with(patience: Duration) -> Self {
+        Self::shaped(|site| site.write_patience = patience).await
+    }
+
+    async fn shaped(change: impl FnOnce(&mut exedra_registry::RegistryConfig)) -> Self {
         let key = SigningKey::ec("k1");
         let issuer = Issuer::start(&[&key]).await;
         let dir = tempfile::tempdir().unwrap();
@@ -55,7 +59,7 @@ impl Stage {
         issuer.rules(&file, RULES);
         let (site, data) = Site::with(|site| {
             site.workloads = Some(config(&file));
-            site.write_patience = patience;
+            change(site);
         })
         .await;
         Self { site, issuer, key, file, _dirs: (dir, data) }
@@ -332,6 +336,58 @@ async fn its_end_cuts_what_is_open_and_a_new_proof_begins_again() {
     let reply: Value = stage.register("ci-77", &stage.token(json!({}))).await.json().await.unwrap();
     let claims = stage.site.verify(reply["url"].as_str().unwrap()).unwrap();
     assert_eq!((claims.token, claims.issued_at), (id, START + 5_460), "the same, from now on");
+}
+
+/// Waits until it is so.
+async fn comes(condition: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "it never came to that");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_ended_longer_ago_than_the_access_log_reaches_is_forgotten_with_what_came_with_it() {
+    let stage = Stage::shaped(|site| {
+        site.housekeeping = Duration::from_millis(20);
+        site.access_keep = Duration::from_secs(1_000);
+    })
+    .await;
+    assert_eq!(stage.register("ci-77", &stage.token(json!({}))).await.status(), 200);
+    assert_eq!(stage.connect(&stage.pod()).await.status(), 409, "known, and away");
+    let revoked = stage.workloads().await.remove(1);
+    stage.site.registry.tokens().revoke(revoked.id.as_str()).await.unwrap();
+    let log = async || {
+        let url = format!("{}/v1/access-log", stage.site.base);
+        stage.site.http.get(url).bearer_auth(&stage.site.admin).send().await.unwrap().text().await.unwrap()
+    };
+    // Its time is over, and the log still names it: a whole round of housekeeping leaves it alone.
+    for seconds in [3_600 + 60 + 900, 1] {
+        stage.site.clock.advance(seconds);
+        log().await;
+        comes(async || {
+            let tokens = stage.site.registry.tokens().list().await.unwrap();
+            tokens.iter().any(|token| token.last_used == Some(stage.site.clock_now()))
+        })
+        .await;
+    }
+    assert_eq!(stage.workloads().await.len(), 2);
+    stage.site.clock.advance(200);
+    comes(async || stage.workloads().await == [stage.site.registry.tokens().show(revoked.id.as_str()).await.unwrap()])
+        .await;
+    assert_eq!(stage.connect(&stage.pod()).await.status(), 401, "who was revoked stays out");
+    let events = stage.site.http.get(format!("{}/v1/events", stage.site.base)).bearer_auth(&stage.site.admin);
+    let events: Value = events.send().await.unwrap().json().await.unwrap();
+    let forgotten =
+        events["events"].as_array().unwrap().iter().find(|event| event["kind"] == "executor_forgotten").unwrap();
+    assert_eq!((&forgotten["executor_id"], &forgotten["detail"]["by"]), (&"ci-77".into(), &"lapsed".into()));
+    comes(async || log().await.contains("tokens of workloads that ended")).await;
+    assert_eq!(
+        stage.register("ci-77", &stage.token(json!({}))).await.status(),
+        200,
+        "and whoever comes again is let in"
+    );
 }
 
 #[tokio::test]
