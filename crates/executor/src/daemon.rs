@@ -9,6 +9,7 @@ mod attempt;
 pub mod event;
 pub mod join;
 mod pair;
+mod renewal;
 pub mod standing;
 mod streams;
 pub mod token;
@@ -28,6 +29,7 @@ use self::attempt::{Attempt, Ended};
 pub use self::event::Event;
 use self::event::Watch;
 pub use self::join::Join;
+use self::renewal::Renewal;
 use self::standing::Standing;
 pub use self::token::TokenSource;
 use self::verdict::{Decision, Judge, Outcome, Pauses, Reason};
@@ -49,6 +51,8 @@ pub struct DaemonConfig {
     pub transports: Vec<Transport>,
     /// Where the token comes from.
     pub token: TokenSource,
+    /// Time between two looks for another token, where it comes from a file.
+    pub token_look: Duration,
     /// What is traded for the token before the first registration, if anything is.
     pub join: Option<Join>,
     /// How to talk to the registry.
@@ -69,6 +73,7 @@ impl DaemonConfig {
             labels: BTreeMap::new(),
             transports: about::TRANSPORTS.to_vec(),
             token: TokenSource::stock(),
+            token_look: renewal::LOOK,
             join: None,
             http: HttpOptions::default(),
             dial: DialOptions::default(),
@@ -82,7 +87,7 @@ impl DaemonConfig {
 pub struct Daemon {
     executor: Arc<Executor>,
     registration: Registration,
-    token: TokenSource,
+    renewal: Renewal,
     join: Option<Join>,
     dial: DialOptions,
     judge: Judge,
@@ -121,8 +126,9 @@ impl Daemon {
             http: config.http,
         })?;
         let judge = Judge::new(config.pauses);
-        let (token, join, dial, standing) = (config.token, config.join, config.dial, Standing::default());
-        Ok(Self { executor, registration, token, join, dial, judge, standing })
+        let renewal = Renewal::new(config.token, config.token_look);
+        let (join, dial, standing) = (config.join, config.dial, Standing::default());
+        Ok(Self { executor, registration, renewal, join, dial, judge, standing })
     }
 
     /// Runs until `cancel`, or until it gives up; then ends all sessions. `watch` is called between awaits and must not
@@ -160,8 +166,8 @@ impl Daemon {
     }
 
     async fn attempt(&mut self, cancel: &CancellationToken, watch: &mut Watch<'_>) -> Option<Ended> {
-        let attempt = Attempt { executor: &self.executor, dial: &self.dial, token: &self.token, cancel };
-        attempt.run(&mut self.registration, &mut self.standing, watch).await
+        let attempt = Attempt { executor: &self.executor, dial: &self.dial, cancel };
+        attempt.run(&mut self.registration, &mut self.standing, &mut self.renewal, watch).await
     }
 }
 

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, Watch};
 use super::pair;
+use super::renewal::Renewal;
 use super::standing::Standing;
 use super::streams;
-use super::token::TokenSource;
 use super::verdict::{Ending, Outcome};
 use crate::executor::Executor;
 use crate::serve::{End, Served};
@@ -33,8 +33,6 @@ pub struct Attempt<'a> {
     pub executor: &'a Arc<Executor>,
     /// How to dial the rendezvous.
     pub dial: &'a DialOptions,
-    /// Where the token comes from.
-    pub token: &'a TokenSource,
     /// Ends it: a connection is closed in good order.
     pub cancel: &'a CancellationToken,
 }
@@ -65,19 +63,20 @@ impl Attempt<'_> {
         &self,
         registration: &mut Registration,
         standing: &mut Standing,
+        renewal: &mut Renewal,
         watch: &mut Watch<'_>,
     ) -> Option<Ended> {
         let opened = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return None,
-            opened = self.open(registration, standing, watch) => opened,
+            opened = self.open(registration, standing, renewal, watch) => opened,
         };
         let opened = match opened {
             Ok(opened) => opened,
             Err(ended) => return Some(ended),
         };
         watch(Event::Connected);
-        self.serve(opened, standing).await
+        self.serve(opened, registration, standing, renewal).await
     }
 
     /// Opens the rendezvous's websocket.
@@ -85,12 +84,13 @@ impl Attempt<'_> {
         &self,
         registration: &mut Registration,
         standing: &mut Standing,
+        renewal: &mut Renewal,
         watch: &mut Watch<'_>,
     ) -> Result<Opened, Ended> {
         let reply = match standing.current() {
             Some(reply) => reply.clone(),
             None => {
-                let reply = self.register(registration).await?;
+                let reply = register(registration, renewal).await?;
                 tracing::info!(id = %reply.id, executor = %reply.executor_id, transport = reply.transport.name(), "registered");
                 watch(Event::registered(&reply.id, &reply.executor_id));
                 reply
@@ -109,7 +109,13 @@ impl Attempt<'_> {
     }
 
     /// In a task of its own: a mistake of ours must not end the daemon.
-    async fn serve(&self, opened: Opened, standing: &mut Standing) -> Option<Ended> {
+    async fn serve(
+        &self,
+        opened: Opened,
+        registration: &mut Registration,
+        standing: &mut Standing,
+        renewal: &mut Renewal,
+    ) -> Option<Ended> {
         let Opened { carrier, websocket, told } = opened;
         let (executor, cancel) = (Arc::clone(self.executor), self.cancel.clone());
         let mut task = JoinSet::new();
@@ -119,7 +125,15 @@ impl Attempt<'_> {
                 Carrier::Relay => streams::serve(executor, websocket, told, &cancel).await,
             }
         });
-        match task.join_next().await {
+        let ended_task = loop {
+            tokio::select! {
+                biased;
+                ended = task.join_next() => break ended,
+                // One that is not kept is made anew with each connection.
+                reply = renew(registration, renewal), if standing.current().is_some() => standing.registered(&reply),
+            }
+        };
+        match ended_task {
             Some(Ok(served)) => {
                 if let End::Disconnected(disconnect) = &served.end {
                     standing.served(served.opened, served.lasted, disconnect.reason());
@@ -133,18 +147,44 @@ impl Attempt<'_> {
             }),
         }
     }
+}
 
-    async fn register(&self, registration: &mut Registration) -> Result<RegisterReply, Ended> {
+async fn register(registration: &mut Registration, renewal: &mut Renewal) -> Result<RegisterReply, Ended> {
+    let result = async {
+        // The source may hold a newer token than at the last attempt.
+        registration.set_bearer(&renewal.show()?)?;
+        registration.register().await
+    };
+    result.await.map_err(|error| Ended {
+        outcome: Outcome::Unregistered { class: error.class(), retry_after: error.retry_after() },
+        text: chain(&error),
+        hint: error.hint(),
+    })
+}
+
+/// Registers with the next token once there is one; the same instance has the same registration. One that the registry does not
+/// take is shown again when the connection ends, with all that follows from it.
+async fn renew(registration: &mut Registration, renewal: &mut Renewal) -> RegisterReply {
+    loop {
+        let token = renewal.due().await;
         let result = async {
-            // The source may hold a newer token than at the last attempt.
-            registration.set_bearer(&self.token.read()?)?;
+            registration.set_bearer(&token)?;
             registration.register().await
         };
-        result.await.map_err(|error| Ended {
-            outcome: Outcome::Unregistered { class: error.class(), retry_after: error.retry_after() },
-            text: chain(&error),
-            hint: error.hint(),
-        })
+        match result.await {
+            Ok(reply) => {
+                tracing::info!(id = %reply.id, "registered with the next token");
+                renewal.seen(token);
+                return reply;
+            }
+            Err(error) if error.class() == Class::Retry => {
+                tracing::debug!(%error, "not registered with the next token; it is tried again");
+            }
+            Err(error) => {
+                tracing::warn!(%error, hint = error.hint(), "the next token is not taken");
+                renewal.seen(token);
+            }
+        }
     }
 }
 

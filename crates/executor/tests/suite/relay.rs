@@ -1,8 +1,9 @@
 //! The daemon where the registry chose relay frames: many clients on one websocket, and a registration that is kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use exedra_executor::daemon::DaemonConfig;
+use exedra_executor::daemon::{DaemonConfig, TokenSource};
 use exedra_link::Connection;
 use exedra_proto::binary;
 use exedra_proto::close::CloseReason;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{start, until, within};
 use crate::daemon::{run, settings};
-use crate::script::{Registry, Rendezvous, answer, registered};
+use crate::script::{Registry, Rendezvous, answer, refused, registered};
 
 /// The far side of an executor's websocket.
 pub struct Wire(pub Connection);
@@ -62,6 +63,51 @@ async fn wire(rendezvous: &mut Rendezvous) -> Wire {
 /// A registration by which streams are served, as our registry says it.
 pub fn for_streams(url: &str) -> String {
     answer("200 OK", "", &json!({"id": "r", "executor_id": "box", "url": url, "transport": "relay"}).to_string())
+}
+
+#[tokio::test]
+async fn a_token_that_is_replaced_is_shown_while_the_connection_stays() {
+    let mut rendezvous = Rendezvous::start().await;
+    let url = rendezvous.url.clone();
+    // The second is not answered by the registry, the fourth is refused.
+    let registry = Registry::start(move |count| match count {
+        1 => refused("503 Service Unavailable"),
+        3 => refused("401 Unauthorized"),
+        _ => for_streams(&url),
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "first").unwrap();
+    let (token, token_look) = (TokenSource::File(file.clone()), Duration::from_millis(10));
+    let running = run(DaemonConfig { token, token_look, ..settings(&registry) });
+    let mut wire = wire(&mut rendezvous).await;
+    wire.handshake("a", None).await;
+    assert_eq!(registry.count(), 1, "the same token is shown once");
+    // For a moment there is none.
+    std::fs::write(&file, "").unwrap();
+    std::fs::write(&file, "second").unwrap();
+    until("the second token is shown, and again", || registry.count() == 3).await;
+    std::fs::write(&file, "third").unwrap();
+    until("the third token is shown", || registry.count() == 4).await;
+    std::fs::write(&file, "fourth").unwrap();
+    until("the fourth token is shown", || registry.count() == 5).await;
+    let shown: Vec<_> = {
+        let requests = registry.requests.lock().unwrap();
+        requests.iter().map(|request| request.header("authorization").unwrap().to_owned()).collect()
+    };
+    assert_eq!(shown, ["Bearer first", "Bearer second", "Bearer second", "Bearer third", "Bearer fourth"]);
+    // It is the same instance, and nothing has happened to its connection.
+    let instances: Vec<Value> = {
+        let requests = registry.requests.lock().unwrap();
+        let body = |request: &crate::script::Request| serde_json::from_str::<Value>(&request.body).unwrap();
+        requests.iter().map(|request| body(request)["idempotency_id"].clone()).collect()
+    };
+    assert!(instances.iter().all(|instance| *instance == instances[0]), "{instances:?}");
+    assert_eq!(running.reasons(), [""; 0]);
+    wire.text("a", 2, &json!({"id": 2, "method": "environment/info", "params": {}}).to_string()).await;
+    assert_eq!(wire.json("a", 1).await["id"], 2);
+    running.stop().await;
 }
 
 #[tokio::test]
