@@ -1,4 +1,4 @@
-//! nginx and haproxy in front of a backend, as their packages come, each with one worker.
+//! nginx and haproxy in front of a backend, as their packages come, each as one process that works on one thread.
 //!
 //! In flows the backend's port, out flows a running proxy, or why there is none.
 
@@ -32,7 +32,8 @@ impl Proxy {
             .map(|kind| format!("{kind}_temp_path {};\n", dir.join(format!("nginx-{kind}")).display()))
             .concat();
         let config = format!(
-            "daemon off; worker_processes 1; error_log stderr warn; pid {pid};\n{user}\
+            // A worker of its own would outlive a master that is killed.
+            "daemon off; master_process off; error_log stderr warn; pid {pid};\n{user}\
              events {{ worker_connections 1024; }}\n\
              http {{ access_log off;\n{paths}server {{ listen 127.0.0.1:{port}; location / {{\n\
              proxy_pass http://127.0.0.1:{backend}; proxy_http_version 1.1;\n\
@@ -91,4 +92,24 @@ fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs = std::env::split_paths(&path).chain([PathBuf::from(ADMINISTRATORS)]);
     dirs.find_map(|dir| Some(dir.join(name)).filter(|file| file.is_file())).with_context(|| format!("no {name} here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_of_a_proxy_is_left_when_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        for proxy in [Proxy::nginx(9, dir.path()).await, Proxy::haproxy(9, dir.path()).await] {
+            let Ok(Proxy { address, _process }) = proxy else { continue };
+            drop(_process);
+            let port = address.rsplit(':').next().unwrap().parse().unwrap();
+            let deadline = Instant::now() + READY;
+            while listens(port).unwrap() {
+                assert!(Instant::now() < deadline, "somebody still listens at {address}");
+                sleep(LOOK).await;
+            }
+        }
+    }
 }
