@@ -5,7 +5,9 @@
 //! [`inbox`] reads a message only as far as to know whose it is, an [`outbox`] holds what waits for one peer. A client
 //! that ends costs the others nothing: the executor is told by resets, and a message that it had begun is spoiled. An
 //! executor that asked for it is told in a text message who a client is, right before the first frame of each of its streams.
+//! Only those who have something to do are looked at: who was woken ([`bells`]), who was given something, who had all taken.
 
+mod bells;
 mod inbox;
 mod members;
 mod outbox;
@@ -13,12 +15,12 @@ mod stall;
 mod switch;
 mod turns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use exedra_proto::frame::scan::Kind;
 use exedra_proto::frame::{Body, Frame as Relay, StreamId};
@@ -33,6 +35,7 @@ use crate::hub::{Command, Link};
 use crate::leave::Leave;
 use crate::router::ConnectionId;
 use crate::socket::SocketEnd;
+use bells::Bells;
 use inbox::{Frame, Inbox, Part};
 use outbox::Outbox;
 use stall::Stall;
@@ -53,6 +56,8 @@ struct Member {
     deaf: bool,
     /// What came last from its socket, once nothing more does.
     end: Option<SocketEnd>,
+    /// What wakes it.
+    bell: Waker,
 }
 
 /// The message of a client that has been passed on in part: until it ends nobody else may send.
@@ -73,6 +78,10 @@ struct Dropped {
 struct Hall {
     executor: Member,
     members: BTreeMap<ConnectionId, Member>,
+    bells: Bells,
+    /// Members that are to be looked at, and those that have sent what is not passed on yet.
+    busy: BTreeSet<ConnectionId>,
+    asking: BTreeSet<ConnectionId>,
     switch: Switch,
     turns: Turns,
     passing: Option<Passing>,
@@ -96,9 +105,9 @@ pub async fn run(link: Box<Link>, times: Times) {
 
 impl Member {
     /// `all`: where payload is counted that somebody else's counter has to show, too.
-    fn new(mut link: Box<Link>, all: Option<Arc<AtomicU64>>) -> Self {
+    fn new(mut link: Box<Link>, all: Option<Arc<AtomicU64>>, bell: Waker) -> Self {
         link.socket.count_into(Arc::clone(&link.seat.bytes), all);
-        Self { link, inbox: Inbox::default(), out: Outbox::default(), deaf: false, end: None }
+        Self { link, inbox: Inbox::default(), out: Outbox::default(), deaf: false, end: None, bell }
     }
 
     /// Reads once, if all that was read before has been taken.
@@ -162,8 +171,12 @@ impl Hall {
     fn new(link: Box<Link>, times: Times) -> Self {
         let (switch, share) = (Switch::new(link.seat.id, times.stall), Share::new(link.seat.budget()));
         Self {
-            executor: Member::new(link, None),
+            // It is looked at whenever the task runs.
+            executor: Member::new(link, None, Waker::noop().clone()),
             members: BTreeMap::new(),
+            bells: Bells::default(),
+            busy: BTreeSet::new(),
+            asking: BTreeSet::new(),
             switch,
             turns: Turns::default(),
             passing: None,
@@ -186,7 +199,8 @@ impl Hall {
                 Command::Challenge => self.executor.link.socket.challenge(),
             }
         }
-        self.hear_orders(cx);
+        self.busy.extend(self.bells.heard(cx));
+        self.hear_orders();
         self.switch.press(self.share.is_pressed());
         let mut rounds = 0;
         while rounds < ROUNDS && self.round(cx) {
@@ -201,9 +215,12 @@ impl Hall {
         if let Some(leave) = self.executor.poll_control(cx) {
             return Poll::Ready(leave);
         }
-        if self.control_members(cx) | self.send_away_stalled(cx) {
+        if self.control_members() | self.send_away_stalled(cx) {
             // The executor is told of those who left.
             cx.waker().wake_by_ref();
+        }
+        if rounds < ROUNDS {
+            self.busy.clear();
         }
         while let Poll::Ready(Some(())) = self.farewells.poll_next_unpin(cx) {}
         self.share.set(self.switch.waiting() + self.executor.out.len() + self.collected, self.switch.open());
@@ -212,11 +229,11 @@ impl Hall {
 
     /// Moves what can be moved once; whether that was anything.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = self.fill_members(cx);
+        let mut moved = self.fill_members();
         moved |= self.pass_on(Instant::now());
         moved |= self.executor.write(cx) > 0;
         moved |= self.hear_executor(cx);
-        moved | self.write_members(cx)
+        moved | self.write_members()
     }
 
     /// Reads the executor, unless somebody keeps it from being read, and hands out what came.
@@ -234,7 +251,7 @@ impl Hall {
             hand_out(
                 part,
                 &mut self.switch,
-                &mut self.members,
+                (&mut self.members, &mut self.busy),
                 &mut self.executor.out,
                 &mut self.answering,
                 &mut self.dropped,
@@ -279,7 +296,7 @@ impl Hall {
 fn hand_out(
     part: Part<'_>,
     switch: &mut Switch,
-    members: &mut BTreeMap<ConnectionId, Member>,
+    (members, busy): (&mut BTreeMap<ConnectionId, Member>, &mut BTreeSet<ConnectionId>),
     executor: &mut Outbox,
     answering: &mut Option<(ConnectionId, StreamId)>,
     dropped: &mut Dropped,
@@ -288,6 +305,7 @@ fn hand_out(
         if let Some(member) = members.get_mut(&to).filter(|member| !member.deaf) {
             member.link.seat.bytes.fetch_add(payload(&bytes), Ordering::Relaxed);
             switch.queued(to, member.out.push(bytes));
+            busy.insert(to);
         }
     };
     let (stream, kind, bytes, whole) = match part {

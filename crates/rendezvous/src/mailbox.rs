@@ -42,6 +42,12 @@ pub struct Mailbox<L> {
     later: Option<(CloseReason, Pin<Box<Sleep>>)>,
 }
 
+/// What is found in a mailbox.
+enum Next<L> {
+    Letter(Letter<L>),
+    Challenge,
+}
+
 struct Letters<L> {
     queue: VecDeque<Letter<L>>,
     reader: Option<Waker>,
@@ -88,15 +94,16 @@ impl<L> Slot<L> {
 impl<L> Mailbox<L> {
     /// The next command. Pending for ever when none can come any more.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Command<L>> {
-        while let Some(letter) = self.letter(cx) {
-            match letter {
-                Letter::Join(client) => return Poll::Ready(Command::Join(client)),
-                Letter::Close(reason, at) if at <= Instant::now() => return Poll::Ready(Command::Close(reason)),
-                Letter::Close(reason, at) => self.later = Some((reason, Box::pin(sleep_until(at)))),
+        loop {
+            match self.next_in(cx) {
+                Some(Next::Letter(Letter::Join(client))) => return Poll::Ready(Command::Join(client)),
+                Some(Next::Letter(Letter::Close(reason, at))) if at <= Instant::now() => {
+                    return Poll::Ready(Command::Close(reason));
+                }
+                Some(Next::Letter(Letter::Close(reason, at))) => self.later = Some((reason, Box::pin(sleep_until(at)))),
+                Some(Next::Challenge) => return Poll::Ready(Command::Challenge),
+                None => break,
             }
-        }
-        if std::mem::take(&mut lock(&self.letters).challenge) {
-            return Poll::Ready(Command::Challenge);
         }
         if let Some((reason, timer)) = &mut self.later {
             ready!(timer.as_mut().poll(cx));
@@ -112,17 +119,17 @@ impl<L> Mailbox<L> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// The next letter; without one the task will be woken.
-    fn letter(&self, cx: &Context<'_>) -> Option<Letter<L>> {
+    /// What is next in it; without anything the task will be woken.
+    fn next_in(&self, cx: &Context<'_>) -> Option<Next<L>> {
         let mut letters = lock(&self.letters);
-        let letter = letters.queue.pop_front();
-        if letter.is_none() {
-            letters.queue = VecDeque::new();
-            if !letters.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
-                letters.reader = Some(cx.waker().clone());
-            }
+        if let Some(letter) = letters.queue.pop_front() {
+            return Some(Next::Letter(letter));
         }
-        letter
+        letters.queue = VecDeque::new();
+        if !letters.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+            letters.reader = Some(cx.waker().clone());
+        }
+        std::mem::take(&mut letters.challenge).then_some(Next::Challenge)
     }
 }
 

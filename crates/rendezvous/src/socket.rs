@@ -81,6 +81,8 @@ pub struct Socket {
     /// The same for all who share a meeting, if that is counted apart.
     shared: Option<Arc<AtomicU64>>,
     liveness: Liveness,
+    /// The peer has given a sign of life since the time was looked at.
+    heard: bool,
     times: Times,
     excused: bool,
     /// The peer has sent messages since the last ping was due.
@@ -116,6 +118,7 @@ impl Socket {
             received: Arc::default(),
             shared: None,
             liveness: Liveness::with_times(now.into_std(), times.ping_interval, times.silence_limit),
+            heard: false,
             times,
             excused: false,
             busy: false,
@@ -181,7 +184,7 @@ impl Socket {
             Ok(read) => read,
             Err(error) => return Poll::Ready(Err(SocketEnd::Lost(error))),
         };
-        self.liveness.heard(Instant::now().into_std());
+        self.heard = true;
         self.challenge = None;
         self.work_through(read);
         Poll::Ready(self.end.map_or(Ok(()), |end| Err(socket_end(end))))
@@ -318,9 +321,13 @@ impl Socket {
         }
     }
 
-    /// Pings when it is time. Ready when the peer is gone.
+    /// Pings when it is time. Ready when the peer is gone. To be called after each turn of reading and writing: until then
+    /// nobody has looked at the time.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let excused = !self.reading || self.write_waits || self.confirmed < self.sent;
+        if std::mem::take(&mut self.heard) {
+            self.liveness.heard(Instant::now().into_std());
+        }
         if self.excused && !excused {
             self.liveness.excuse(Instant::now().into_std());
         }

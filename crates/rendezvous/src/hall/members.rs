@@ -30,15 +30,19 @@ impl Hall {
         }
         self.switch.join(id);
         self.turns.join(id);
-        self.members.insert(id, Member::new(client, all));
+        self.members.insert(id, Member::new(client, all, self.bells.bell(id)));
+        self.busy.extend(self.members.keys());
     }
 
     /// Sends away whoever was told to go.
-    pub(super) fn hear_orders(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn hear_orders(&mut self) {
         let mut told = Vec::new();
-        for (id, member) in &mut self.members {
+        for id in &self.busy {
+            let Some(member) = self.members.get_mut(id) else { continue };
             // Nobody joins a client.
-            if let Poll::Ready(Command::Close(reason)) = member.link.mailbox.poll(cx) {
+            if let Poll::Ready(Command::Close(reason)) =
+                member.link.mailbox.poll(&mut Context::from_waker(&member.bell))
+            {
                 told.push((*id, reason));
             }
         }
@@ -48,11 +52,16 @@ impl Hall {
     }
 
     /// Reads from those who had all taken from them.
-    pub(super) fn fill_members(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn fill_members(&mut self) -> bool {
         let mut moved = false;
         let mut ended = Vec::new();
-        for (id, member) in &mut self.members {
-            moved |= member.poll_fill(cx);
+        for id in &self.busy {
+            let Some(member) = self.members.get_mut(id) else { continue };
+            let bell = member.bell.clone();
+            moved |= member.poll_fill(&mut Context::from_waker(&bell));
+            if !member.link.socket.ready().is_empty() {
+                self.asking.insert(*id);
+            }
             if let Some(end) = member.take_end() {
                 ended.push((*id, end));
             }
@@ -76,8 +85,10 @@ impl Hall {
     }
 
     fn whose_turn(&mut self) -> Option<ConnectionId> {
-        let members = &self.members;
-        let has = |id| members.get(&id).is_some_and(|member| !member.link.socket.ready().is_empty());
+        if self.asking.is_empty() {
+            return None;
+        }
+        let has = |id| self.asking.contains(&id);
         match &self.passing {
             Some(passing) => Some(passing.client).filter(|id| has(*id)),
             None => self.turns.next(has),
@@ -151,13 +162,20 @@ impl Hall {
         }
         self.collected = self.collected - held + member.inbox.held();
         member.link.socket.taken(len);
+        if member.link.socket.ready().is_empty() {
+            self.asking.remove(&id);
+        }
+        // It can be read again, or has been given a refusal.
+        self.busy.insert(id);
         used
     }
 
-    pub(super) fn write_members(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn write_members(&mut self) -> bool {
         let mut moved = false;
-        for (id, member) in &mut self.members {
-            let written = member.write(cx);
+        for id in &self.busy {
+            let Some(member) = self.members.get_mut(id) else { continue };
+            let bell = member.bell.clone();
+            let written = member.write(&mut Context::from_waker(&bell));
             if written > 0 {
                 self.switch.drained(*id, written);
                 moved = true;
@@ -167,8 +185,17 @@ impl Hall {
     }
 
     /// Pings, pongs and silence; whether somebody left.
-    pub(super) fn control_members(&mut self, cx: &mut Context<'_>) -> bool {
-        let gone: Vec<_> = self.members.iter_mut().filter_map(|(id, one)| Some((*id, one.poll_control(cx)?))).collect();
+    pub(super) fn control_members(&mut self) -> bool {
+        let mut gone = Vec::new();
+        for id in &self.busy {
+            let Some(member) = self.members.get_mut(id) else { continue };
+            let (bell, was_deaf) = (member.bell.clone(), member.deaf);
+            gone.extend(member.poll_control(&mut Context::from_waker(&bell)).map(|leave| (*id, leave)));
+            if member.deaf && !was_deaf {
+                // What waits for it is of no use any more, and counts until it is thrown away.
+                bell.wake();
+            }
+        }
         let any = !gone.is_empty();
         for (id, leave) in gone {
             self.leave(id, &leave, reset::HARNESS_GONE);
@@ -223,6 +250,7 @@ impl Hall {
         self.passing.take_if(|passing| passing.client == id);
         self.answering.take_if(|(to, _)| *to == id);
         self.turns.leave(id);
+        self.asking.remove(&id);
         for stream in self.switch.leave(id) {
             self.executor.out.say(Opcode::Binary, &resetting(stream, why));
         }
