@@ -80,6 +80,8 @@ pub struct Group {
     bounds: Bounds,
     /// Something was killed in it. The system may take whoever is born into it later for one of them.
     killed: AtomicBool,
+    /// It was found empty.
+    vacant: AtomicBool,
 }
 
 impl Site {
@@ -127,6 +129,7 @@ impl Site {
             cpu: None,
             bounds: Bounds::default(),
             killed: AtomicBool::new(false),
+            vacant: AtomicBool::new(false),
         };
         let plain = bounds == Bounds::default();
         group.tree = self.tree(plain);
@@ -211,9 +214,9 @@ impl Site {
         Ok(Directory { version, path })
     }
 
-    /// Takes a group back whose processes are gone, or have been killed.
+    /// Takes a group back whose processes are gone, or have been killed; in one that is reusable nothing was killed.
     fn take_back(&self, directory: Directory, reusable: bool) {
-        if reusable && !directory.is_populated() {
+        if reusable {
             let mut spare = self.spare();
             if spare.len() < SPARE {
                 spare.push(directory.path);
@@ -274,9 +277,12 @@ impl Group {
         self.directories().for_each(Directory::kill);
     }
 
-    /// Whether anything lives in it, where that can be told.
+    /// Whether anything lives in it, where that can be told. To be asked once its process has ended, and dropped at once
+    /// where nothing does: it is not asked again then.
     pub fn is_populated(&self) -> bool {
-        self.directories().any(Directory::is_populated)
+        let populated = self.directories().any(Directory::is_populated);
+        self.vacant.store(!populated, Ordering::Relaxed);
+        populated
     }
 
     /// Whether its limit on memory was reached.
@@ -304,7 +310,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if self.is_populated() {
+        if !*self.vacant.get_mut() && self.is_populated() {
             self.kill();
         }
         let reusable = self.bounds == Bounds::default() && !self.killed.load(Ordering::Relaxed);

@@ -5,11 +5,11 @@
 //! program on a file system that hangs holds up the thread that executes it, and nobody else. They end when the last
 //! handle is gone. Knows no process table and no stream.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{io, thread};
+use std::{fmt, io, thread};
 
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// process being started.
 #[derive(Clone, Debug)]
 pub struct Spawner {
-    orders: Sender<Order>,
+    counter: Arc<Counter>,
     pool: Arc<Pool>,
     undertaker: Undertaker,
     pidfd: bool,
@@ -37,11 +37,28 @@ pub struct Spawner {
 
 #[derive(Debug)]
 struct Pool {
-    queue: Arc<Mutex<Receiver<Order>>>,
+    queue: Arc<Queue>,
     threads: AtomicUsize,
     /// Orders that were given, and those of them that were taken.
     given: AtomicUsize,
     taken: Arc<AtomicUsize>,
+}
+
+/// Where orders are given. Dropped, the threads end.
+#[derive(Debug)]
+struct Counter(Arc<Queue>);
+
+/// The orders that wait. One that comes wakes one thread, and none else.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    orders: VecDeque<Order>,
+    closed: bool,
 }
 
 struct Order {
@@ -57,14 +74,14 @@ impl Spawner {
     /// # Errors
     /// The system refuses a thread or its memory.
     pub fn start(pidfd: bool, undertaker: Undertaker) -> io::Result<Self> {
-        let (orders, received) = channel();
-        let queue = Arc::new(Mutex::new(received));
+        let queue = Arc::<Queue>::default();
+        let counter = Arc::new(Counter(Arc::clone(&queue)));
         let (threads, given) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let pool = Arc::new(Pool { queue, threads, given, taken: Arc::default() });
         for _ in 0..FIRST {
             pool.grow()?;
         }
-        Ok(Self { orders, pool, undertaker, pidfd })
+        Ok(Self { counter, pool, undertaker, pidfd })
     }
 
     /// Starts a child. If the future is dropped, the child is killed.
@@ -76,7 +93,7 @@ impl Spawner {
         let (launch, undertaker) = (Box::new(launch), self.undertaker.clone());
         let order = Order { launch, pidfd: self.pidfd, undertaker, reply };
         self.pool.given.fetch_add(1, Ordering::Relaxed);
-        self.orders.send(order).map_err(|_| gone())?;
+        self.counter.0.give(order);
         loop {
             let taken = self.pool.taken.load(Ordering::Relaxed);
             match tokio::time::timeout(PATIENCE, &mut answer).await {
@@ -117,11 +134,38 @@ impl Pool {
     }
 }
 
-fn serve(queue: &Mutex<Receiver<Order>>, taken: &AtomicUsize, mut launcher: Launcher) {
-    loop {
-        // One waits for an order, the others wait for their turn to wait.
-        let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(order) = order else { return };
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn give(&self, order: Order) {
+        self.lock().orders.push_back(order);
+        self.came.notify_one();
+    }
+
+    /// Waits for an order; none once nobody can give one any more.
+    fn take(&self) -> Option<Order> {
+        let idle = |waiting: &mut Waiting| waiting.orders.is_empty() && !waiting.closed;
+        self.came.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner).orders.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.came.notify_all();
+    }
+}
+
+fn serve(queue: &Queue, taken: &AtomicUsize, mut launcher: Launcher) {
+    while let Some(order) = queue.take() {
         taken.fetch_add(1, Ordering::Relaxed);
         start(&mut launcher, order);
     }

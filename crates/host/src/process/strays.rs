@@ -8,7 +8,9 @@
 //! program: orphans come to the program, not to a [`super::Host`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,6 +36,8 @@ static NUMBERS: AtomicU64 = AtomicU64::new(0);
 static BURYING: Mutex<()> = Mutex::new(());
 /// Whether orphans come to us, and if so whether all of them descend from children of ours.
 static ORPHANS: OnceLock<Orphans> = OnceLock::new();
+/// The list of the children of our first thread, open, so that one call tells whether there are any.
+static CHILDREN: OnceLock<Option<File>> = OnceLock::new();
 
 /// Whose orphans come to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,7 @@ struct Entry {
 
 /// Orphans come to us from here on.
 pub fn begin() {
+    CHILDREN.get_or_init(|| File::open(children()).ok());
     ORPHANS.get_or_init(|| {
         let alone = adopted().is_ok_and(|children| children.is_empty());
         if alone && getpid().as_raw_nonzero().get() != 1 { Orphans::Ours } else { Orphans::Anybodys }
@@ -91,7 +96,7 @@ impl Claim {
 
     /// The child has exited and is about to be reaped: gives the claim up if it left nothing at all.
     pub fn exited(&self) {
-        if ORPHANS.get().is_none() || adopted().is_ok_and(|orphans| orphans.is_empty()) {
+        if ORPHANS.get().is_none() || is_childless() {
             return self.give_up();
         }
         let mut claims = claims();
@@ -182,9 +187,20 @@ pub fn is_orphan(stat: &Stat) -> bool {
 
 /// The children of the thread to which the system gives orphans, which is the first one.
 pub fn adopted() -> io::Result<Vec<i32>> {
-    let pid = getpid().as_raw_nonzero();
-    let children = std::fs::read_to_string(format!("/proc/self/task/{pid}/children"))?;
+    let children = std::fs::read_to_string(children())?;
     Ok(children.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect())
+}
+
+/// Whether that thread has no child.
+fn is_childless() -> bool {
+    match CHILDREN.get() {
+        Some(Some(list)) => list.read_at(&mut [0; 16], 0).is_ok_and(|read| read == 0),
+        _ => adopted().is_ok_and(|orphans| orphans.is_empty()),
+    }
+}
+
+fn children() -> String {
+    format!("/proc/self/task/{}/children", getpid().as_raw_nonzero())
 }
 
 impl Claims {
