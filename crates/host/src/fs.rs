@@ -31,7 +31,7 @@ pub use crate::error::{FsError, FsErrorKind};
 pub use capability::MAX_TOTAL as DISCOVERY_BUDGET;
 pub use files::Files;
 pub use handles::MAX_BLOCK;
-pub use read::{STOCK_LIMIT, WHOLE_FILE_LIMIT};
+pub use read::{Content, STOCK_LIMIT, WHOLE_FILE_LIMIT};
 pub use roots::{Access, Roots};
 pub use walk::BUDGET as WALK_BUDGET;
 pub use watch::Change;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use exedra_host::fs::{Files, FsError, FsErrorKind, WHOLE_FILE_LIMIT};
+use exedra_host::fs::{Content, Files, FsError, FsErrorKind, WHOLE_FILE_LIMIT};
 use exedra_host::{Host, HostConfig};
 use exedra_proto::base64::Base64Text;
 use exedra_proto::fs::Metadata;
@@ -130,6 +130,18 @@ async fn large_files_are_refused_with_the_size_and_the_limit() {
     file.set_len(WHOLE_FILE_LIMIT).unwrap();
     let encoded = place.files.read_file(path(place.at("big"))).await.unwrap().data_base64.0;
     assert!(encoded.len() > 60 * 1024 * 1024 && encoded.len() < 64 * 1024 * 1024);
+}
+
+#[tokio::test]
+async fn of_files_that_are_larger_than_asked_for_the_size_is_told() {
+    let place = Place::new();
+    let read = async |name: &str, most| place.files.read_file_up_to(path(place.at(name)), most).await;
+    let whole = place.files.read_file(path(place.at("f.txt"))).await.unwrap();
+    assert_eq!(read("f.txt", 5).await, Ok(Content::Whole(whole)));
+    assert_eq!(read("f.txt", 4).await, Ok(Content::Larger(5)));
+    assert!(matches!(read("/proc/self/status", 10).await, Ok(Content::Larger(11))), "its size is given as 0");
+    assert_eq!(read("nope", 5).await, Err(not_found()));
+    assert_eq!(read("full", 5).await, Err(other("Is a directory (os error 21)")));
 }
 
 #[tokio::test]

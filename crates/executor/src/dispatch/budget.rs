@@ -19,6 +19,8 @@ pub const PER_EXECUTOR: usize = 256 * 1024 * 1024;
 /// Answers below this, in bytes as JSON, are free: as many as one connection may have unanswered take less than one of the
 /// largest does.
 pub const SMALL: usize = 64 * 1024;
+/// Largest payload whose answer, as base64, is free, in bytes.
+pub const FREE: u64 = (SMALL as u64 - 1) / 4 * 3;
 /// Operations on files that one connection may have under way at a time. Further ones wait, in order, and nobody else
 /// does: each takes a thread, and threads are for all connections.
 const TURNS: usize = 32;
@@ -127,6 +129,13 @@ mod tests {
         drop(first);
         assert!(second.now_or_never().is_some());
         assert_eq!(budget.own.available_permits(), PER_CONNECTION / UNIT);
+    }
+
+    #[tokio::test]
+    async fn what_is_free_takes_no_room_and_a_byte_more_does() {
+        let budget = Budget::new(Pool::default());
+        assert!(budget.share(FREE).await.own.is_none());
+        assert!(budget.share(FREE + 1).await.own.is_some());
     }
 
     #[tokio::test]

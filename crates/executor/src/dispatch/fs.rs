@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use exedra_host::fs::{Change, DISCOVERY_BUDGET, Files, MAX_BLOCK, WALK_BUDGET};
+use exedra_host::fs::{Change, Content, DISCOVERY_BUDGET, Files, MAX_BLOCK, WALK_BUDGET};
 use exedra_link::{Message, Sender};
 use exedra_proto::capability::{DiscoverParams, DiscoverResult, FileText, Findings, Plugin, Skill};
 use exedra_proto::envelope::{RequestId, RpcError, notification};
@@ -16,7 +16,7 @@ use exedra_proto::fs::{
 use exedra_proto::method::{FsMissingChanged, Notification as _};
 use exedra_proto::path::AbsolutePath;
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, FREE, Share};
 use super::errors;
 use super::order::Class;
 
@@ -65,9 +65,11 @@ pub async fn read_file(
     params: PathParams,
     budget: &Budget,
 ) -> Result<(ReadFileResult, Share), RpcError> {
-    // What cannot be looked at cannot be read either, and reading says why.
     let turn = budget.turn().await;
-    let size = files.get_metadata(params.clone()).await.ok().and_then(|metadata| metadata.size).unwrap_or(0);
+    let size = match files.read_file_up_to(params.clone(), FREE).await.map_err(errors::from_fs)? {
+        Content::Whole(result) => return Ok((result, Share::default())),
+        Content::Larger(size) => size,
+    };
     drop(turn);
     let share = budget.share(size).await;
     let _turn = budget.turn().await;

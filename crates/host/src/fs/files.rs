@@ -20,6 +20,7 @@ use exedra_proto::sandbox::{Enforcement, SandboxContext};
 use super::capability::{self, MAX_ROOTS};
 use super::handles::Handles;
 use super::own::{Own, PROCESSES, Processes};
+use super::read::Content;
 use super::resolve::Way;
 use super::roots::{Access, Roots};
 use super::settings::{self, Places};
@@ -59,6 +60,16 @@ impl Files {
     pub async fn read_file(&self, params: PathParams) -> Result<ReadFileResult, FsError> {
         let follow = params.follow_symlinks;
         self.run(params.sandbox, move |roots| read::read_file(Way::following(roots, follow), &params.path)).await
+    }
+
+    /// The same of a file that has at most `most` bytes.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn read_file_up_to(&self, params: PathParams, most: u64) -> Result<Content, FsError> {
+        let follow = params.follow_symlinks;
+        let act = move |roots: &Roots| read::read_file_up_to(Way::following(roots, follow), &params.path, most);
+        self.run(params.sandbox, act).await
     }
 
     /// `fs/writeFile`: creates or truncates.

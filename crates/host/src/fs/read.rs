@@ -20,29 +20,64 @@ pub const STOCK_LIMIT: u64 = 512 * 1024 * 1024;
 /// What base64 and the rest of a reply leave of a message of 64 MiB, in bytes.
 pub const WHOLE_FILE_LIMIT: u64 = (64 * 1024 * 1024 - 64 * 1024) / 4 * 3;
 
+/// What became of reading a file that is not to be larger than so much.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Content {
+    /// All of it.
+    Whole(ReadFileResult),
+    /// It has about so many bytes, which are too many.
+    Larger(u64),
+}
+
 /// The whole file.
 ///
 /// # Errors
 /// The system's, that it is no file, or that it is too large.
 pub fn read_file(way: Way<'_>, path: &AbsolutePath) -> Result<ReadFileResult, FsError> {
-    // Clients that write native paths know a directory by the system's words.
-    if path.form() == PathForm::Native {
-        let held = way.target(path.as_path(), Access::Read)?;
-        if std::fs::metadata(held.path())?.is_dir() {
-            return Err(Errno::ISDIR.into());
-        }
-    }
-    let (file, metadata) = open_to_read(way, path.as_path())?;
-    check_size(metadata.len())?;
-    let data = read_up_to_limit(file, metadata.len())?;
+    let (file, size) = open(way, path)?;
+    let data = read(file, size, WHOLE_FILE_LIMIT)?;
+    check_size(data.len() as u64)?;
     Ok(ReadFileResult { data_base64: Base64Text::encode(&data) })
 }
 
-/// The size of a file under `/proc` says nothing, and any file may grow while it is read.
-fn read_up_to_limit(file: File, size: u64) -> Result<Vec<u8>, FsError> {
+/// The whole file, if it has at most `most` bytes.
+///
+/// # Errors
+/// As of [`read_file`].
+pub fn read_file_up_to(way: Way<'_>, path: &AbsolutePath, most: u64) -> Result<Content, FsError> {
+    let (file, size) = open(way, path)?;
+    if size > most {
+        return Ok(Content::Larger(size));
+    }
+    let data = read(file, size, most)?;
+    let read = data.len() as u64;
+    Ok(if read > most {
+        Content::Larger(read)
+    } else {
+        Content::Whole(ReadFileResult { data_base64: Base64Text::encode(&data) })
+    })
+}
+
+/// Opens it; its size as the system has it.
+fn open(way: Way<'_>, path: &AbsolutePath) -> Result<(File, u64), FsError> {
+    let (file, metadata) = open_to_read(way, path.as_path()).map_err(|error| {
+        // Clients that write native paths know a directory by the system's words.
+        let native = path.form() == PathForm::Native;
+        if native && is_directory(way, path).unwrap_or(false) { Errno::ISDIR.into() } else { error }
+    })?;
+    check_size(metadata.len())?;
+    Ok((file, metadata.len()))
+}
+
+fn is_directory(way: Way<'_>, path: &AbsolutePath) -> Result<bool, FsError> {
+    let held = way.target(path.as_path(), Access::Read)?;
+    Ok(std::fs::metadata(held.path())?.is_dir())
+}
+
+/// Up to one byte more than `most`. The size of a file under `/proc` says nothing, and any file may grow while it is read.
+fn read(file: File, size: u64, most: u64) -> Result<Vec<u8>, FsError> {
     let mut data = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-    file.take(WHOLE_FILE_LIMIT + 1).read_to_end(&mut data)?;
-    check_size(data.len() as u64)?;
+    file.take(most + 1).read_to_end(&mut data)?;
     Ok(data)
 }
 
