@@ -118,8 +118,8 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         name: "memory",
-        what: "5 sieges of a server by all kinds of bad guests at once: its memory stays bounded, and comes back",
-        cases: 5,
+        what: "3 sieges of a server by all kinds of bad guests at once: its memory stays bounded, and comes back",
+        cases: 3,
         tests: &[tests("exedra", &["--test", "cli"], &["memory::"])],
     },
 ];

@@ -41,7 +41,7 @@ impl Size {
     fn new() -> Self {
         let rounds = std::env::var("EXEDRA_CASES").ok().and_then(|cases| cases.parse().ok());
         if std::env::var_os("EXEDRA_SOAK").is_some_and(|soak| soak == "1") {
-            return Self { descriptors: 4_096, pairs: 48, halls: 24, rounds: rounds.unwrap_or(5) };
+            return Self { descriptors: 4_096, pairs: 24, halls: 12, rounds: rounds.unwrap_or(3) };
         }
         Self { descriptors: 1_024, pairs: 4, halls: 2, rounds: rounds.unwrap_or(1).min(2) }
     }
@@ -266,8 +266,10 @@ impl Scene {
         if size.descriptors > 80 {
             let cut = self.metric("exedra_http_connections_cut_total");
             until("silent guests are cut", || self.metric("exedra_http_connections_cut_total") > cut + 50);
-            until("bad tickets are refused", || {
-                self.metric("exedra_tickets_refused_total{reason=\"missing_role\"}") > 0
+            until("bad tokens and tickets are refused", || {
+                let refused =
+                    ["tickets_refused_total{reason=\"missing_role\"}", "rates_refused_total{reason=\"address\"}"];
+                refused.iter().map(|name| self.metric(&format!("exedra_{name}"))).sum::<u64>() > 100
             });
         }
         Siege { scene: self, _guests: guests, _sockets: sockets }
