@@ -40,9 +40,15 @@ impl OwnState {
         Self(all)
     }
 
-    /// Makes the directories that are missing, for this user alone. Where we cannot, nobody can whom we start.
+    /// Makes the directories that are missing, for this user alone. Where we cannot, nobody can whom we start. Without a home
+    /// there is none to be kept either: nothing is made where all of the way is missing.
     pub fn make_directories(&self) {
-        for Place { named, .. } in self.0.iter().filter(|place| place.made && place.held.is_none()) {
+        let has_holder = |place: &&Place| {
+            let there = place.named.ancestors().skip(1).find(|ancestor| ancestor.exists());
+            there.is_some_and(|there| there.parent().is_some())
+        };
+        let missing = self.0.iter().filter(|place| place.made && place.held.is_none());
+        for Place { named, .. } in missing.filter(has_holder) {
             let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(named);
         }
     }
@@ -73,6 +79,15 @@ fn real(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_are_made_where_there_is_something_to_hold_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = PathBuf::from(format!("/exedra-nowhere-{}", std::process::id()));
+        let own = OwnState::new([dir.path().join("file")], [dir.path().join("a/b"), nowhere.join(".config/exedra")]);
+        own.make_directories();
+        assert!(dir.path().join("a/b").is_dir() && !dir.path().join("file").exists() && !nowhere.exists());
+    }
 
     #[test]
     fn what_is_moved_is_known_by_both_names() {

@@ -223,10 +223,13 @@ impl Place {
 
 impl Listener {
     async fn start(world: &World, logs: &Path) -> Result<Self> {
-        let audit = logs.join("audit");
+        let (audit, home) = (logs.join("audit"), logs.join("home"));
+        // Commands are run by login shells, and what those read at home is nothing of this.
+        std::fs::create_dir_all(&home)?;
         let spawn = Spawn::new(&world.exedra)
             .args(["exec-server", "--listen", "ws://127.0.0.1:0", "--audit"])
             .arg(&audit)
+            .env("HOME", &home)
             .env("XDG_STATE_HOME", logs.join("state"))
             .env(TRACE.0, TRACE.1);
         let mut server = spawn.start("listener", logs)?;
