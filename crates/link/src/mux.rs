@@ -9,6 +9,7 @@
 //! Frames are binary messages, and those alone can be a client's. A text message is the server's own word: an introduction,
 //! where those were agreed on.
 
+mod introductions;
 mod receive;
 mod stall;
 mod stream;
@@ -21,6 +22,7 @@ use exedra_proto::close::CloseReason;
 use exedra_proto::frame::{Body, Frame, StreamId, reset};
 use exedra_proto::introduction::Introduction;
 
+use self::introductions::Introductions;
 use self::stream::Stream;
 use self::turns::Turns;
 use crate::error::Disconnect;
@@ -109,7 +111,7 @@ pub(crate) struct Mux {
     held: usize,
     turns: Turns,
     /// Where the server introduces clients: those of streams that have not begun yet.
-    introductions: Option<HashMap<StreamId, Introduction>>,
+    introductions: Option<Introductions>,
     control: VecDeque<Frame>,
     events: VecDeque<Event>,
     counts: Counts,
@@ -134,7 +136,7 @@ impl Mux {
 
     /// From now on the server introduces whoever opens a stream, if `told`; a stream without that is refused.
     pub(crate) fn told(mut self, told: bool) -> Self {
-        self.introductions = told.then(HashMap::new);
+        self.introductions = told.then(|| Introductions::new(2 * self.limits.streams));
         self
     }
 

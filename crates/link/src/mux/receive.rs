@@ -35,14 +35,10 @@ impl Mux {
 
     /// The server says who opens a stream next. Whatever had that name before is somebody else's, and over.
     fn introduce(&mut self, text: &str) {
-        let room = 2 * self.limits.streams;
         let Some(introductions) = &mut self.introductions else { return self.drop_message(&"it is text") };
         match Introduction::decode_stream(text) {
             Ok((id, introduction)) => {
-                // One that finds no room is of a stream that will be one too many.
-                if introductions.len() < room || introductions.contains_key(&id) {
-                    introductions.insert(id.clone(), introduction);
-                }
+                introductions.put(id.clone(), introduction);
                 if let Some(key) = self.names.get(&id).copied() {
                     self.end(key, Disconnect::Lost);
                 }
@@ -61,7 +57,7 @@ impl Mux {
             (Body::Data { .. }, None) => self.drop_message(&"its stream is not known"),
             (Body::Reset { reason }, Some(key)) => self.end(key, told(&reason)),
             (Body::Reset { .. }, None) => {
-                self.introductions.as_mut().and_then(|introductions| introductions.remove(&id));
+                self.introductions.as_mut().and_then(|introductions| introductions.take(&id));
                 self.drop_message(&"it resets a stream that is not known");
             }
             (Body::Handshake(_), _) if self.role == Role::Executor => self.refuse(id, reset::HANDSHAKE_UNSUPPORTED),
@@ -73,7 +69,7 @@ impl Mux {
     fn begin(&mut self, id: StreamId, payload: Bytes, now: Instant) {
         let introduction = match &mut self.introductions {
             None => None,
-            Some(introductions) => match introductions.remove(&id) {
+            Some(introductions) => match introductions.take(&id) {
                 None => return self.refuse(id, reset::NOT_INTRODUCED),
                 introduced => introduced,
             },

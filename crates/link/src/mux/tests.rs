@@ -422,8 +422,26 @@ fn introductions_of_streams_that_never_begin_take_little_room() {
         mux.receive(introduction(&number.to_string(), "tok-a"), now);
     }
     assert_eq!(mux.introductions.as_ref().unwrap().len(), 2 * limits().streams);
+    mux.receive(data("0", 0, "first"), now);
+    assert_eq!(resets(&mut mux), [pair("0", reset::NOT_INTRODUCED)], "the oldest went");
     mux.receive(data("999", 0, "first"), now);
-    assert_eq!(resets(&mut mux), [pair("999", reset::NOT_INTRODUCED)]);
+    assert_eq!(introduced_now(&mut mux).1, introduced("tok-a"));
+}
+
+/// One client that begins its streams in the middle, as often as it likes.
+#[test]
+fn streams_that_are_refused_keep_nobody_from_being_introduced() {
+    let (mux, now) = executor();
+    let mut mux = mux.told(true);
+    for number in 0..4 * limits().streams {
+        let name = format!("bad{number}");
+        mux.receive(introduction(&name, "tok-bad"), now);
+        mux.receive(data(&name, 7, "late"), now);
+        assert_eq!(resets(&mut mux), [pair(&name, reset::UNKNOWN_STREAM)]);
+    }
+    mux.receive(introduction("good", "tok-good"), now);
+    mux.receive(data("good", 0, "first"), now);
+    assert_eq!(introduced_now(&mut mux).1, introduced("tok-good"));
 }
 
 #[test]
