@@ -1,44 +1,39 @@
 //! Where there are no user namespaces: what Landlock and the filter alone must hold, tried in a process that has none.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, special};
 
-/// Runs the ignored test `name` of this file where namespaces are not to be had; whether that can be arranged.
-fn without_namespaces(name: &str) {
-    let within = |args: &[&std::ffi::OsStr]| {
-        let without = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
-        Command::new("unshare").args(["-Ur", "sh", "-c", without, "sh"]).args(args).output()
-    };
+/// Runs one test of this program, chosen by `args`, by a command that begins with `unshare`; nothing where that is not to be
+/// arranged.
+fn again(unshare: &[&str], args: &[&str]) {
+    let within = |args: &[&OsStr]| Command::new("unshare").args(unshare).args(args).output();
     if !within(&["true".as_ref()]).is_ok_and(|output| output.status.success()) {
         return;
     }
     let test = std::env::current_exe().unwrap();
-    let name = format!("partial::{name}");
-    let args = ["--ignored", "--exact", "--nocapture", name.as_str()].map(std::ffi::OsStr::new);
+    let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
     let output = within(&[&[test.as_os_str()], &args[..]].concat()).unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs the ignored test `name` of this file where namespaces are not to be had.
+fn without_namespaces(name: &str) {
+    let without = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let name = format!("partial::{name}");
+    again(&["-Ur", "sh", "-c", without, "sh"], &["--ignored", "--exact", "--nocapture", &name]);
 }
 
 /// A mount that hides another at its place, with flags of its own that may not be taken off.
 #[test]
 fn one_mount_above_another() {
     let namespaces = if rustix::process::geteuid().is_root() { "-pf" } else { "-rpf" };
-    let within = |args: &[&std::ffi::OsStr]| {
-        let mut command = Command::new("unshare");
-        command.args([namespaces, "--mount-proc", "sh", "-c", "\"$@\"; exit $?", "sh"]).args(args).output()
-    };
-    if !within(&["true".as_ref()]).is_ok_and(|output| output.status.success()) {
-        return;
-    }
-    let test = std::env::current_exe().unwrap();
-    let args = ["--exact", "run::a_workspace_is_written_to_and_nothing_else"].map(std::ffi::OsStr::new);
-    let output = within(&[&[test.as_os_str()], &args[..]].concat()).unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let unshare = [namespaces, "--mount-proc", "sh", "-c", "\"$@\"; exit $?", "sh"];
+    again(&unshare, &["--exact", "run::a_workspace_is_written_to_and_nothing_else"]);
 }
 
 #[test]
