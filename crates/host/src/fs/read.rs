@@ -34,10 +34,10 @@ pub enum Content {
 /// # Errors
 /// The system's, that it is no file, or that it is too large.
 pub fn read_file(way: Way<'_>, path: &AbsolutePath) -> Result<ReadFileResult, FsError> {
-    let (file, size) = open(way, path)?;
-    let data = read(file, size, WHOLE_FILE_LIMIT)?;
-    check_size(data.len() as u64)?;
-    Ok(ReadFileResult { data_base64: Base64Text::encode(&data) })
+    match read_file_up_to(way, path, WHOLE_FILE_LIMIT)? {
+        Content::Whole(read) => Ok(read),
+        Content::Larger(size) => Err(too_large(size)),
+    }
 }
 
 /// The whole file, if it has at most `most` bytes.
@@ -65,8 +65,8 @@ fn open(way: Way<'_>, path: &AbsolutePath) -> Result<(File, u64), FsError> {
         let native = path.form() == PathForm::Native;
         if native && is_directory(way, path).unwrap_or(false) { Errno::ISDIR.into() } else { error }
     })?;
-    check_size(metadata.len())?;
-    Ok((file, metadata.len()))
+    let size = metadata.len();
+    if size > WHOLE_FILE_LIMIT { Err(too_large(size)) } else { Ok((file, size)) }
 }
 
 fn is_directory(way: Way<'_>, path: &AbsolutePath) -> Result<bool, FsError> {
@@ -81,15 +81,11 @@ fn read(file: File, size: u64, most: u64) -> Result<Vec<u8>, FsError> {
     Ok(data)
 }
 
-fn check_size(size: u64) -> Result<(), FsError> {
-    if size > STOCK_LIMIT {
-        return Err(FsError::invalid(format!("file is too large to read: limit is {STOCK_LIMIT} bytes")));
-    }
-    if size > WHOLE_FILE_LIMIT {
-        let text = format!(
-            "file is too large to read in one message: it has {size} bytes, the limit is {WHOLE_FILE_LIMIT} bytes"
-        );
-        return Err(FsError::invalid(text));
-    }
-    Ok(())
+/// The refusal of a file of `size` bytes, in stock's words where stock refuses it too.
+fn too_large(size: u64) -> FsError {
+    FsError::invalid(if size > STOCK_LIMIT {
+        format!("file is too large to read: limit is {STOCK_LIMIT} bytes")
+    } else {
+        format!("file is too large to read in one message: it has {size} bytes, the limit is {WHOLE_FILE_LIMIT} bytes")
+    })
 }
