@@ -22,7 +22,7 @@ pub const VERSION: &str = "1";
 pub struct Client {
     /// What the token is for, for people; may be empty.
     pub name: String,
-    /// The token's labels, each `name=value`, or the name alone where there is no value.
+    /// The token's client labels, each `name=value`, or the name alone where there is no value.
     pub labels: Vec<String>,
     /// What the token allows on executors.
     pub rights: Rights,

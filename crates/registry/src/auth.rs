@@ -46,6 +46,8 @@ pub struct Permit {
     pub pattern: Pattern,
     /// The token's labels.
     pub labels: Labels,
+    /// What an executor is told of the client.
+    pub client_labels: Labels,
     /// The token's rights.
     pub rights: Rights,
     /// When the token ends, and with it what it allows.
@@ -314,10 +316,22 @@ impl Auth {
         if !token.executors.covers(&executor) {
             return Err(Denied::Pattern(token.executors));
         }
-        let TokenRecord { id, name, executors: pattern, labels, rights, expires_at, .. } = token;
+        let TokenRecord { id, name, executors: pattern, labels, client_labels, rights, expires_at, .. } = token;
         let checked_at = AtomicU64::new(self.clock.now());
         let patience = None;
-        Ok(Permit { token: id, name, executor, pattern, labels, rights, expires_at, patience, hash, checked_at })
+        Ok(Permit {
+            token: id,
+            name,
+            executor,
+            pattern,
+            labels,
+            client_labels,
+            rights,
+            expires_at,
+            patience,
+            hash,
+            checked_at,
+        })
     }
 
     /// Which tokens were shown since this was last asked, and when.

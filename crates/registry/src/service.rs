@@ -168,9 +168,11 @@ impl Service {
             expires_at,
             ticket_id: Uuid::new_v4().simple().to_string(),
             client: match role {
-                TicketRole::Harness => {
-                    Client { name: permit.name.clone(), labels: permit.labels.words().collect(), rights: permit.rights }
-                }
+                TicketRole::Harness => Client {
+                    name: permit.name.clone(),
+                    labels: permit.client_labels.words().collect(),
+                    rights: permit.rights,
+                },
                 TicketRole::Executor => Client::default(),
             },
         };

@@ -68,6 +68,8 @@ pub struct TokenRecord {
     pub executors: Pattern,
     /// What an executor that registers with it gets, and what one must have to be reached with it.
     pub labels: Labels,
+    /// Who a client is that shows it: what executors are told, and their policies ask for.
+    pub client_labels: Labels,
     /// What it allows on executors.
     pub rights: Rights,
     /// Seconds since 1970.
@@ -106,6 +108,7 @@ impl TokenRecord {
             role,
             executors: Pattern::any(),
             labels: Labels::default(),
+            client_labels: Labels::default(),
             rights: Rights::ALL,
             created_at,
             expires_at: None,

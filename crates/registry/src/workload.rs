@@ -217,7 +217,8 @@ impl Identity {
     /// Whether that is what is kept already. What was revoked stays as it is.
     pub fn is_kept_by(&self, known: &TokenRecord) -> bool {
         let parts = |record: &TokenRecord| {
-            (record.name.clone(), record.role, record.executors.clone(), record.labels.clone(), record.rights)
+            let TokenRecord { name, role, executors, labels, client_labels, rights, .. } = record.clone();
+            (name, role, executors, labels, client_labels, rights)
         };
         let is_same = parts(known) == parts(&self.record);
         known.revoked_at.is_some() || (is_same && known.expires_at >= Some(self.until))
@@ -225,8 +226,9 @@ impl Identity {
 
     /// What the bearer of this one proof may, of what is kept.
     pub fn narrow(&self, known: TokenRecord) -> TokenRecord {
-        let TokenRecord { role, labels, rights, .. } = self.record.clone();
-        TokenRecord { role, labels, rights, executors: self.executors.clone(), expires_at: Some(self.until), ..known }
+        let TokenRecord { role, labels, client_labels, rights, .. } = self.record.clone();
+        let (executors, expires_at) = (self.executors.clone(), Some(self.until));
+        TokenRecord { role, labels, client_labels, rights, executors, expires_at, ..known }
     }
 }
 

@@ -94,6 +94,40 @@ async fn labels_of_the_clients_token_let_it_in_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_clients_that_reach_one_executor_its_policy_lets_in_the_one_that_it_names() {
+    for transport in TRANSPORTS {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(dir.path()).await;
+        let own = token(&server, Role::Executor, "", &[("gpu", "yes")], Rights::ALL).await;
+        let config = owned_by("[clients]\nlabels = [\"team=a\"]\n");
+        let mut executor = ExecutorSide::start_over(&[transport], &server.url, own, config).unwrap();
+        executor.registered().await.unwrap();
+        let client = async |labels: &[(&str, &str)], told: &[(&str, &str)]| {
+            let checked = |pairs: &[(&str, &str)]| {
+                Labels::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).unwrap()
+            };
+            let (labels, client_labels) = (checked(labels), Some(checked(told)));
+            let new = NewToken { labels, client_labels, ..NewToken::of(Role::Client) };
+            server.registry.tokens().create(new).await.unwrap().secret
+        };
+        let let_in = client(&[("gpu", "yes")], &[("team", "a")]).await;
+        let connected = connect(&server.url, &let_in).await.unwrap();
+        assert_eq!(code(&connected).await, 0, "{transport:?}");
+        connected.close().await;
+        for told in [&[("team", "b")][..], &[]] {
+            let error = connect(&server.url, &client(&[("gpu", "yes")], told).await).await.unwrap_err();
+            let text = chain(error.as_ref());
+            assert!(text.contains("policy: clients: the client's token has no label of `labels`"), "{told:?}: {text}");
+        }
+        // Who it is opens no executor to it, and what it reaches does not say who it is.
+        let error = connect(&server.url, &client(&[("team", "a")], &[("gpu", "yes")]).await).await.unwrap_err();
+        assert!(chain(error.as_ref()).contains("other labels"), "{}", chain(error.as_ref()));
+        executor.stop().await;
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_may_do_what_its_token_gives() {
     for transport in TRANSPORTS {
         let dir = tempfile::tempdir().unwrap();

@@ -42,6 +42,10 @@ pub struct TokenCreateArgs {
     /// A label that an executor gets with it, or must have to be reached with it, as in team=a; may be repeated
     #[arg(long, value_name = "K=V", value_parser = variable)]
     pub label: Vec<(String, String)>,
+    /// Who a client is, which executors are told and their policies ask for, as in team=a; may be repeated [default: its
+    /// labels]
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    pub client_label: Vec<(String, String)>,
     /// What it allows on executors: exec, files, http, pty, with commas between [default: all]
     ///
     /// pty is for terminals, on top of exec. A token with fewer than all is refused where the executor cannot hold clients to

@@ -69,12 +69,22 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(error.to_string(), "write an id, or a pattern such as gpu-* or *"))?;
     let labels = Labels::new(args.label)
         .map_err(|error| Failure::usage(error.to_string(), "write each as --label NAME=VALUE, once"))?;
+    let client_labels = Labels::new(args.client_label)
+        .map_err(|error| Failure::usage(error.to_string(), "write each as --client-label NAME=VALUE, once"))?;
+    let client_labels = Some(client_labels).filter(|labels| !labels.is_empty());
+    if client_labels.is_some() && matches!(args.role, Role::Executor | Role::Join) {
+        return Err(Failure::usage(
+            "--client-label is for clients".to_owned(),
+            "an executor's labels are given by --label",
+        ));
+    }
     if args.uses.is_some() && !matches!(args.role, Role::Join) {
         return Err(Failure::usage("--uses is for join tokens".to_owned(), "leave it out, or make it --role join"));
     }
     let new = NewToken {
         executors,
         labels,
+        client_labels,
         rights: args.rights.unwrap_or(Rights::ALL),
         name: args.name.unwrap_or_default(),
         lifetime: args.expires,
@@ -117,12 +127,16 @@ async fn show(args: TokenShowArgs) -> Result<(), Failure> {
     let [id, role, executors, state, made, used, from, name] = row(&found, now());
     let workload = found.workload.as_ref();
     let workload = workload.map(|workload| format!("{} of {}", workload.subject, workload.issuer)).unwrap_or_default();
-    let labels: Vec<_> = found.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let words = |labels: &Labels| {
+        let words: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        words.join(" ")
+    };
     let rows = [
         ["id", &id],
         ["role", &role],
         ["executors", &executors],
-        ["labels", &labels.join(" ")],
+        ["labels", &words(&found.labels)],
+        ["client labels", &words(&found.client_labels)],
         ["rights", &found.rights.to_string()],
         ["state", &state],
         ["made", &made],
@@ -132,7 +146,7 @@ async fn show(args: TokenShowArgs) -> Result<(), Failure> {
         ["name", &name],
         ["workload", &workload],
     ];
-    let of_some = ["uses left", "joined with", "workload"];
+    let of_some = ["client labels", "uses left", "joined with", "workload"];
     let rows = rows.into_iter().filter(|[what, value]| !value.is_empty() || !of_some.contains(what));
     Ok(output::table(rows.map(|row| row.map(str::to_owned)))?)
 }

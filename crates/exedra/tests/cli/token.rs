@@ -93,10 +93,16 @@ fn a_token_is_shown_and_renewed() {
     let data_dir = server.data_dir();
     let data_dir = data_dir.to_str().unwrap();
     let token = |args: &[&str]| run(exedra(&["token"]).args(args).args(["--data-dir", data_dir]));
-    let made = token(&["create", "--role", "client", "--executor", "b*", "--label", "team=a", "--json"]);
+    let labels = ["--label", "team=a", "--client-label", "who=me", "--client-label", "ci="];
+    let made = token(&[&["create", "--role", "client", "--executor", "b*", "--json"], &labels[..]].concat());
     let made: Value = serde_json::from_str(made.out()).unwrap();
     let id = made["id"].as_str().unwrap();
     assert_eq!((&made["labels"]["team"], &made["rights"][3]), (&"a".into(), &"pty".into()), "{made}");
+    assert_eq!(made["client_labels"], serde_json::json!({"who": "me", "ci": ""}), "{made}");
+    for role in ["executor", "join"] {
+        let refused = token(&["create", "--role", role, "--client-label", "who=me"]);
+        assert!(refused.code == 2 && refused.stderr.contains("--client-label is for clients"), "{}", refused.stderr);
+    }
     let exec = |token: &Value| run(server.exec(&["box", "--", "true"]).env("EXEDRA_TOKEN", token.as_str().unwrap()));
     let refused = exec(&made["token"]);
     assert!(refused.code == 255 && refused.stderr.contains("other labels"), "{}", refused.stderr);
@@ -107,6 +113,7 @@ fn a_token_is_shown_and_renewed() {
     assert!(exec(&renewed["token"]).stderr.contains("other labels"));
     let shown = token(&["show", id]);
     assert!(shown.out().contains("team=a") && shown.out().contains("exec,files,http,pty"), "{}", shown.out());
+    assert!(shown.out().contains("client labels") && shown.out().contains("ci= who=me"), "{}", shown.out());
     assert!(!shown.out().contains("exedra_c_"));
     let shown: Value = serde_json::from_str(token(&["show", id, "--json"]).out()).unwrap();
     assert_eq!(shown["executors"], "b*");

@@ -43,6 +43,8 @@ pub struct NewToken {
     pub executors: Pattern,
     /// What an executor that registers with it gets, and what one must have to be reached with it.
     pub labels: Labels,
+    /// Of a client: what executors are told of it; if not set, its labels.
+    pub client_labels: Option<Labels>,
     /// What it allows on executors.
     pub rights: Rights,
     /// What it is for, for people; may be empty.
@@ -57,7 +59,7 @@ impl NewToken {
     /// A token of this role for all executors, without name and end.
     pub fn of(role: Role) -> Self {
         let (executors, labels, rights) = (Pattern::any(), Labels::default(), Rights::ALL);
-        Self { role, executors, labels, rights, name: String::new(), lifetime: None, uses: None }
+        Self { role, executors, labels, client_labels: None, rights, name: String::new(), lifetime: None, uses: None }
     }
 }
 
@@ -102,6 +104,10 @@ impl Tokens {
             let text = "rights are for the tokens of clients; an executor's owner decides by a policy".to_owned();
             return Err(RegistryError::Config(text));
         }
+        if new.client_labels.is_some() && !new.role.covers(Role::Client) {
+            let text = "client labels are for the tokens of clients; those of an executor are its labels".to_owned();
+            return Err(RegistryError::Config(text));
+        }
         let is_join = new.role == Role::Join;
         if new.uses.is_some_and(|uses| uses == 0 || !is_join) {
             let text = "uses are for join tokens, and at least 1".to_owned();
@@ -113,6 +119,7 @@ impl Tokens {
         let record = TokenRecord {
             name: new.name,
             executors: new.executors,
+            client_labels: Labels::told(new.client_labels, new.role, &new.labels),
             labels: new.labels,
             rights: new.rights,
             expires_at: lifetime.map(|lifetime| now.saturating_add(lifetime.as_secs().max(1))),

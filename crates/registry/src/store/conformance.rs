@@ -53,6 +53,7 @@ fn token(id: &str, created_at: u64) -> TokenRecord {
         name: format!("{id}'s name: ü'\";--"),
         executors: Pattern::parse("gpu-*").unwrap(),
         labels: Labels::new([("team".to_owned(), "a".to_owned())]).unwrap(),
+        client_labels: Labels::new([("who".to_owned(), id.to_owned())]).unwrap(),
         rights: Rights::parse("exec,pty").unwrap(),
         expires_at: Some(created_at + 5),
         ..TokenRecord::new(TokenId::new(id), Role::Client, created_at)
@@ -300,7 +301,9 @@ async fn a_workload_keeps_its_token(store: &impl Store) {
     assert_eq!(store.token(&hash("w"), 12).await.unwrap().unwrap().0, first);
     let id = TokenId::new("tok-w");
     store.mark_used(&[(id.clone(), 13)]).await.unwrap();
-    let later = TokenRecord { role: Role::Executor, name: text("other"), expires_at: Some(99), ..first.clone() };
+    let client_labels = Labels::new([("who".to_owned(), "other".to_owned())]).unwrap();
+    let later =
+        TokenRecord { role: Role::Admin, client_labels, name: text("other"), expires_at: Some(99), ..first.clone() };
     let again = TokenRecord { id: TokenId::new("tok-x"), created_at: 50, ..later.clone() };
     let expected = TokenRecord { last_used: Some(13), ..later };
     assert_eq!(store.admit_workload(&again, &hash("w")).await.unwrap(), expected, "id and age stay");

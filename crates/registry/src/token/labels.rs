@@ -1,12 +1,15 @@
 //! Labels that decide rights: names with values, given by a token or by an administrator, never by an executor itself.
 //!
-//! On an executor's token they are what the executor gets, on a client's what an executor must have to be reached. In
-//! flow words `name=value`, out flows a checked set.
+//! On an executor's token they are what the executor gets, on a client's what an executor must have to be reached. Who a
+//! client is, its token says by labels of another kind, which executors are told. In flow words `name=value`, out flows a
+//! checked set.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Iter;
 
 use serde::{Deserialize, Serialize};
+
+use super::Role;
 
 /// Most labels of one token or executor.
 const MAX_LABELS: usize = 16;
@@ -56,6 +59,16 @@ impl Labels {
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// What executors are told of whoever has such a token: what was said of that, even if it is nothing; else its labels,
+    /// as they were told before there were two kinds. Of an executor nobody is told.
+    #[must_use]
+    pub fn told(said: Option<Self>, role: Role, labels: &Self) -> Self {
+        if !role.covers(Role::Client) {
+            return Self::default();
+        }
+        said.unwrap_or_else(|| labels.clone())
     }
 
     /// Whether there are none.
@@ -109,6 +122,20 @@ mod tests {
         let has = |wanted: &[(&str, &str)]| both.have(&labels(wanted).unwrap());
         assert!(has(&[]) && has(&[("team", "a")]) && has(&[("team", "a"), ("gpu", "h100")]));
         assert!(!has(&[("team", "b")]) && !has(&[("team", "a"), ("os", "linux")]) && !has(&[("Team", "a")]));
+    }
+
+    #[test]
+    fn a_client_is_told_of_by_what_was_said_of_it_or_else_by_its_labels() {
+        let (said, reach) = (labels(&[("team", "a")]).unwrap(), labels(&[("gpu", "yes")]).unwrap());
+        for role in [Role::Client, Role::Admin] {
+            assert_eq!(Labels::told(Some(said.clone()), role, &reach), said);
+            assert_eq!(Labels::told(Some(Labels::default()), role, &reach), Labels::default());
+            assert_eq!(Labels::told(None, role, &reach), reach);
+        }
+        for role in [Role::Executor, Role::Join] {
+            assert!(Labels::told(Some(said.clone()), role, &reach).is_empty(), "{role}");
+            assert!(Labels::told(None, role, &reach).is_empty(), "{role}");
+        }
     }
 
     #[test]

@@ -72,6 +72,7 @@ struct RuleWords {
     role: Spanned<String>,
     executor: Spanned<String>,
     labels: Option<Spanned<BTreeMap<String, String>>>,
+    client_labels: Option<Spanned<BTreeMap<String, String>>>,
     rights: Option<Spanned<Vec<String>>>,
     session: Option<Spanned<String>>,
 }
@@ -180,10 +181,11 @@ fn rule(words: RuleWords, issuers: &[Settings], others: &[Rule]) -> Result<Rule,
     let role = role.ok_or_else(|| wrong(&words.role, "role", "it is none of executor, client and admin"))?;
     let executors = Template::parse(words.executor.as_ref());
     let executors = executors.map_err(|error| wrong(&words.executor, "executor", error))?;
-    let labels = match words.labels {
-        None => Labels::default(),
-        Some(labels) => Labels::new(labels.as_ref().clone()).map_err(|error| wrong(&labels, "labels", error))?,
-    };
+    let labels = labels(words.labels, "labels")?.unwrap_or_default();
+    if let Some(of) = words.client_labels.as_ref().filter(|_| !role.covers(Role::Client)) {
+        return Err(wrong(of, "client_labels", "they are for clients; those of an executor are its `labels`"));
+    }
+    let client_labels = Labels::told(self::labels(words.client_labels, "client_labels")?, role, &labels);
     let rights = match words.rights {
         None => Rights::ALL,
         Some(words) => {
@@ -205,9 +207,15 @@ fn rule(words: RuleWords, issuers: &[Settings], others: &[Rule]) -> Result<Rule,
         role,
         executors,
         labels,
+        client_labels,
         rights,
         session: session.transpose()?,
     })
+}
+
+fn labels(words: Option<Spanned<BTreeMap<String, String>>>, name: &str) -> Result<Option<Labels>, Wrong> {
+    let read = words.map(|words| Labels::new(words.as_ref().clone()).map_err(|error| wrong(&words, name, error)));
+    read.transpose()
 }
 
 fn claims(words: Spanned<BTreeMap<String, OneOrMore>>) -> Result<Vec<(String, Vec<String>)>, Wrong> {

@@ -29,6 +29,8 @@ pub struct Rule {
     /// As those of a token.
     pub labels: Labels,
     /// As those of a token.
+    pub client_labels: Labels,
+    /// As those of a token.
     pub rights: Rights,
     /// For how long after a token was made what was opened with it may stay, in seconds; else until the token's end.
     pub session: Option<u64>,
@@ -75,6 +77,7 @@ impl Rule {
             name: name.chars().filter(|char| !char.is_control()).take(MAX_NAME).collect(),
             executors: self.executors.widest.clone(),
             labels: self.labels.clone(),
+            client_labels: self.client_labels.clone(),
             rights: self.rights,
             ..TokenRecord::new(TokenId::new(""), self.role, 0)
         }
@@ -183,6 +186,7 @@ mod tests {
             role: Role::Client,
             executors: Template::parse("*").unwrap(),
             labels: Labels::default(),
+            client_labels: Labels::default(),
             rights: Rights::ALL,
             session: None,
         };

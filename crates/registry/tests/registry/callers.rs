@@ -63,7 +63,7 @@ fn class(operation: &str) -> Class {
 }
 
 /// Kinds of callers; the executor `box` registered with the token of [`Caller::Executor`], whose label is `team=a`.
-const CALLERS: [Caller; 19] = [
+const CALLERS: [Caller; 21] = [
     Caller::None,
     Caller::Wrong,
     Caller::Expired,
@@ -75,6 +75,8 @@ const CALLERS: [Caller; 19] = [
     Caller::OtherLabel(Role::Executor),
     Caller::OtherLabel(Role::Client),
     Caller::OtherLabel(Role::Admin),
+    Caller::OtherClientLabel(Role::Client),
+    Caller::OtherClientLabel(Role::Admin),
     Caller::FewerRights(Role::Client),
     Caller::FewerRights(Role::Admin),
     Caller::OtherExecutor,
@@ -94,6 +96,8 @@ enum Caller {
     Join,
     OtherPattern(Role),
     OtherLabel(Role),
+    /// An executor is told of labels that it does not have itself.
+    OtherClientLabel(Role),
     FewerRights(Role),
     OtherExecutor,
     Executor,
@@ -107,24 +111,24 @@ enum Caller {
 /// The refusal that is right; none, if there has to be none. `told`: the executor is told who its clients are.
 fn refused(class: Class, caller: Caller, told: bool) -> Option<u16> {
     use Caller::{
-        Admin, Client, Executor, Expired, FewerRights, Join, LabelledAdmin, OtherExecutor, OtherLabel, OtherPattern,
-        Revoked, Workload, Wrong,
+        Admin, Client, Executor, Expired, FewerRights, Join, LabelledAdmin, OtherClientLabel, OtherExecutor,
+        OtherLabel, OtherPattern, Revoked, Workload, Wrong,
     };
     let may = match (class, caller) {
         (Class::Signed, _) => return Some(401),
         (Class::Open, _) => true,
         (_, Caller::None | Wrong | Expired | Revoked) => return Some(401),
         (Class::Join, caller) => caller == Join,
-        (_, Admin) => true,
+        (_, Admin | OtherClientLabel(Role::Admin)) => true,
         (_, Join) => false,
         (Class::Govern, _) => false,
         (_, LabelledAdmin) => true,
         (Class::Look, _) => true,
         (_, OtherPattern(_) | OtherLabel(_)) => false,
         (Class::Register, Executor | OtherExecutor | FewerRights(Role::Admin)) => true,
-        (Class::Connect, Client | Workload) => true,
+        (Class::Connect, Client | OtherClientLabel(_) | Workload) => true,
         (Class::Connect, FewerRights(_)) => told,
-        (Class::LookAtOne, Executor | Client | Workload | FewerRights(_)) => true,
+        (Class::LookAtOne, Executor | Client | OtherClientLabel(_) | Workload | FewerRights(_)) => true,
         (Class::Administer, FewerRights(Role::Admin)) => true,
         _ => false,
     };
@@ -164,6 +168,10 @@ async fn bearer(site: &Site, caller: Caller) -> Option<String> {
         Caller::Join => NewToken::of(Role::Join),
         Caller::OtherPattern(role) => NewToken { executors: Pattern::parse("lab-*").unwrap(), ..NewToken::of(role) },
         Caller::OtherLabel(role) => NewToken { labels: team("b"), ..NewToken::of(role) },
+        Caller::OtherClientLabel(role) => {
+            let labels = if role == Role::Client { team("a") } else { Labels::default() };
+            NewToken { labels, client_labels: Some(team("b")), ..NewToken::of(role) }
+        }
         Caller::FewerRights(role) => NewToken { rights: Rights::parse("exec").unwrap(), ..NewToken::of(role) },
         Caller::OtherExecutor => NewToken::of(Role::Executor),
         Caller::Executor => NewToken { labels: team("a"), ..NewToken::of(Role::Executor) },

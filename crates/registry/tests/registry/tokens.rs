@@ -57,6 +57,7 @@ async fn what_is_listed_has_no_secret() {
     assert_eq!(
         members,
         [
+            "client_labels",
             "created_at",
             "executors",
             "expires_at",
@@ -220,11 +221,20 @@ async fn a_clients_ticket_says_what_its_token_does() {
     let labels = Labels::new(labels).unwrap();
     let executor = NewToken { labels: labels.clone(), ..NewToken::of(Role::Executor) };
     let executor = site.registry.tokens().create(executor).await.unwrap();
-    let response = site.post("/cloud/executor/box/register", executor.secret.expose(), register_body("box", "i")).await;
+    let body = register_body("box", "i").replace(r#""metadata":{}"#, r#""metadata":{},"transports":["relay"]"#);
+    let response = site.post("/cloud/executor/box/register", executor.secret.expose(), body).await;
     let registered: RegisterReply = response.json().await.unwrap();
     let registration = RegistrationId::new(registered.id.clone());
     site.presence().online_told(&registration, 1);
     let new = NewToken { labels, name: "the \"ci\" & co".to_owned(), ..NewToken::of(Role::Client) };
+    let told = Labels::new([("who".to_owned(), "me".to_owned())]).unwrap();
+    for (client_labels, expected) in [(Some(told), vec!["who=me".to_owned()]), (Some(Labels::default()), vec![])] {
+        let new = NewToken { client_labels, ..new.clone() };
+        let token = site.registry.tokens().create(new).await.unwrap();
+        let answer = site.post("/v1/executors/box/connect", token.secret.expose(), "{}").await;
+        let reply: ConnectReply = answer.json().await.unwrap();
+        assert_eq!(site.verify(reply.url.expose()).unwrap().client.labels, expected);
+    }
     let token = site.registry.tokens().create(new).await.unwrap();
     let answer = site.post("/v1/executors/box/connect", token.secret.expose(), "{}").await;
     let reply: ConnectReply = answer.json().await.unwrap();

@@ -116,13 +116,15 @@ async fn a_forgotten_executor_is_away_until_it_registers_anew() {
 async fn tokens_are_governed_over_http() {
     let (site, _dir) = site().await;
     let admin = site.admin.clone();
-    let body = json!({"role": "client", "executors": "gpu-*", "labels": {"team": "a"}, "rights": ["exec", "pty"],
-        "name": "ci", "expires_in": 60});
+    let body = json!({"role": "client", "executors": "gpu-*", "labels": {"gpu": "yes"}, "client_labels": {"team": "a"},
+        "rights": ["exec", "pty"], "name": "ci", "expires_in": 60});
     let made = call(&site, Method::POST, "/v1/tokens", &admin, body).await;
     assert_eq!(made.status(), 201);
     let made: Value = made.json().await.unwrap();
     let id = made["token"]["id"].as_str().unwrap().to_owned();
     assert_eq!((&made["token"]["rights"], &made["token"]["expires_at"]), (&json!(["exec", "pty"]), &json!(START + 60)));
+    let labels = (&made["token"]["labels"], &made["token"]["client_labels"]);
+    assert_eq!(labels, (&json!({"gpu": "yes"}), &json!({"team": "a"})));
     let secret = made["secret"].as_str().unwrap().to_owned();
     assert!(get(&site, "/v1/executors", &secret).await["executors"].as_array().unwrap().is_empty());
     let shown = get(&site, &format!("/v1/tokens/{id}"), &admin).await;
@@ -145,6 +147,9 @@ async fn tokens_are_governed_over_http() {
         json!({"role": "client", "executors": "a b"}),
         json!({"role": "client", "rights": []}),
         json!({"role": "executor", "rights": ["exec"]}),
+        json!({"role": "client", "client_labels": {"a b": "c"}}),
+        json!({"role": "executor", "client_labels": {}}),
+        json!({"role": "join", "client_labels": {"team": "a"}}),
         json!({"role": "client", "name": "a\nb"}),
         json!({"role": "client", "expire": 3}),
     ] {

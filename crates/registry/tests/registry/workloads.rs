@@ -438,6 +438,31 @@ async fn new_rules_hold_at_once_and_bad_ones_change_nothing() {
 }
 
 #[tokio::test]
+async fn executors_are_told_of_a_workload_what_its_rule_says_and_else_its_labels() {
+    let stage = Stage::new().await;
+    let body = register_body("ci-77", "i").replace(r#""metadata":{}"#, r#""metadata":{},"transports":["relay"]"#);
+    let reply = stage.site.post("/cloud/executor/ci-77/register", &stage.token(json!({})), body).await;
+    let reply: Value = reply.json().await.unwrap();
+    stage.site.presence().online_told(&RegistrationId::new(reply["id"].as_str().unwrap()), 1);
+    let reach = "role = \"client\"\nlabels = { team = \"a\" }";
+    for (words, told) in [
+        (reach.to_owned(), &["team=a"][..]),
+        (format!("{reach}\nclient_labels = {{ ci = \"\", who = \"pods\" }}"), &["ci", "who=pods"]),
+        (format!("{reach}\nclient_labels = {{}}"), &[]),
+    ] {
+        stage.issuer.rules(&stage.file, &RULES.replace("role = \"client\"", &words));
+        stage.site.registry.reload_workloads().await;
+        let met = stage.site.post("/v1/executors/ci-77/connect", &stage.pod(), "{}").await;
+        let met: Value = met.json().await.unwrap();
+        let claims = stage.site.verify(met["url"].as_str().unwrap()).unwrap();
+        assert_eq!(claims.client.labels, told, "{words}");
+        let kept = stage.workloads().await.into_iter().find(|token| token.id == claims.token).unwrap();
+        assert_eq!(kept.client_labels.words().collect::<Vec<_>>(), told, "{words}");
+        assert_eq!(kept.labels.get("team"), Some("a"));
+    }
+}
+
+#[tokio::test]
 async fn what_is_opened_may_stay_for_longer_than_the_proof_where_the_rule_says_so() {
     let stage = Stage::new().await;
     stage.issuer.rules(&stage.file, &RULES.replace("labels = { team = \"a\" }", "session = \"12h\""));

@@ -32,6 +32,8 @@ pub struct Token {
     executors: String,
     /// What an executor gets with it, and what one must have to be reached with it.
     labels: BTreeMap<String, String>,
+    /// What executors are told of a client that shows it, and their policies ask for.
+    client_labels: BTreeMap<String, String>,
     /// Of `exec`, `files`, `http`, `pty`.
     rights: Vec<&'static str>,
     /// Seconds since 1970.
@@ -79,6 +81,9 @@ pub struct NewTokenBody {
     #[serde(default)]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     labels: Labels,
+    /// What executors are told of a client; if not given, its labels.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    client_labels: Option<Labels>,
     /// Rights; all, if not given.
     rights: Option<Vec<String>>,
     /// For people.
@@ -107,6 +112,7 @@ impl From<TokenRecord> for Token {
             role: record.role.as_str(),
             executors: record.executors.as_str().to_owned(),
             labels: record.labels.into(),
+            client_labels: record.client_labels.into(),
             rights: record.rights.words().collect(),
             created_at: record.created_at,
             expires_at: record.expires_at,
@@ -134,6 +140,7 @@ impl NewTokenBody {
         Ok(NewToken {
             executors: executors.map_err(|error| Problem::body_invalid(error.to_string()))?.unwrap_or(Pattern::any()),
             labels: self.labels,
+            client_labels: self.client_labels,
             rights: rights.map_err(|error| Problem::body_invalid(error.to_string()))?.unwrap_or(Rights::ALL),
             name: self.name.unwrap_or_default(),
             lifetime: self.expires_in.map(Duration::from_secs),

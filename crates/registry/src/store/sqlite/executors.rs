@@ -43,9 +43,8 @@ pub async fn after(
 /// Changes what an administrator says of it.
 pub async fn change(tx: &mut SqliteConnection, id: &ExecutorId, change: &ExecutorChange) -> Result<(), StoreError> {
     if let Some(labels) = &change.assigned {
-        let labels = serde_json::to_string(labels).map_err(|error| StoreError::Failed(error.to_string()))?;
         let query = sqlx::query("UPDATE executors SET assigned_labels = ? WHERE id = ?");
-        query.bind(labels).bind(id.as_str()).execute(&mut *tx).await.map_err(failure)?;
+        query.bind(rows::labels_text(labels)?).bind(id.as_str()).execute(&mut *tx).await.map_err(failure)?;
     }
     if let Some(since) = change.draining_since {
         let query = sqlx::query("UPDATE executors SET draining_since = ? WHERE id = ?");

@@ -25,12 +25,17 @@ pub fn token(row: &SqliteRow) -> Result<TokenRecord, StoreError> {
     let optional = |column| optional_time(row, column);
     let uses_left = optional("uses_left")?.map(u32::try_from).transpose().map_err(|_| damaged("a number of uses"))?;
     let joined_with: Option<&str> = row.try_get("joined_with").map_err(failure)?;
+    let role = Role::parse(text(row, "role")?).ok_or_else(|| damaged("a role"))?;
+    let reach = labels(row, "labels")?;
+    let is_said = row.try_get::<Option<&str>, _>("client_labels").map_err(failure)?.is_some();
+    let said = is_said.then(|| labels(row, "client_labels")).transpose()?;
     Ok(TokenRecord {
         id: token_id(row)?,
         name: text(row, "name")?.to_owned(),
-        role: Role::parse(text(row, "role")?).ok_or_else(|| damaged("a role"))?,
+        role,
         executors: Pattern::parse(text(row, "executors")?).map_err(|_| damaged("a pattern"))?,
-        labels: labels(row, "labels")?,
+        client_labels: Labels::told(said, role, &reach),
+        labels: reach,
         rights: Rights::parse(text(row, "rights")?).map_err(|_| damaged("rights"))?,
         created_at: time(row, "created_at")?,
         expires_at: optional("expires_at")?,
@@ -120,6 +125,11 @@ fn optional_time(row: &SqliteRow, column: &str) -> Result<Option<u64>, StoreErro
 
 fn labels(row: &SqliteRow, column: &str) -> Result<Labels, StoreError> {
     serde_json::from_str(text(row, column)?).map_err(|_| damaged("labels"))
+}
+
+/// Labels, as a row has them.
+pub fn labels_text(labels: &Labels) -> Result<String, StoreError> {
+    serde_json::to_string(labels).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 fn damaged(what: &str) -> StoreError {

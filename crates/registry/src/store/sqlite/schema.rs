@@ -24,6 +24,7 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_rights.sql"),
     include_str!("../migrations/0006_bound_keys.sql"),
     include_str!("../migrations/0007_workloads.sql"),
+    include_str!("../migrations/0008_client_labels.sql"),
 ];
 /// `Exdr`, which tells our files from other databases.
 const APPLICATION_ID: i64 = 0x4578_6472;

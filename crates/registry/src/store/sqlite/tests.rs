@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::conformance;
-use crate::token::Role;
+use crate::token::{Labels, Role};
 use exedra_proto::secret::Secret;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
@@ -285,6 +285,42 @@ async fn what_an_older_version_wrote_is_all_there_after_the_step_to_rights() {
     for gone in ["DELETE FROM tokens", "UPDATE registrations SET token_id = 'nobody'"] {
         assert!(sqlx::query(gone).execute(&store.writer).await.is_err(), "{gone}: foreign keys still hold");
     }
+}
+
+#[tokio::test]
+async fn after_the_step_to_client_labels_tokens_reach_and_are_told_what_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    for version in &schema::MIGRATIONS[..7] {
+        sql(&path, version).await;
+    }
+    sql(
+        &path,
+        "PRAGMA application_id = 1165517938; PRAGMA user_version = 7;
+         INSERT INTO tokens (id, hash, name, role, executors, labels, created_at) VALUES
+             ('tok-1', zeroblob(32), '', 'client', '*', '{\"ci\":\"\",\"team\":\"a\"}', 1);
+         INSERT INTO tokens (id, hash, name, role, executors, labels, created_at)
+             SELECT 'tok-2', randomblob(32), '', 'admin', '*', labels, 2 FROM tokens;
+         INSERT INTO tokens (id, hash, name, role, executors, labels, created_at)
+             SELECT 'tok-3', randomblob(32), '', 'executor', '*', labels, 3 FROM tokens WHERE id = 'tok-1';
+         INSERT INTO tokens (id, hash, name, role, executors, created_at, issuer, subject, rule) VALUES
+             ('tok-4', randomblob(32), '', 'client', '*', 4, 'i', 's', 'r');",
+    )
+    .await;
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    let labels = [("team", "a"), ("ci", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (both, none) = (Labels::new(labels).unwrap(), Labels::default());
+    let kept = store.tokens().await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|token| (token.id.as_str(), &token.labels, &token.client_labels)).collect();
+    assert_eq!(
+        kept,
+        [("tok-1", &both, &both), ("tok-2", &both, &both), ("tok-3", &both, &none), ("tok-4", &none, &none)]
+    );
+    // A process of the version before may still write while it hands over.
+    let old = "INSERT INTO tokens (id, hash, name, role, executors, labels, created_at) \
+               SELECT 'tok-5', randomblob(32), '', 'client', '*', labels, 5 FROM tokens WHERE id = 'tok-1'";
+    sqlx::query(old).execute(&store.writer).await.unwrap();
+    assert_eq!(store.token_of_id(&TokenId::new("tok-5")).await.unwrap().unwrap().0.client_labels, both);
 }
 
 #[tokio::test]

@@ -10,18 +10,18 @@ use crate::token::TokenHash;
 
 /// Adds a token.
 pub async fn insert(tx: &mut SqliteConnection, token: &TokenRecord, hash: &TokenHash) -> Result<(), StoreError> {
-    let labels = serde_json::to_string(&token.labels).map_err(|error| StoreError::Failed(error.to_string()))?;
     sqlx::query(
-        "INSERT INTO tokens (id, hash, name, role, executors, labels, rights, created_at, expires_at, revoked_at, \
+        "INSERT INTO tokens (id, hash, name, role, executors, labels, client_labels, rights, created_at, expires_at, revoked_at, \
          last_used, uses_left, joined_with, issuer, subject, rule) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(token.id.as_str())
     .bind(hash.as_bytes())
     .bind(&token.name)
     .bind(token.role.as_str())
     .bind(token.executors.as_str())
-    .bind(labels)
+    .bind(rows::labels_text(&token.labels)?)
+    .bind(rows::labels_text(&token.client_labels)?)
     .bind(token.rights.to_string())
     .bind(from_time(token.created_at))
     .bind(token.expires_at.map(from_time))

@@ -15,18 +15,18 @@ pub async fn admit(
     token: &TokenRecord,
     hash: &TokenHash,
 ) -> Result<TokenRecord, StoreError> {
-    let labels = serde_json::to_string(&token.labels).map_err(|error| StoreError::Failed(error.to_string()))?;
     let known = sqlx::query(
         "UPDATE tokens SET name = ?2, role = ?3, executors = ?4, labels = ?5, rights = ?6, \
-         expires_at = max(coalesce(expires_at, 0), ?7) WHERE hash = ?1 AND issuer IS NOT NULL RETURNING *",
+         expires_at = max(coalesce(expires_at, 0), ?7), client_labels = ?8 WHERE hash = ?1 AND issuer IS NOT NULL RETURNING *",
     )
     .bind(hash.as_bytes())
     .bind(&token.name)
     .bind(token.role.as_str())
     .bind(token.executors.as_str())
-    .bind(labels)
+    .bind(rows::labels_text(&token.labels)?)
     .bind(token.rights.to_string())
     .bind(token.expires_at.map(from_time).unwrap_or_default())
+    .bind(rows::labels_text(&token.client_labels)?)
     .fetch_optional(&mut *tx)
     .await
     .map_err(failure)?;

@@ -31,6 +31,8 @@ claims = { "kubernetes.io/namespace" = "ml" }
 role = "client"
 executor = "gpu-*"
 rights = ["exec", "pty"]
+labels = { gpu = "yes" }
+client_labels = { team = "ml" }
 "#;
 
 fn parsed(text: &str) -> Result<Rules, String> {
@@ -51,6 +53,11 @@ fn a_file_is_issuers_and_rules() {
         (rules[1].role, rules[1].rights.to_string().as_str(), rules[1].session),
         (Role::Client, "exec,pty", None)
     );
+    assert_eq!((rules[1].labels.get("gpu"), rules[1].client_labels.get("gpu")), (Some("yes"), None));
+    assert_eq!((rules[1].labels.get("team"), rules[1].client_labels.get("team")), (None, Some("ml")));
+    assert!(rules[0].client_labels.is_empty(), "an executor has none");
+    let of_before = parsed(&GOOD.replace("client_labels = { team = \"ml\" }", "")).unwrap().rules;
+    assert_eq!(of_before[1].client_labels, of_before[1].labels);
     assert!(parsed("").unwrap().rules.is_empty(), "nobody is let in");
 }
 
@@ -101,6 +108,8 @@ fn a_mistake_is_named_with_its_line_and_field() {
         ("labels = { team = \"a\" }", "rights = [\"exec\"]", 18, "`rights`: they are for clients"),
         ("team = \"a\"", "team = \"a b\"", 18, "`labels`"),
         ("\"6h\"", "\"6 hours\"", 19, "`session`"),
+        ("team = \"ml\"", "team = \"m l\"", 29, "`client_labels`: labels are"),
+        ("labels = { team = \"a\" }", "client_labels = {}", 18, "`client_labels`: they are for clients"),
     ] {
         assert!(GOOD.contains(from), "{from}");
         let error = parsed(&GOOD.replacen(from, to, 1)).unwrap_err();
