@@ -19,16 +19,16 @@ pub struct Issuers;
 
 impl Fetch for Issuers {
     fn get<'a>(&'a self, url: &'a Url, authorities: Option<&'a Path>) -> Fetching<'a> {
-        Box::pin(get(url, authorities))
+        Box::pin(get(url, authorities, PATIENCE))
     }
 }
 
-async fn get(url: &Url, authorities: Option<&Path>) -> Result<Vec<u8>, String> {
+async fn get(url: &Url, authorities: Option<&Path>, patience: Duration) -> Result<Vec<u8>, String> {
     let tls = authorities.map_or_else(ws::client_tls, ws::tls_trusting)?;
     let mut client = reqwest::Client::builder()
         .tls_backend_preconfigured((*tls).clone())
         .redirect(Policy::none())
-        .timeout(PATIENCE)
+        .timeout(patience)
         .tcp_nodelay(true);
     if is_here(url) {
         client = client.no_proxy();
@@ -61,3 +61,6 @@ pub fn is_here(url: &Url) -> bool {
 fn said(error: reqwest::Error) -> String {
     format!("{:#}", anyhow::Error::new(error.without_url()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,20 @@
 //! `serve --workloads`: an executor and a client that have no secret of ours, an issuer on loopback, and files that change.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::plane::Server;
 use crate::program::{Running, exedra, run};
@@ -43,24 +46,46 @@ struct Issuer {
     key: KeyPair,
 }
 
+/// Answers whoever asks.
+fn answer(mut socket: impl Read + Write, configuration: &str, keys: &str) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let body = if head.starts_with(b"GET /keys") { keys } else { configuration };
+    let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    socket.write_all(format!("{head}{body}").as_bytes())?;
+    socket.flush()
+}
+
 impl Issuer {
     fn start() -> Self {
+        Self::over(None)
+    }
+
+    /// Over TLS, if it has a certificate.
+    fn over(tls: Option<Arc<ServerConfig>>) -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let (x, y) = key.der_bytes()[1..].split_at(32);
         let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
         let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y}]}).to_string();
         let configuration = json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string();
         thread::spawn(move || {
             for socket in listener.incoming() {
-                let mut socket = socket.unwrap();
-                let mut lines = BufReader::new(socket.try_clone().unwrap()).lines();
-                let head = lines.next().unwrap().unwrap();
-                while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
-                let body = if head.contains("/keys") { &keys } else { &configuration };
-                let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
-                socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                let socket = socket.unwrap();
+                // Who does not trust it goes without an answer.
+                let _ = match &tls {
+                    None => answer(socket, &configuration, &keys),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
+                        answer(StreamOwned::new(connection, socket), &configuration, &keys)
+                    }
+                };
             }
         });
         Self { url, key }
@@ -84,9 +109,13 @@ struct Stage {
 
 impl Stage {
     fn start() -> Self {
-        let (issuer, dir) = (Issuer::start(), tempfile::tempdir().unwrap());
+        Self::by(Issuer::start(), RULES)
+    }
+
+    fn by(issuer: Issuer, text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let rules = dir.path().join("workloads.toml");
-        std::fs::write(&rules, RULES.replace("ISSUER", &issuer.url)).unwrap();
+        std::fs::write(&rules, text.replace("ISSUER", &issuer.url)).unwrap();
         let (data, rules) = (dir.path().join("data"), rules.to_str().unwrap().to_owned());
         let data = data.to_str().unwrap();
         let args = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--workloads", &rules];
@@ -147,6 +176,32 @@ fn neither_end_needs_a_secret_of_ours_and_a_new_token_in_the_file_is_taken() {
         let signature = secret.trim().rsplit('.').next().unwrap();
         assert!(!log.stderr.contains(signature));
     }
+}
+
+#[test]
+fn an_issuers_own_authority_is_trusted_where_the_file_names_it() {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], secret).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let authority = dir.path().join("ca.pem");
+    std::fs::write(&authority, certificate.pem()).unwrap();
+    let stage = Stage::by(Issuer::over(Some(Arc::new(config))), RULES);
+    let (job, agent) = (stage.issuer.token("job:7", 600), stage.issuer.token("agent", 600));
+    let (job, agent) = (stage.file("job", &job), stage.file("agent", &agent));
+    let executor = stage.executor(&job);
+    let said = stage.serve.stderr_line("the issuer's keys cannot be had");
+    assert!(said.contains("UnknownIssuer"), "{said}");
+    let named = format!("skew_seconds = 0\nca_file = \"{}\"", authority.display());
+    let rules = RULES.replacen("skew_seconds = 0", &named, 1).replace("ISSUER", &stage.issuer.url);
+    std::fs::write(stage.dir.path().join("workloads.toml"), rules).unwrap();
+    stage.serve.signal("HUP");
+    executor.stderr_line("registered with executor_id ci-7");
+    assert_eq!(stage.exec(&agent).out(), "here\n");
+    assert_eq!(executor.stop().code, 0);
 }
 
 #[test]

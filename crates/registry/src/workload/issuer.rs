@@ -190,6 +190,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_of_keys_has_so_many_bytes_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        let n = "AQAB".repeat(86);
+        let keys = format!(r#"{{"keys":[{{"kty":"RSA","kid":"r","n":"{n}","e":"AQAB"}}]}}"#);
+        let whole = keys.clone() + &" ".repeat(MAX_FETCHED - keys.len());
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(read(&path).map(|keys| keys.len()), Ok(1));
+        std::fs::write(&path, format!("{whole} ")).unwrap();
+        let error = read(&path).map(|keys| keys.len()).unwrap_err();
+        assert!(error.ends_with("keys.json: it is larger than 262144 bytes"), "{error}");
+    }
+
+    #[test]
     fn only_https_is_trusted_and_this_machine_by_this_machine() {
         let is_good = |text: &str, issuer: &str| address(text, issuer).is_ok();
         assert!(is_good("https://a/jwks", "https://b"));

@@ -15,6 +15,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -62,6 +63,8 @@ struct Published {
     claimed: Mutex<Option<String>>,
     url: Mutex<String>,
     is_down: Mutex<bool>,
+    /// Whether it lets whoever asks wait.
+    is_hanging: watch::Sender<bool>,
     asked: AtomicUsize,
 }
 
@@ -97,6 +100,11 @@ impl Issuer {
         *self.published.is_down.lock().unwrap() = is_down;
     }
 
+    /// It answers nobody until it is told otherwise.
+    pub fn set_hanging(&self, is_hanging: bool) {
+        self.published.is_hanging.send_replace(is_hanging);
+    }
+
     pub fn claim_to_be(&self, other: &str) {
         *self.published.claimed.lock().unwrap() = Some(other.to_owned());
     }
@@ -128,6 +136,7 @@ impl Issuer {
 
 async fn configuration(State(published): State<Arc<Published>>) -> Result<String, StatusCode> {
     published.asked.fetch_add(1, Ordering::SeqCst);
+    published.is_hanging.subscribe().wait_for(|is_hanging| !is_hanging).await.unwrap();
     if *published.is_down.lock().unwrap() {
         return Err(StatusCode::INTERNAL_SERVER_ERROR);
     }

@@ -266,6 +266,62 @@ async fn keys_are_kept_for_a_day_when_the_issuer_is_away() {
 }
 
 #[tokio::test]
+async fn while_an_issuer_hangs_known_keys_are_good_and_who_shows_a_new_one_waits_for_it() {
+    let stage = Stage::with(Duration::from_secs(60)).await;
+    let known = stage.token(json!({"exp": START + 100_000}));
+    assert_eq!(stage.register("ci-77", &known).await.status(), 200);
+    stage.issuer.set_hanging(true);
+    stage.site.clock.advance(900);
+    let (next, stranger) = (SigningKey::ec("k2"), SigningKey::ec("k3"));
+    let new = next.sign(&stage.claims(json!({})));
+    let mut waiting = Box::pin(stage.register("ci-77", &new));
+    tokio::select! {
+        response = &mut waiting => panic!("{:?}", response.status()),
+        () = until(|| stage.issuer.asked() == 2) => {}
+    }
+    for _ in 0..3 {
+        tokio::select! {
+            response = &mut waiting => panic!("{:?}", response.status()),
+            response = stage.register("ci-77", &known) => assert_eq!(response.status(), 200, "nobody waits for known keys"),
+        }
+    }
+    // The keys change while somebody waits for them.
+    stage.issuer.publish(&[&next]);
+    stage.issuer.set_hanging(false);
+    // If this took so long that it was given up, it is asked again.
+    stage.site.clock.advance(5);
+    assert_eq!(waiting.await.status(), 200);
+    assert!(stage.refused(&known).await.contains("does not publish"), "withdrawn meanwhile");
+    assert!(stage.refused(&stranger.sign(&stage.claims(json!({})))).await.contains("does not publish"));
+}
+
+#[tokio::test]
+async fn an_issuer_that_never_answers_is_given_up_and_holds_up_nobody_of_another() {
+    let stage = Stage::new().await;
+    let other = Issuer::start(&[&stage.key]).await;
+    let theirs = stage.file.with_file_name("theirs.toml");
+    other.rules(&theirs, &RULES.replace("name = \"", "name = \"their "));
+    let both = [&stage.file, &theirs].map(|file| std::fs::read_to_string(file).unwrap()).concat();
+    std::fs::write(&stage.file, both).unwrap();
+    stage.site.registry.reload_workloads().await;
+    stage.issuer.set_hanging(true);
+    let pod = stage.pod();
+    let mut waiting = Box::pin(stage.connect(&pod));
+    tokio::select! {
+        response = &mut waiting => panic!("{:?}", response.status()),
+        () = until(|| stage.issuer.asked() == 1) => {}
+    }
+    let token = stage.key.sign(&other.claims(START, json!({})));
+    tokio::select! {
+        response = &mut waiting => panic!("{:?}", response.status()),
+        response = stage.register("ci-77", &token) => assert_eq!(response.status(), 200),
+    }
+    let response = waiting.await;
+    assert_eq!(response.headers()["retry-after"], "5");
+    refusal(response, 503, "unavailable").await;
+}
+
+#[tokio::test]
 async fn a_document_that_speaks_for_another_issuer_is_not_believed() {
     let stage = Stage::new().await;
     stage.issuer.claim_to_be("https://issuer.example");
