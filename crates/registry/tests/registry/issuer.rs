@@ -65,6 +65,8 @@ struct Published {
     is_down: Mutex<bool>,
     /// Whether it lets whoever asks wait.
     is_hanging: watch::Sender<bool>,
+    /// Each who waits for it has one more.
+    waiting: Arc<()>,
     asked: AtomicUsize,
 }
 
@@ -105,6 +107,11 @@ impl Issuer {
         self.published.is_hanging.send_replace(is_hanging);
     }
 
+    /// How many it lets wait who have not given up.
+    pub fn waiting(&self) -> usize {
+        Arc::strong_count(&self.published.waiting) - 1
+    }
+
     pub fn claim_to_be(&self, other: &str) {
         *self.published.claimed.lock().unwrap() = Some(other.to_owned());
     }
@@ -136,6 +143,7 @@ impl Issuer {
 
 async fn configuration(State(published): State<Arc<Published>>) -> Result<String, StatusCode> {
     published.asked.fetch_add(1, Ordering::SeqCst);
+    let _waiting = Arc::clone(&published.waiting);
     published.is_hanging.subscribe().wait_for(|is_hanging| !is_hanging).await.unwrap();
     if *published.is_down.lock().unwrap() {
         return Err(StatusCode::INTERNAL_SERVER_ERROR);
