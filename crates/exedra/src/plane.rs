@@ -24,6 +24,7 @@ use exedra_registry::{PublicUrl, RateLimits, Registry, RegistryConfig, Tokens};
 use exedra_rendezvous::{Rendezvous, RendezvousConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::exit::Failure;
@@ -246,8 +247,14 @@ impl Plane {
     }
 
     /// Lets the new process begin, and stays for those connections that cannot be spared: until there are none, the new
-    /// process has ended, or `stop`. What comes back is to be shut down.
-    pub async fn retire(self, mut successor: Successor, stop: impl Future<Output = ()>) -> Arc<Rendezvous> {
+    /// process has ended, or `stop`. `succeeded` is cancelled as soon as the new one serves. What comes back is to be shut
+    /// down.
+    pub async fn retire(
+        self,
+        mut successor: Successor,
+        stop: impl Future<Output = ()>,
+        succeeded: &CancellationToken,
+    ) -> Arc<Rendezvous> {
         tracing::info!(pid = successor.pid(), "a new process takes the place of this one");
         self.http.stop();
         // Who waits for an executor is answered, and comes again.
@@ -259,6 +266,7 @@ impl Plane {
         }
         self.registry.shutdown().await;
         successor.your_turn(self.rendezvous.retire(RETIRE_WINDOW)).await;
+        succeeded.cancel();
         let here = Arc::clone(&self.rendezvous) as Arc<dyn Cutoff>;
         let (cutoff, orders) = self.before.map_or((here, None), |before| (before.cutoff, Some(before.orders)));
         let emptied = async {

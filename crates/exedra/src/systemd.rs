@@ -10,6 +10,7 @@ use listenfd::ListenFd;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::socket_acceptconn;
 use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
 
@@ -51,16 +52,22 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Says that we are alive, as often as was asked for; never returns. It has to run where the work runs, so that it stops
-/// when that does.
-pub async fn watchdog() -> Infallible {
+/// Says that we are alive, as often as was asked for, until another process is the one to look after; never returns. It
+/// has to run where the work runs, so that it stops when that does.
+pub async fn watchdog(until: &CancellationToken) -> Infallible {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
         return std::future::pending().await;
     };
     let mut ticks = tokio::time::interval(limit / 2);
-    loop {
-        ticks.tick().await;
-        tell(&[NotifyState::Watchdog]);
+    let say = async {
+        loop {
+            ticks.tick().await;
+            tell(&[NotifyState::Watchdog]);
+        }
+    };
+    match until.run_until_cancelled(say).await {
+        Some(never) => never,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ use exedra_executor::listen::tls::Tls;
 use exedra_registry::{PublicUrl, RateLimits};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::ServeArgs;
@@ -102,18 +103,19 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
         output::line(plane.url())?;
     }
     systemd::ready();
+    let succeeded = CancellationToken::new();
     tokio::select! {
-        done = until_the_end(plane, &program, &mut signals, &mut handovers, (tls, hangup)) => done,
-        never = systemd::watchdog() => match never {},
+        done = until_the_end(plane, &program, (&mut signals, &mut handovers), (tls, hangup), &succeeded) => done,
+        never = systemd::watchdog(&succeeded) => match never {},
     }
 }
 
 async fn until_the_end(
     plane: Plane,
     program: &Program,
-    signals: &mut Signals,
-    handovers: &mut Signal,
+    (signals, handovers): (&mut Signals, &mut Signal),
     (tls, mut hangup): (Option<Arc<Tls>>, Option<Signal>),
+    succeeded: &CancellationToken,
 ) -> Result<Exit, Failure> {
     loop {
         let wish = tokio::select! {
@@ -135,7 +137,7 @@ async fn until_the_end(
                 let stop = async {
                     signals.next().await;
                 };
-                let remains = plane.retire(successor, stop).await;
+                let remains = plane.retire(successor, stop, succeeded).await;
                 return finish(signals.unless_again(remains.shutdown()).await);
             }
             Ok(Err(Failure { error, hint, .. })) => {

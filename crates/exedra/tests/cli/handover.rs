@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::plane::Server;
 use crate::program::{LIMIT, Running, exedra, is_alive, kill, run, until};
+use crate::systemd::Manager;
 
 /// A server whose process may change; the last one is ended with it.
 struct Generations {
@@ -189,6 +190,42 @@ fn a_key_that_is_revoked_afterwards_is_cut_in_the_old_process_too() {
     until("the old one has nobody left", || !is_alive(first));
     let back = run(&mut it.server.exec(&["--wait", "60s", "box", "--", "echo", "back"]));
     assert_eq!((back.code, back.out()), (0, "back\n"), "{}", back.stderr);
+}
+
+#[test]
+fn the_new_process_alone_says_that_it_lives_though_the_old_one_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::new(dir.path());
+    // As systemd starts it: the watchdog is for this process.
+    let program = dir.path().join("started");
+    let text = format!("#!/bin/sh\nWATCHDOG_PID=$$ exec {} \"$@\"\n", env!("CARGO_BIN_EXE_exedra"));
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let socket: &'static str = manager.path.to_str().unwrap().to_owned().leak();
+    let server = Server::start_program(&program, &[("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "20000")]);
+    let lock = server.data_dir().join("lock");
+    let it = Generations { server, lock };
+    let first = it.pid().unwrap();
+    assert_eq!(manager.told(), (format!("MAINPID={first}\nREADY=1\n"), first));
+    assert_eq!(manager.told(), ("WATCHDOG=1\n".to_owned(), first));
+    let _executor = it.server.executor("box");
+    let (mut cat, mut stdin) = it.cat(&[]);
+    it.hand_over();
+    let next = it.pid().unwrap();
+    // Signs of life of the old one end; were they to go on, a new one that hangs would be taken for alive.
+    let (mut in_a_row, mut heard) = (0, 0);
+    while in_a_row < 20 {
+        let (text, sender) = manager.told();
+        heard += 1;
+        assert!(heard < 200, "both say that they live");
+        assert!(text != "STOPPING=1\n", "the service goes on");
+        in_a_row = if (text.as_str(), sender) == ("WATCHDOG=1\n", next) { in_a_row + 1 } else { 0 };
+    }
+    assert!(is_alive(first), "it stays for whoever is there");
+    stdin.write_all(b"two\n").unwrap();
+    assert_eq!(cat.line(), "two");
+    drop(stdin);
+    assert_eq!(cat.wait(), 0);
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod terminal;
 mod tls;
 mod token;
 mod traces;
+mod units;
 mod unread;
 mod up;
 mod usage;
