@@ -92,7 +92,7 @@ impl Streams {
 
     fn with_limits(websocket: Connection, told: bool, limits: Limits) -> Self {
         // As many as there may be streams: nobody waits, since a stream that is one too many is refused before.
-        let (opened, accepted) = mpsc::channel(limits.streams.max(1));
+        let (opened, accepted) = mpsc::channel((2 * limits.streams).max(1));
         let (tell, ended) = watch::channel(None);
         let sender = websocket.sender.clone();
         let mut tasks = JoinSet::new();

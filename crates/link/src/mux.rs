@@ -48,7 +48,7 @@ pub(crate) struct Key(u64);
 /// Sizes, in bytes, and times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Streams at once; one more is reset.
+    /// Streams open at once, and as many more that have ended and hold something yet; one more is reset.
     pub(crate) streams: usize,
     /// What one stream may hold that nobody has taken yet. Above it the socket is not read; the message that passes it is
     /// kept.

@@ -74,7 +74,8 @@ impl Mux {
                 introduced => introduced,
             },
         };
-        if self.streams.len() >= self.limits.streams {
+        // One that has ended and holds something yet stands in nobody's way, up to as many again.
+        if self.names.len() >= self.limits.streams || self.streams.len() >= 2 * self.limits.streams {
             return self.refuse(id, reset::TOO_MANY_STREAMS);
         }
         let key = self.insert(id.clone(), now);

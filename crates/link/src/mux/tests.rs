@@ -170,6 +170,38 @@ fn one_stream_too_many_and_a_handshake_are_refused_in_words() {
 }
 
 #[test]
+fn a_stream_that_gave_way_makes_room_even_while_it_holds_something() {
+    let (mut mux, now) = executor();
+    let mut ended = Vec::new();
+    for number in 0..limits().streams {
+        mux.receive(data(&format!("old-{number}"), 0, "kept"), now);
+        let Some(Event::Opened { key, .. }) = events(&mut mux).into_iter().next() else { panic!("opened") };
+        ended.push(key);
+    }
+    for number in 0..limits().streams {
+        mux.receive(frame(&format!("old-{number}"), Body::Reset { reason: "gave_way".into() }), now);
+        opened(&mut mux, &format!("new-{number}"), now);
+    }
+    assert_eq!(resets(&mut mux), []);
+    let reason = Disconnect::PeerClosed { code: None, reason: None, text: "gave_way".into() };
+    for key in ended {
+        assert_eq!(texts(&mut mux, key, now), ["kept"], "what came before the end is given away");
+        assert!(events(&mut mux).contains(&Event::Ended { key, reason: reason.clone() }));
+    }
+}
+
+#[test]
+fn streams_that_have_ended_and_hold_something_are_bounded_too() {
+    let (mut mux, now) = executor();
+    for number in 0..100 {
+        mux.receive(data(&number.to_string(), 0, "kept"), now);
+        mux.receive(frame(&number.to_string(), Body::Reset { reason: "gave_way".into() }), now);
+    }
+    assert_eq!(mux.streams.len(), 2 * limits().streams);
+    assert_eq!(resets(&mut mux).len(), 100 - 2 * limits().streams);
+}
+
+#[test]
 fn an_end_of_ours_follows_what_was_queued_and_nothing_arrives_after_it() {
     let (mut mux, now) = executor();
     let (key, dropped) = (opened(&mut mux, "s", now), opened(&mut mux, "t", now));
