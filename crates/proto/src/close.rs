@@ -31,6 +31,8 @@ pub enum CloseReason {
     Stalled,
     /// The other side of the pair ends.
     PeerLeaving,
+    /// It gives way to a client of a token that has less than its share of the executor.
+    GaveWay,
 }
 
 /// All reasons, for those who walk the table.
@@ -48,6 +50,7 @@ pub const TABLE: &[CloseReason] = &[
     CloseReason::Silent,
     CloseReason::Stalled,
     CloseReason::PeerLeaving,
+    CloseReason::GaveWay,
 ];
 
 impl CloseReason {
@@ -67,6 +70,7 @@ impl CloseReason {
             Self::Silent => 4408,
             Self::Stalled => 4409,
             Self::PeerLeaving => 4402,
+            Self::GaveWay => 4410,
         }
     }
 
@@ -86,6 +90,7 @@ impl CloseReason {
             Self::Silent => "no sign of life for 45 s",
             Self::Stalled => "it kept others waiting for 10 s",
             Self::PeerLeaving => "the other side is shutting down",
+            Self::GaveWay => "its token has more clients of this executor than its share, and others need them",
         }
     }
 

@@ -179,6 +179,8 @@ pub mod reset {
     pub const HARNESS_GONE: &str = "harness_gone";
     /// The stream id belongs to another socket; said by the rendezvous.
     pub const STREAM_TAKEN: &str = "stream_taken";
+    /// All streams are taken, and it gives way to one of somebody who has less than a fair share of them; said by the rendezvous.
+    pub const GAVE_WAY: &str = "gave_way";
     /// Too many streams were begun in too short a time; said by the rendezvous.
     pub const TOO_FAST: &str = "too_fast";
     /// Who opened it was not introduced, and the executor serves nobody of whom it does not know who that is.

@@ -11,6 +11,7 @@ mod bells;
 mod inbox;
 mod members;
 mod outbox;
+mod pass;
 mod stall;
 mod switch;
 mod turns;
@@ -334,7 +335,7 @@ fn hand_out(
         Part::Begin(stream, bytes) => (stream, Kind::Other, bytes, false),
     };
     match switch.of_executor(&stream, kind) {
-        Route::To(to) | Route::New(to) => {
+        Route::To(to) | Route::New(to, _) => {
             give(to, bytes, switch);
             if !whole {
                 *answering = Some((to, stream));

@@ -27,6 +27,7 @@ mod meeting;
 mod presence;
 mod pump;
 mod router;
+mod shares;
 mod socket;
 mod tasks;
 mod tcp;

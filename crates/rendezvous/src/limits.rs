@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::shares::Rate;
+
 /// Connections in all, from the check of the ticket to the end; one that ended by itself counts no more while it
 /// parts, within the close deadline. One more is refused with 503 and may come back.
 pub const MAX_CONNECTIONS: usize = 16_384;
@@ -18,10 +20,11 @@ pub const MAX_PIECE: usize = 64 * 1024;
 pub const FIRST_BUFFER: usize = 4 * 1024;
 /// A data frame up to this size is passed on whole, in one frame and one write, even if it arrives in bits.
 pub const SMALL_FRAME: u64 = 16 * 1024;
-/// Commands to the task of one connection: joins of its clients, a close in its time and a close at once are all there
-/// can be, so the queue is never full and nobody waits.
-pub const MAILBOX: usize = MAX_CLIENTS + 4;
-/// Clients of one executor of the shape *streams* at once, as many as it serves streams. One more is refused with 503.
+/// Commands to the task of one connection: joins of its clients, those included that gave way to others before, a close in
+/// its time and a close at once are all there can be, so the queue is never full and nobody waits.
+pub const MAILBOX: usize = 2 * MAX_CLIENTS + 4;
+/// Clients of one executor of the shape *streams* at once, as many as it serves streams. One more is refused with 503, unless
+/// its token has less than its share of them: then the newest client of the token that has most gives way.
 pub const MAX_CLIENTS: usize = 128;
 /// Tickets remembered as used: 60 s of clients at over 4,000 a second. When full, a client is refused with 503.
 pub const MAX_USED_TICKETS: usize = 262_144;
@@ -34,14 +37,16 @@ pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 pub const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 /// Over how long a drain spreads its closes, so that those who are sent away do not come back all at once.
 pub const DRAIN_WINDOW: Duration = Duration::from_secs(2);
-/// Streams of one executor at once; one more is reset. As many as the executor itself takes.
+/// Streams of one executor at once, as many as the executor itself takes. One more is reset, unless its token, or among those
+/// of its token its client, has less than its share of them: then one of whoever has most gives way, and is reset.
 pub const MAX_STREAMS: usize = 128;
 /// Stream ids that one client may use up before it has to come anew.
 pub const MAX_STREAMS_SEEN: usize = 256;
-/// New streams of one executor at a time, as after a restart of the server, when all its clients come back.
-pub const NEW_STREAMS_BURST: u32 = 128;
-/// Between two new streams once the burst is used up; one that comes sooner is reset.
-pub const NEW_STREAMS_PAUSE: Duration = Duration::from_millis(25);
+/// New streams of one executor: at a time, as after a restart of the server, when all its clients come back; and from then on.
+/// One that comes sooner is reset, unless its token has its own share of such a rate left, which others cannot use up.
+pub const NEW_STREAMS: Rate = Rate { burst: 128, pause: Duration::from_millis(25) };
+/// New streams of one client, of those. Beyond the burst no client alone uses up what all have.
+pub const CLIENTS_NEW_STREAMS: Rate = Rate { burst: 128, pause: Duration::from_millis(100) };
 /// Bytes that wait for one client of a hall. At this the executor is not read; the piece that passes it is kept.
 pub const CLIENT_QUEUE: usize = 512 * 1024;
 /// The same for all clients of one executor together.

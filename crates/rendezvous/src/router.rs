@@ -197,7 +197,7 @@ impl Router {
             Role::Executor => {}
             Role::Harness => {
                 let meeting = self.meetings.get_mut(&claims.registration).ok_or(Rejection::ExecutorAway)?;
-                meeting.check(claims.shape, claims.epoch)?;
+                meeting.check(claims.shape, claims.epoch, &claims.token)?;
                 let told = self.connections.get(&meeting.executor()).is_some_and(|executor| executor.told);
                 if !told && !claims.client.rights.is_all() {
                     return Err(Rejection::NotTold);
@@ -205,7 +205,7 @@ impl Router {
                 if full {
                     return Err(Rejection::Overloaded);
                 }
-                meeting.reserve(id);
+                meeting.reserve(id, &claims.token);
             }
         }
         self.next_id += 1;
@@ -266,6 +266,8 @@ impl Router {
         let mut effects = vec![Effect::Join { executor, client: id }];
         if meeting.is_exclusive() {
             effects.push(Effect::Report(Report::Held { registration }));
+        } else if let Some(yielding) = meeting.yielding() {
+            self.release_and_close(yielding, CloseReason::GaveWay, &mut effects);
         }
         effects
     }

@@ -1,18 +1,18 @@
 //! The clients' side of a hall: who comes and goes, whose message is passed on next, who has been in the way for too long.
 
-use std::borrow::Cow;
 use std::future::Future as _;
 use std::task::{Context, Poll};
 
 use exedra_proto::close::CloseReason;
 use exedra_proto::frame::StreamId;
 use exedra_proto::frame::reset;
-use exedra_proto::frame::scan::Kind;
+use exedra_proto::ids::TokenId;
 use tokio::time::{Instant, sleep_until};
 
-use super::inbox::{Frame, Part};
-use super::switch::Route;
-use super::{Hall, Member, Passing, RESETS, resetting};
+use super::inbox::Frame;
+use super::pass::{Outcome, pass_part};
+use super::switch::Yielded;
+use super::{Hall, Member, RESETS, resetting};
 use crate::frames::header::Opcode;
 use crate::hub::{Command, Link};
 use crate::leave::Leave;
@@ -28,7 +28,8 @@ impl Hall {
         for member in self.members.values_mut() {
             member.link.socket.challenge();
         }
-        self.switch.join(id);
+        let token = client.seat.introduction.as_ref().map(|introduction| introduction.token.clone());
+        self.switch.join(id, token.unwrap_or_else(|| TokenId::new("")), Instant::now().into_std());
         self.turns.join(id);
         self.members.insert(id, Member::new(client, all, self.bells.bell(id)));
         self.busy.extend(self.members.keys());
@@ -103,71 +104,44 @@ impl Hall {
         let held = member.inbox.held();
         let room = if self.share.is_pressed() { 0 } else { COLLECTED_IN_ALL.saturating_sub(self.collected - held) };
         let part = member.inbox.frame(&frame, COLLECTED.min(room));
-        let mut used = 0;
-        let out = &mut self.executor.out;
         let who = member.link.seat.introduction.as_deref().filter(|_| self.executor.link.seat.told);
-        let mut give = |new: Option<&StreamId>, bytes: Cow<'_, [u8]>| {
-            let introduction = new.and_then(|stream| Some(who?.encode(Some(stream))));
-            used = bytes.len() + introduction.map_or(0, |text| out.say(Opcode::Text, text.as_bytes()));
-            out.push(bytes);
-        };
-        let refused = match part {
-            Part::Wait => None,
-            Part::Dropped(fault) => {
-                self.dropped.faulty += u64::from(fault.is_some());
-                None
-            }
-            Part::More(bytes) => {
-                give(None, bytes);
-                None
-            }
-            Part::End(bytes, outcome) => {
-                give(None, bytes);
-                self.dropped.faulty += u64::from(outcome.is_err());
-                if let Some(passing) = self.passing.take()
-                    && outcome == Ok(Kind::Reset)
-                {
-                    self.switch.of_client(id, &passing.stream, Kind::Reset, now.into_std());
-                }
-                None
-            }
-            Part::Whole(stream, kind, bytes) => match self.switch.of_client(id, &stream, kind, now.into_std()) {
-                route @ (Route::To(_) | Route::New(_)) => {
-                    give(Some(&stream).filter(|_| matches!(route, Route::New(_))), bytes);
-                    None
-                }
-                other => Some((stream, other)),
-            },
-            Part::Begin(stream, bytes) => match self.switch.of_client(id, &stream, Kind::Other, now.into_std()) {
-                route @ (Route::To(_) | Route::New(_)) => {
-                    give(Some(&stream).filter(|_| matches!(route, Route::New(_))), bytes);
-                    self.passing = Some(Passing { client: id, stream, stall: Default::default() });
-                    None
-                }
-                other => {
-                    member.inbox.refuse();
-                    Some((stream, other))
-                }
-            },
-        };
-        if let Some((stream, route)) = refused {
-            self.dropped.unrouted += 1;
-            if let Route::Refuse(reason) = route
-                && member.out.waiting() < RESETS
-                && !member.deaf
-            {
-                let queued = member.out.say(Opcode::Binary, &resetting(stream, reason));
-                self.switch.queued(id, queued);
-            }
+        let (used, outcome) = pass_part(
+            part,
+            (id, who),
+            (&mut self.switch, &mut self.executor.out),
+            (&mut self.passing, &mut self.dropped),
+            now,
+        );
+        if matches!(outcome, Outcome::Nowhere(..)) {
+            member.inbox.refuse();
         }
         self.collected = self.collected - held + member.inbox.held();
         member.link.socket.taken(len);
         if member.link.socket.ready().is_empty() {
             self.asking.remove(&id);
         }
-        // It can be read again, or has been given a refusal.
+        let says_too_much = member.out.waiting() >= RESETS;
+        // It can be read again, or is given a refusal.
         self.busy.insert(id);
+        match outcome {
+            Outcome::Passed => {}
+            Outcome::Nowhere(stream, Some(reason)) if !says_too_much => self.reset_at(id, stream, reason),
+            Outcome::Nowhere(..) => {}
+            Outcome::Instead(Yielded { owner, stream }) => {
+                tracing::info!(client = %owner, %stream, to = %id, "a stream gave way to another client's");
+                self.reset_at(owner, stream, reset::GAVE_WAY);
+            }
+        }
         used
+    }
+
+    /// Tells a client that its stream is over.
+    fn reset_at(&mut self, client: ConnectionId, stream: StreamId, reason: &str) {
+        if let Some(member) = self.members.get_mut(&client).filter(|member| !member.deaf) {
+            let queued = member.out.say(Opcode::Binary, &resetting(stream, reason));
+            self.switch.queued(client, queued);
+            self.busy.insert(client);
+        }
     }
 
     pub(super) fn write_members(&mut self) -> bool {

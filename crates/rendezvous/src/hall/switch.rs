@@ -1,48 +1,63 @@
 //! Which stream belongs to whom, and who has to wait: the rules of one executor's streams. Pure.
 //!
 //! In flow the heads of frames, the bytes that queue up and drain, and the time; out flow where a frame goes, or why it
-//! goes nowhere. An id belongs to the client that used it first, until that client is gone. It knows no socket, no clock
-//! and no payload.
+//! goes nowhere. An id belongs to the client that used it first, until that client is gone. Who may have how many streams,
+//! and how fast, is decided in `begin`. It knows no socket, no clock and no payload.
+
+mod begin;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use exedra_proto::frame::scan::Kind;
 use exedra_proto::frame::{StreamId, reset};
+use exedra_proto::ids::TokenId;
 
 use super::stall::Stall;
-use crate::limits::{
-    CLIENT_QUEUE, EXECUTOR_QUEUE, MAX_STREAMS, MAX_STREAMS_SEEN, NEW_STREAMS_BURST, NEW_STREAMS_PAUSE,
-};
+use crate::limits::{CLIENT_QUEUE, EXECUTOR_QUEUE, MAX_STREAMS};
 use crate::router::ConnectionId;
+use crate::shares::Pace;
 
 /// Where a frame goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// To the executor, if it came from a client; to this client, if it came from the executor.
     To(ConnectionId),
-    /// To the executor, and it is the first one of its stream.
-    New(ConnectionId),
+    /// To the executor, and it is the first one of its stream; first of all another stream is over, if one gave way to it.
+    New(ConnectionId, Option<Yielded>),
     /// Nowhere, and its sender knows why.
     Drop,
     /// Nowhere, and its sender is told by a reset.
     Refuse(&'static str),
 }
 
+/// A stream that gave way to another: it is over for the executor, and for whoever had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Yielded {
+    /// Whose it was.
+    pub owner: ConnectionId,
+    /// Its id.
+    pub stream: StreamId,
+}
+
 /// The streams of one executor.
 #[derive(Debug)]
 pub struct Switch {
     executor: ConnectionId,
+    /// How many may be open at once.
+    room: usize,
     streams: HashMap<StreamId, Stream>,
     open: usize,
     clients: BTreeMap<ConnectionId, Client>,
+    /// Those that clients have, and those that used up a share of the rate a moment ago.
+    tokens: BTreeMap<TokenId, Holder>,
     queued: usize,
     /// Clients that have more waiting for them than they may.
     full: usize,
     /// All halls together hold too much.
     pressed: bool,
-    /// When the next new stream would be too many, were there no burst.
-    new_streams: Option<Instant>,
+    /// New streams.
+    pace: Pace,
     stall: Duration,
 }
 
@@ -50,13 +65,28 @@ pub struct Switch {
 struct Stream {
     owner: ConnectionId,
     open: bool,
+    /// The executor has sent something in it.
+    answered: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Client {
+    token: TokenId,
+    /// All that it used, in their order.
     streams: Vec<StreamId>,
+    open: usize,
+    pace: Pace,
     queued: usize,
     stall: Stall,
+}
+
+/// A token, and what its clients have together.
+#[derive(Debug, Default)]
+struct Holder {
+    clients: usize,
+    open: usize,
+    /// New streams beyond those that all may begin together.
+    pace: Pace,
 }
 
 impl Client {
@@ -68,13 +98,31 @@ impl Client {
 impl Switch {
     /// No streams yet. Who is in the way for `stall` without moving has to go.
     pub fn new(executor: ConnectionId, stall: Duration) -> Self {
-        let (streams, clients) = (HashMap::new(), BTreeMap::new());
-        Self { executor, streams, open: 0, clients, queued: 0, full: 0, pressed: false, new_streams: None, stall }
+        Self::with_room(executor, stall, MAX_STREAMS)
     }
 
-    /// A client is there.
-    pub fn join(&mut self, client: ConnectionId) {
-        self.clients.entry(client).or_default();
+    fn with_room(executor: ConnectionId, stall: Duration, room: usize) -> Self {
+        Self {
+            executor,
+            room,
+            streams: HashMap::new(),
+            open: 0,
+            clients: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            queued: 0,
+            full: 0,
+            pressed: false,
+            pace: Pace::default(),
+            stall,
+        }
+    }
+
+    /// A client is there, with this token.
+    pub fn join(&mut self, client: ConnectionId, token: TokenId, now: Instant) {
+        self.tokens.retain(|_, holder| holder.clients > 0 || !holder.pace.is_unused(now));
+        self.tokens.entry(token.clone()).or_default().clients += 1;
+        let (pace, stall) = (Pace::default(), Stall::default());
+        self.clients.insert(client, Client { token, streams: Vec::new(), open: 0, pace, queued: 0, stall });
     }
 
     /// A client is gone, and what was queued for it does not count any more: the streams that it leaves open.
@@ -82,43 +130,32 @@ impl Switch {
         let Some(gone) = self.clients.remove(&client) else { return Vec::new() };
         self.queued -= gone.queued;
         self.full -= usize::from(gone.is_full());
+        if let Some(holder) = self.tokens.get_mut(&gone.token) {
+            holder.clients -= 1;
+            holder.open -= gone.open;
+        }
+        self.open -= gone.open;
         let left = gone.streams.into_iter();
-        let open = left.filter(|id| self.streams.remove(id).is_some_and(|stream| stream.open)).collect::<Vec<_>>();
-        self.open -= open.len();
-        open
+        left.filter(|id| self.streams.remove(id).is_some_and(|stream| stream.open)).collect()
     }
 
     /// A frame of a client.
     pub fn of_client(&mut self, client: ConnectionId, id: &StreamId, kind: Kind, now: Instant) -> Route {
-        let Some(from) = self.clients.get_mut(&client) else { return Route::Drop };
         let is_reset = kind == Kind::Reset;
-        match self.streams.get_mut(id) {
-            Some(stream) if stream.owner != client => {
-                return if is_reset { Route::Drop } else { Route::Refuse(reset::STREAM_TAKEN) };
-            }
-            Some(stream) if !stream.open => return Route::Drop,
-            Some(stream) => {
+        match self.streams.get(id) {
+            _ if !self.clients.contains_key(&client) => Route::Drop,
+            Some(stream) if stream.owner != client && is_reset => Route::Drop,
+            Some(stream) if stream.owner != client => Route::Refuse(reset::STREAM_TAKEN),
+            Some(stream) if !stream.open => Route::Drop,
+            Some(_) => {
                 if is_reset {
-                    stream.open = false;
-                    self.open -= 1;
+                    self.close(id);
                 }
-                return Route::To(self.executor);
+                Route::To(self.executor)
             }
-            None if is_reset => return Route::Drop,
-            None => {}
+            None if is_reset => Route::Drop,
+            None => self.begin(client, id, now).unwrap_or_else(Route::Refuse),
         }
-        if self.open >= MAX_STREAMS || from.streams.len() >= MAX_STREAMS_SEEN {
-            return Route::Refuse(reset::TOO_MANY_STREAMS);
-        }
-        let due = self.new_streams.map_or(now, |due| due.max(now));
-        if due.saturating_duration_since(now) >= NEW_STREAMS_PAUSE * NEW_STREAMS_BURST {
-            return Route::Refuse(reset::TOO_FAST);
-        }
-        self.new_streams = Some(due + NEW_STREAMS_PAUSE);
-        from.streams.push(id.clone());
-        self.streams.insert(id.clone(), Stream { owner: client, open: true });
-        self.open += 1;
-        Route::New(self.executor)
     }
 
     /// A frame of the executor.
@@ -130,11 +167,24 @@ impl Switch {
         if !stream.open {
             return Route::Drop;
         }
+        let owner = stream.owner;
+        stream.answered = true;
         if is_reset {
-            stream.open = false;
-            self.open -= 1;
+            self.close(id);
         }
-        Route::To(stream.owner)
+        Route::To(owner)
+    }
+
+    /// The stream is over; its id stays its owner's.
+    fn close(&mut self, id: &StreamId) {
+        let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.open) else { return };
+        stream.open = false;
+        self.open -= 1;
+        let Some(client) = self.clients.get_mut(&stream.owner) else { return };
+        client.open -= 1;
+        if let Some(holder) = self.tokens.get_mut(&client.token) {
+            holder.open -= 1;
+        }
     }
 
     /// `bytes` wait to be written to `client`.

@@ -1,5 +1,6 @@
 //! A meeting of either shape, and what the router asks of both.
 
+use exedra_proto::ids::TokenId;
 use exedra_proto::ticket::{Rejection, Shape};
 
 use super::ConnectionId;
@@ -68,19 +69,19 @@ impl Meeting {
     ///
     /// # Errors
     /// The executor that the ticket speaks of is not here, is held, or serves as many as it may.
-    pub fn check(&self, shape: Shape, epoch: u64) -> Result<(), Rejection> {
+    pub fn check(&self, shape: Shape, epoch: u64, token: &TokenId) -> Result<(), Rejection> {
         match (self, shape) {
             (Self::Pair(pair), Shape::Pair) => pair.check(epoch),
-            (Self::Streams(streams), Shape::Streams) => streams.check(epoch),
+            (Self::Streams(streams), Shape::Streams) => streams.check(epoch, token),
             _ => Err(Rejection::ExecutorAway),
         }
     }
 
-    /// Keeps a place for `client`.
-    pub fn reserve(&mut self, client: ConnectionId) {
+    /// Keeps a place for `client`, of this token.
+    pub fn reserve(&mut self, client: ConnectionId, token: &TokenId) {
         match self {
             Self::Pair(pair) => pair.reserve(client),
-            Self::Streams(streams) => streams.reserve(client),
+            Self::Streams(streams) => streams.reserve(client, token),
         }
     }
 
@@ -97,6 +98,14 @@ impl Meeting {
         match self {
             Self::Pair(pair) => pair.join(client),
             Self::Streams(streams) => streams.join(client),
+        }
+    }
+
+    /// The client that has to give its place to one that has joined, where there are too many.
+    pub fn yielding(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Pair(_) => None,
+            Self::Streams(streams) => streams.yielding(),
         }
     }
 

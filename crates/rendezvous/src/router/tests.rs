@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::limits::MAX_CLIENTS;
 use exedra_proto::introduction::Client;
 use exedra_proto::rights::Rights;
 use exedra_proto::ticket::Shape;
@@ -76,6 +77,68 @@ fn a_client_that_may_do_less_than_all_needs_an_executor_that_is_told_so() {
         router.opened(stock);
         assert_eq!(router.admit(&partial, 0), Err(Rejection::NotTold), "the newer one did not ask");
     }
+}
+
+#[test]
+fn whoever_has_all_places_of_an_executor_keeps_no_other_token_out() {
+    let many = |role, token| Claims { shape: Shape::Streams, ..claims(role, "r", token, 1) };
+    let mut router = Router::new(1_000, Fences::default());
+    let e = router.admit(&many(Role::Executor, "tok-e"), 0).unwrap();
+    router.opened(e);
+    let join = |client| Effect::Join { executor: e, client };
+    let mut greedy = Vec::new();
+    for _ in 0..MAX_CLIENTS {
+        let one = router.admit(&many(Role::Harness, "greedy"), 0).unwrap();
+        assert_eq!(router.opened(one), [join(one)]);
+        greedy.push(one);
+    }
+    assert_eq!(router.admit(&many(Role::Harness, "greedy"), 0), Err(Rejection::Overloaded));
+    for _ in 0..MAX_CLIENTS / 2 {
+        let one = router.admit(&many(Role::Harness, "other"), 0).unwrap();
+        let newest = greedy.pop().unwrap();
+        assert_eq!(router.opened(one), [join(one), close(newest, CloseReason::GaveWay)]);
+        assert_eq!(router.ended(newest, End::Ordered(CloseReason::GaveWay)), []);
+        assert_eq!(
+            router.admit(&many(Role::Harness, "greedy"), 0),
+            Err(Rejection::Overloaded),
+            "it does not take it back"
+        );
+    }
+    assert_eq!(router.admit(&many(Role::Harness, "other"), 0), Err(Rejection::Overloaded), "it has its share");
+    // A place is given up only to one who comes: this one's upgrade fails.
+    let third = router.admit(&many(Role::Harness, "third"), 0).unwrap();
+    assert_eq!(router.ended(third, End::Lost), []);
+    assert_eq!(router.connections(), 1 + MAX_CLIENTS);
+}
+
+#[test]
+fn those_on_their_way_to_an_executor_that_is_full_are_no_more_than_their_share() {
+    let many = |role, token: &str| Claims { shape: Shape::Streams, ..claims(role, "r", token, 1) };
+    let mut router = Router::new(10_000, Fences::default());
+    let e = router.admit(&many(Role::Executor, "tok-e"), 0).unwrap();
+    router.opened(e);
+    for _ in 0..MAX_CLIENTS {
+        router.admit(&many(Role::Harness, "greedy"), 0).unwrap();
+    }
+    let mut coming = Vec::new();
+    for number in 0..2 * MAX_CLIENTS {
+        let token = number.to_string();
+        coming.extend(std::iter::from_fn(|| router.admit(&many(Role::Harness, &token), 0).ok()));
+    }
+    assert!((MAX_CLIENTS..=6 * MAX_CLIENTS).contains(&coming.len()), "{}", coming.len());
+    let mut there = BTreeSet::new();
+    for one in coming {
+        for effect in router.opened(one) {
+            match effect {
+                Effect::Join { client, .. } => there.insert(client),
+                Effect::Close { connection, reason: CloseReason::GaveWay, .. } => there.remove(&connection),
+                other => panic!("{other:?}"),
+            };
+            assert!(there.len() <= MAX_CLIENTS + 1);
+        }
+        assert!(there.len() <= MAX_CLIENTS, "{}", there.len());
+    }
+    assert_eq!(there.len(), MAX_CLIENTS);
 }
 
 #[test]

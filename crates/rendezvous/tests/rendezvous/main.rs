@@ -13,6 +13,8 @@ mod pair;
 #[cfg(test)]
 mod raw;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod streams;

@@ -19,34 +19,34 @@ use crate::stage::{Peer, Stage, claims, closed, message, within};
 
 const MIB: usize = 1024 * 1024;
 
-fn many(role: Role) -> Claims {
+pub fn many(role: Role) -> Claims {
     Claims { shape: Shape::Streams, ..claims(role) }
 }
 
-fn id(text: &str) -> StreamId {
+pub fn id(text: &str) -> StreamId {
     StreamId::new(text).unwrap()
 }
 
-fn frame(stream: &str, body: Body) -> Message {
+pub fn frame(stream: &str, body: Body) -> Message {
     Message::Binary(Frame { stream: id(stream), body }.encode())
 }
 
-fn data(stream: &str, seq: u32, payload: impl Into<Bytes>) -> Message {
+pub fn data(stream: &str, seq: u32, payload: impl Into<Bytes>) -> Message {
     frame(stream, Body::Data { seq, payload: payload.into() })
 }
 
-async fn next(peer: &mut Peer) -> Frame {
+pub async fn next(peer: &mut Peer) -> Frame {
     Frame::decode(message(peer).await.into_data()).unwrap()
 }
 
-async fn reset_of(peer: &mut Peer, stream: &str) -> String {
+pub async fn reset_of(peer: &mut Peer, stream: &str) -> String {
     match next(peer).await {
         Frame { stream: of, body: Body::Reset { reason } } if of == id(stream) => reason,
         other => panic!("no reset of {stream}: {other:?}"),
     }
 }
 
-async fn executor(stage: &Stage) -> Peer {
+pub async fn executor(stage: &Stage) -> Peer {
     let peer = stage.dial(&stage.sign(&many(Role::Executor))).await.unwrap();
     stage.presence.told(1).await;
     peer
