@@ -59,6 +59,8 @@ pub struct Service {
     pub(crate) keys: Arc<SigningKeys>,
     ended: Ended,
     contention: Contention,
+    /// The same, of names that are bound to other keys.
+    key_refusals: Contention,
     direct: Direct,
     bind_keys: bool,
     writes: Writes,
@@ -114,6 +116,7 @@ impl Service {
             keys,
             ended: Ended::default(),
             contention: Contention::default(),
+            key_refusals: Contention::default(),
             direct,
             bind_keys,
             writes: Writes::default(),

@@ -161,6 +161,16 @@ pub struct ExecutorRecord {
     pub draining_since: Option<u64>,
     /// When it was last connected, as far as that was saved, seconds since 1970.
     pub last_seen: Option<u64>,
+    /// The fingerprint of the key to which the name is bound.
+    pub bound_key: Option<String>,
+}
+
+impl Registration {
+    /// The fingerprint of the key that an instance has to have, since no client can talk to it otherwise: any other it may
+    /// have read somewhere.
+    pub fn proven_key(&self) -> Option<String> {
+        self.public_key.as_ref().filter(|_| self.transport == Transport::Noise).map(PublicKey::fingerprint)
+    }
 }
 
 impl ExecutorRecord {
@@ -233,7 +243,7 @@ pub struct NewRegistration {
     pub token: TokenId,
     /// Make a new registration even if this instance has one that a newer instance superseded.
     pub take_over: bool,
-    /// The name is for the first key that was seen with this set, and for no other.
+    /// The name is for the first [`Registration::proven_key`] that was seen with this set, and for no other.
     pub bind_key: bool,
 }
 

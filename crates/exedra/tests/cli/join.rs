@@ -1,9 +1,13 @@
 //! `exec-server --join`: a join token is used up for a credential that the executor keeps.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::plane::Server;
@@ -148,6 +152,53 @@ fn what_cannot_be_used_is_told_and_replaced_by_nothing() {
     let uses = run(&mut exedra(&create));
     assert!(uses.code == 2 && uses.stderr.contains("--uses"), "{}", uses.stderr);
     assert!(!unmade.exists());
+}
+
+/// Registers as a stock executor does that has a key: the status of the answer.
+fn keyed(server: &Server, token: &str, seed: u8) -> String {
+    let part = |bytes| STANDARD.encode(vec![seed; bytes]);
+    let body = serde_json::json!({"security_profile": "noise_hybrid_ik_v1", "executor_public_key": {
+        "suite": "Noise_hybridIK_X25519+MLKEM768_AESGCM_SHA256",
+        "x25519_public_key": part(32), "mlkem768_public_key": part(1_184),
+    }});
+    let (body, address) = (body.to_string(), server.url.trim_start_matches("http://"));
+    let head = format!(
+        "POST /cloud/environment/box/register HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_name_that_is_bound_to_a_key_is_for_no_other_until_the_key_is_forgotten() {
+    let server = Server::start_bound();
+    let token = server.token(&["--role", "executor", "--executor", "box"]);
+    assert_eq!(keyed(&server, &token, 1), "HTTP/1.1 200 OK");
+    assert_eq!(keyed(&server, &token, 2), "HTTP/1.1 403 Forbidden", "a stock one has another key at each start");
+    let home = tempfile::tempdir().unwrap();
+    let refused = run(executor(&server, home.path(), "box").env("EXEDRA_TOKEN", &token));
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    for part in ["bound to a key", "hint: ", "exedra forget-key ID", "take another id"] {
+        assert!(refused.stderr.contains(part), "no {part:?} in {}", refused.stderr);
+    }
+    let data_dir = server.data_dir();
+    let forget = || run(&mut exedra(&["forget-key", "box", "--data-dir", data_dir.to_str().unwrap()]));
+    assert_eq!(forget().code, 0);
+    assert_eq!(forget().code, 2, "it is bound to none");
+    let first = Running::start(executor(&server, home.path(), "box").env("EXEDRA_TOKEN", &token));
+    first.stderr_line("registered with executor_id box");
+    assert_eq!(first.stop().code, 0);
+    let admin = server.token(&["--role", "admin"]);
+    let mut events = exedra(&["events", "--json"]);
+    let events = run(events.env("EXEDRA_SERVER", &server.url).env("EXEDRA_TOKEN", admin));
+    for kind in ["executor_key_bound", "executor_key_refused", "executor_key_forgotten"] {
+        assert_eq!(events.out().matches(kind).count(), 1, "{kind}: {}", events.out());
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub struct Server {
     pub dir: TempDir,
     pub client_token: String,
     environment: Vec<(&'static str, &'static str)>,
+    flags: &'static [&'static str],
     program: PathBuf,
     serve: Option<Running>,
 }
@@ -35,11 +36,21 @@ impl Server {
 
     /// Of a copy of the binary.
     pub fn start_program(program: &Path, environment: &[(&'static str, &'static str)]) -> Self {
+        Self::start_as(program, environment, &[])
+    }
+
+    /// That binds names to keys.
+    pub fn start_bound() -> Self {
+        Self::start_as(Path::new(env!("CARGO_BIN_EXE_exedra")), &[], &["--bind-key"])
+    }
+
+    fn start_as(program: &Path, environment: &[(&'static str, &'static str)], flags: &'static [&'static str]) -> Self {
         let mut server = Self {
             url: String::new(),
             dir: tempfile::tempdir().unwrap(),
             client_token: String::new(),
             environment: environment.to_vec(),
+            flags,
             program: program.to_owned(),
             serve: None,
         };
@@ -53,7 +64,7 @@ impl Server {
         let data_dir = self.data_dir();
         let args = ["serve", "--listen", listen, "--data-dir", data_dir.to_str().unwrap()];
         let mut command = exedra_at(&self.program, &args);
-        let serve = Running::start(command.envs(self.environment.iter().copied()));
+        let serve = Running::start(command.args(self.flags).envs(self.environment.iter().copied()));
         self.url = serve.line();
         self.serve = Some(serve);
     }

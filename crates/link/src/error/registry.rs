@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use exedra_proto::registry::code;
+
 /// An HTTP answer that refuses a websocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -110,6 +112,8 @@ impl RegisterError {
     pub fn class(&self) -> Class {
         match self {
             Self::Config(_) => Class::Config,
+            // The token is good, and no other one would do.
+            Self::Auth { code: Some(code), .. } if code == code::EXECUTOR_KEY_BOUND => Class::Refused,
             Self::Credential(_) | Self::Auth { .. } => Class::Auth,
             Self::Status { status, .. } if is_transient(*status) => Class::Retry,
             Self::Status { .. } | Self::Redirected(_) => Class::Refused,
@@ -137,6 +141,10 @@ impl RegisterError {
                 "put a token of `exedra token create --role executor` into EXEDRA_TOKEN, or into a file for --token-file",
             ),
             Self::Auth { status: 401, .. } => Some("the token is wrong, revoked or expired; create a new one"),
+            Self::Auth { code: Some(code), .. } if code == code::EXECUTOR_KEY_BOUND => Some(
+                "the server binds names to keys, and that name to one that this executor does not have: take another id, or have \
+                 `exedra forget-key ID` run beside the server",
+            ),
             Self::Auth { .. } => Some(
                 "the token is known, but not for this: its role or its executors do not fit; see `exedra token list`",
             ),

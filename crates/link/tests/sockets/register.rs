@@ -184,6 +184,10 @@ async fn classes_say_what_to_do() {
         let error = failure(vec![answer(status, &[], "")]).await;
         assert_eq!((error.class(), error.is_retryable()), (class, class == Class::Retry), "{status}: {error}");
     }
+    let bound = r#"{"error":{"code":"executor_key_bound","message":"m"}}"#;
+    let error = failure(vec![answer("403 Forbidden", &[], bound)]).await;
+    assert_eq!(error.class(), Class::Refused, "no other token helps: {error}");
+    assert!(error.hint().unwrap().contains("forget-key"));
 }
 
 #[tokio::test]

@@ -211,7 +211,8 @@ impl From<Refusal> for Problem {
             Refusal::OtherKey => Self::new(
                 StatusCode::FORBIDDEN,
                 code::EXECUTOR_KEY_BOUND,
-                "this name is bound to another key; `exedra forget-key ID` on the server lets another have it",
+                "this name is bound to a key that this executor did not show (`noise` alone shows one); `exedra forget-key ID` on the \
+                 server lets another have it",
             ),
             Refusal::Transport => Self::new(
                 StatusCode::BAD_REQUEST,

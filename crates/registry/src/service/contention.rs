@@ -1,6 +1,6 @@
 //! Two instances with one name: whoever watches is told so, and not with every attempt of either.
 //!
-//! A registration that was just given flows in, with whoever is online; an event flows out, at most one for an executor
+//! A registration that was just given, or refused for its key, flows in, with whoever is online; an event flows out, at most one for an executor
 //! in [`QUIET_SECS`]. Who wins is decided elsewhere.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Service;
 use super::events::EventKind;
-use crate::store::Registration;
+use crate::store::{NewRegistration, Registration};
 
 /// For so long after an event nothing more is said of the same executor, in seconds.
 const QUIET_SECS: u64 = 60;
@@ -54,6 +54,20 @@ impl Service {
             "asking_epoch": given.epoch,
         });
         self.record(EventKind::ExecutorContended, Some(&given.executor), detail).await;
+    }
+
+    /// An instance was refused since the name belongs to another key: its owner is to know, and whoever governs.
+    pub(super) async fn note_other_key(&self, refused: &NewRegistration, bound_key: Option<&str>) {
+        let Registration { executor, transport, .. } = &refused.registration;
+        if !self.key_refusals.is_due(executor, self.clock.now()) {
+            return;
+        }
+        let key = refused.registration.proven_key();
+        let detail = json!({
+            "token_id": refused.token.as_str(), "transport": transport.name(), "key": key, "bound_key": bound_key,
+        });
+        tracing::warn!(%executor, token = %refused.token, "refused: the name is bound to a key that was not shown");
+        self.record(EventKind::ExecutorKeyRefused, Some(executor), detail).await;
     }
 }
 

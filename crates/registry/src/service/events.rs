@@ -38,6 +38,12 @@ pub enum EventKind {
     ExecutorResumed,
     /// An executor was forgotten.
     ExecutorForgotten,
+    /// An executor's name is bound to a key from now on.
+    ExecutorKeyBound,
+    /// Somebody with another key, or none, was refused a name that is bound to a key.
+    ExecutorKeyRefused,
+    /// Any key may have an executor's name again.
+    ExecutorKeyForgotten,
     /// Another signing key signs.
     KeyRotated,
     /// A signing key was revoked.
@@ -62,6 +68,9 @@ impl EventKind {
             Self::ExecutorDraining => "executor_draining",
             Self::ExecutorResumed => "executor_resumed",
             Self::ExecutorForgotten => "executor_forgotten",
+            Self::ExecutorKeyBound => "executor_key_bound",
+            Self::ExecutorKeyRefused => "executor_key_refused",
+            Self::ExecutorKeyForgotten => "executor_key_forgotten",
             Self::KeyRotated => "key_rotated",
             Self::KeyRevoked => "key_revoked",
             Self::TokenCreated => "token_created",

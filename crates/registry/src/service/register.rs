@@ -13,10 +13,11 @@ use exedra_proto::noise::PROFILE;
 use exedra_proto::registry::{EnvironmentRegisterRequest, RegisterReply, RegisterRequest, Transport};
 use exedra_proto::secret::Secret;
 use exedra_proto::ticket::{EXECUTOR_TICKET_SECS, Role as TicketRole};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::events::EventKind;
 use super::{Refusal, Service};
 use crate::auth::{Denied, Permit};
 use crate::presence::Slot;
@@ -127,14 +128,6 @@ impl Service {
         {
             return Err(Denied::Labels.into());
         }
-        let (take_over, newest) = match known {
-            // Whether its key may have the name, the store decides.
-            Some(known) if !self.bind_keys && known.current.idempotency_id == request.idempotency_id => {
-                return Ok((known.current, false));
-            }
-            Some(known) => (self.is_gone(&known), known.current.epoch),
-            None => (false, 0),
-        };
         let registration = Registration {
             id: RegistrationId::new(format!("reg-{}", Uuid::new_v4())),
             executor: permit.executor.clone(),
@@ -143,6 +136,18 @@ impl Service {
             created_at: self.clock.now(),
             transport,
             public_key: request.executor_public_key,
+        };
+        let (key, bound_key) = (registration.proven_key(), known.as_ref().and_then(|known| known.bound_key.clone()));
+        let (take_over, newest) = match known {
+            // Where names are bound to keys, the store decides of any other key.
+            Some(known)
+                if known.current.idempotency_id == registration.idempotency_id
+                    && (!self.bind_keys || key == bound_key) =>
+            {
+                return Ok((known.current, false));
+            }
+            Some(known) => (self.is_gone(&known), known.current.epoch),
+            None => (false, 0),
         };
         let new = NewRegistration {
             registration,
@@ -154,7 +159,15 @@ impl Service {
             bind_key: self.bind_keys,
         };
         let outcome = patiently(deadline, passes, || self.store.register(&new)).await;
+        if outcome == Err(StoreError::OtherKey) {
+            self.note_other_key(&new, bound_key.as_deref()).await;
+            return Err(Refusal::OtherKey);
+        }
         let registration = outcome.inspect_err(|error| self.note_write(Some(error)))?;
+        if let Some(key) = key.filter(|_| self.bind_keys && bound_key.is_none()) {
+            let detail = json!({"token_id": permit.token.as_str(), "key": key});
+            self.record(EventKind::ExecutorKeyBound, Some(&permit.executor), detail).await;
+        }
         if registration.id == new.registration.id {
             self.note_write(None);
             let Registration { id, executor, epoch, .. } = &registration;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use exedra_proto::ids::{ExecutorId, TokenId};
 use exedra_proto::secret::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::events::EventKind;
 use crate::clock::Clock;
@@ -171,7 +171,11 @@ impl Tokens {
     /// There can be no such executor, or it cannot be saved.
     pub async fn forget_key(&self, executor: &str) -> Result<bool, RegistryError> {
         let executor = ExecutorId::parse(executor).map_err(|error| RegistryError::Config(error.to_string()))?;
-        self.ask(|| self.store.forget_key(&executor)).await
+        let was_bound = self.ask(|| self.store.forget_key(&executor)).await?;
+        if was_bound {
+            self.write_down(EventKind::ExecutorKeyForgotten, Some(executor), json!({})).await;
+        }
+        Ok(was_bound)
     }
 
     /// Makes a token worthless; once more changes nothing.
@@ -235,7 +239,11 @@ impl Tokens {
     /// Writes down what became of a token. A journal that cannot be written fails nothing.
     async fn tell(&self, kind: EventKind, token: &TokenRecord) {
         let detail = json!({"token_id": token.id.as_str(), "role": token.role, "executors": token.executors});
-        let event = NewEvent { at: self.clock.now(), kind: kind.as_str().to_owned(), executor: None, detail };
+        self.write_down(kind, None, detail).await;
+    }
+
+    async fn write_down(&self, kind: EventKind, executor: Option<ExecutorId>, detail: Value) {
+        let event = NewEvent { at: self.clock.now(), kind: kind.as_str().to_owned(), executor, detail };
         if let Err(error) = self.ask(|| self.store.append_event(&event)).await {
             tracing::warn!(kind = kind.as_str(), %error, "an event is not in the journal");
         }

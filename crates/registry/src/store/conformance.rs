@@ -385,15 +385,28 @@ async fn a_name_may_be_bound_to_the_first_key(store: &impl Store) {
     let keyed = |instance: &str, seed: Option<u8>, bind_key| {
         let mut new = new("box", instance, &format!("reg-{instance}"));
         (new.registration.public_key, new.bind_key) = (seed.map(key_of), bind_key);
+        new.registration.transport = if seed.is_some() { Transport::Noise } else { Transport::Relay };
         new
     };
+    // Who does not have to have it may show any key.
+    let told = |instance: &str, seed| {
+        let mut new = keyed(instance, Some(seed), true);
+        new.registration.transport = Transport::Relay;
+        new
+    };
+    let bound_key = async || store.executor(&executor("box")).await.unwrap().unwrap().bound_key;
     store.register(&keyed("a", None, true)).await.unwrap();
+    store.register(&told("told", 1)).await.unwrap();
+    assert_eq!(bound_key().await, None);
     store.register(&keyed("b", Some(1), false)).await.unwrap();
     let bound = store.register(&keyed("c", Some(2), true)).await.unwrap();
     for other in [Some(1), None, Some(3)] {
         assert_eq!(store.register(&keyed("d", other, true)).await, Err(StoreError::OtherKey));
     }
+    assert_eq!(store.register(&told("told again", 2)).await, Err(StoreError::OtherKey), "though it is that key");
     assert_eq!(store.executor(&executor("box")).await.unwrap().unwrap().current, bound, "and nothing has changed");
+    assert_eq!(bound_key().await, Some(key_of(2).fingerprint()));
+    assert_eq!(store.executors(None, 9).await.unwrap()[0].bound_key, bound_key().await);
     store.register(&keyed("e", Some(2), true)).await.unwrap();
     store.register(&keyed("f", Some(3), false)).await.unwrap();
     assert_eq!(store.register(&keyed("g", Some(3), true)).await, Err(StoreError::OtherKey));
@@ -401,6 +414,9 @@ async fn a_name_may_be_bound_to_the_first_key(store: &impl Store) {
     assert!(!store.forget_key(&executor("box")).await.unwrap());
     store.register(&keyed("h", Some(3), true)).await.unwrap();
     assert_eq!(store.register(&keyed("i", Some(2), true)).await, Err(StoreError::OtherKey));
+    assert!(store.forget_executor(&executor("box")).await.unwrap());
+    assert_eq!(store.register(&keyed("j", Some(2), true)).await, Err(StoreError::OtherKey), "it outlives the executor");
+    store.register(&keyed("k", Some(3), true)).await.unwrap();
 }
 
 fn key() -> PublicKey {

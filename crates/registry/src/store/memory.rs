@@ -34,6 +34,12 @@ struct Records {
     closed: bool,
 }
 
+impl Records {
+    fn with_key(&self, executor: &ExecutorRecord) -> ExecutorRecord {
+        ExecutorRecord { bound_key: self.bound.get(&executor.current.executor).cloned(), ..executor.clone() }
+    }
+}
+
 impl MemoryStore {
     /// Makes writes fail from now on, or no longer.
     pub fn fail(&self, failure: Option<StoreError>) {
@@ -255,8 +261,7 @@ impl Store for MemoryStore {
             let token = records.tokens.iter().map(|(token, _)| token).find(|token| token.id == new.token);
             let granted = token.ok_or_else(|| StoreError::Failed("there is no such token".to_owned()))?.labels.clone();
             if new.bind_key {
-                let Registration { executor, public_key, .. } = &new.registration;
-                let key = public_key.as_ref().map(exedra_proto::noise::PublicKey::fingerprint);
+                let (executor, key) = (&new.registration.executor, new.registration.proven_key());
                 let bound = records.bound.get(executor).cloned().or_else(|| key.clone());
                 if bound != key {
                     return Err(StoreError::OtherKey);
@@ -289,6 +294,7 @@ impl Store for MemoryStore {
                 assigned: before.as_ref().map(|before| before.assigned.clone()).unwrap_or_default(),
                 draining_since: before.as_ref().and_then(|before| before.draining_since),
                 last_seen: before.as_ref().and_then(|before| before.last_seen),
+                bound_key: None,
             };
             records.executors.insert(current.executor.clone(), (record, all));
             Ok(current)
@@ -300,13 +306,13 @@ impl Store for MemoryStore {
     }
 
     fn executor<'a>(&'a self, id: &'a ExecutorId) -> Pending<'a, Option<ExecutorRecord>> {
-        self.read(|records| records.executors.get(id).map(|(executor, _)| executor.clone()))
+        self.read(|records| records.executors.get(id).map(|(executor, _)| records.with_key(executor)))
     }
 
     fn executors<'a>(&'a self, after: Option<&'a ExecutorId>, limit: u32) -> Pending<'a, Vec<ExecutorRecord>> {
         self.read(move |records| {
             let above = records.executors.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
-            above.take(limit as usize).map(|(_, (executor, _))| executor.clone()).collect()
+            above.take(limit as usize).map(|(_, (executor, _))| records.with_key(executor)).collect()
         })
     }
 

@@ -8,7 +8,7 @@ use exedra_registry::NewToken;
 use exedra_registry::token::Role;
 use serde_json::{Value, json};
 
-use crate::support::{START, Site, refusal, site};
+use crate::support::{START, Site, refusal, register_body, site};
 
 const RECORDED: &str = include_str!("../../../proto/fixtures/registry-noise.jsonl");
 
@@ -257,6 +257,105 @@ async fn with_bound_keys_only_the_key_first_seen_may_have_the_name() {
     assert!(beside.forget_key("../box").await.is_err());
     assert_eq!(register(2).await.status(), 200);
     refusal(register(1).await, 403, "executor_key_bound").await;
+}
+
+/// The events of these kinds, with what they say.
+async fn told(site: &Site, kinds: &[&str]) -> Vec<(String, Value)> {
+    let asked = site.http.get(format!("{}/v1/events", site.base)).bearer_auth(&site.admin).send().await.unwrap();
+    let page: Value = asked.json().await.unwrap();
+    let events = page["events"].as_array().unwrap().iter();
+    let events = events.map(|event| (event["kind"].as_str().unwrap().to_owned(), event["detail"].clone()));
+    events.filter(|(kind, _)| kinds.contains(&kind.as_str())).collect()
+}
+
+#[tokio::test]
+async fn who_is_refused_a_bound_name_disturbs_nobody_and_is_told_of() {
+    let (site, dir) = Site::with(|config| config.bind_keys = true).await;
+    let held = executor(&site, 1).await;
+    let register =
+        async |body: Value| site.post("/cloud/environment/box/register", &site.admin, body.to_string()).await;
+    let keyed = |seed| json!({"security_profile": "noise_hybrid_ik_v1", "executor_public_key": key(seed)});
+    // As a stock executor that was started again.
+    refusal(register(keyed(2)).await, 403, "executor_key_bound").await;
+    // As somebody who read the key, and would have clients talk to him without it.
+    for transport in ["relay", "direct"] {
+        let mut body: Value = serde_json::from_str(&register_body("box", "i")).unwrap();
+        (body["transports"], body["executor_public_key"]) = (json!([transport]), key(1));
+        body["security_profile"] = json!("noise_hybrid_ik_v1");
+        let reply = site.post("/cloud/executor/box/register", &site.admin, body.to_string()).await;
+        refusal(reply, 403, "executor_key_bound").await;
+    }
+    // As somebody who calls himself what the registry calls the holder.
+    let shown: Value = site
+        .http
+        .get(format!("{}/v1/executors/box", site.base))
+        .bearer_auth(&site.admin)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let fingerprint = shown["bound_key"].as_str().unwrap().to_owned();
+    refusal(site.register_raw("box", &format!("key+{fingerprint}")).await, 403, "executor_key_bound").await;
+    assert_eq!((&shown["registration_id"], &shown["state"]), (&json!(held), &json!("online")));
+    connect(&site, 3).await;
+
+    let kinds = ["executor_key_bound", "executor_key_refused", "executor_key_forgotten"];
+    let events = told(&site, &kinds).await;
+    assert_eq!(events.len(), 2, "one refusal in a minute: {events:?}");
+    assert_eq!((events[0].0.as_str(), &events[0].1["key"]), ("executor_key_bound", &json!(fingerprint)));
+    let refused = &events[1].1;
+    assert!(refused["token_id"].is_string() && refused["key"] != refused["bound_key"], "{refused}");
+    assert_eq!(refused["bound_key"], json!(fingerprint));
+    site.clock.advance(60);
+    refusal(register(keyed(2)).await, 403, "executor_key_bound").await;
+    let beside = exedra_registry::open_tokens(dir.path()).await.unwrap();
+    assert!(beside.forget_key("box").await.unwrap());
+    assert_eq!(register(keyed(2)).await.status(), 200);
+    let events = told(&site, &kinds).await;
+    let events: Vec<_> = events.iter().map(|(kind, _)| kind.as_str()).collect();
+    let all = ["executor_key_bound", "executor_key_refused", "executor_key_refused", "executor_key_forgotten"];
+    assert_eq!(events, [&all[..], &["executor_key_bound"]].concat());
+}
+
+#[tokio::test]
+async fn a_name_without_a_key_is_for_all_and_a_key_may_have_many_names() {
+    let (site, _dir) = Site::with(|config| config.bind_keys = true).await;
+    let register = async |name: &str, seed| {
+        let body = json!({"security_profile": "noise_hybrid_ik_v1", "executor_public_key": key(seed)}).to_string();
+        site.post(&format!("/cloud/environment/{name}/register"), &site.admin, body).await
+    };
+    let first = site.register("plain", "i").await;
+    assert_eq!(site.register("plain", "i").await.id, first.id);
+    assert_eq!(
+        site.post("/cloud/executor/plain/register", &site.admin, "").await.status(),
+        200,
+        "nobody's key is asked"
+    );
+    assert_eq!(register("plain", 1).await.status(), 200);
+    refusal(site.register_raw("plain", "i").await, 403, "executor_key_bound").await;
+    // One that was renamed; its old name is bound until that is forgotten.
+    assert_eq!(register("renamed", 1).await.status(), 200);
+    refusal(register("renamed", 2).await, 403, "executor_key_bound").await;
+    let forget = site.http.delete(format!("{}/v1/executors/plain", site.base)).bearer_auth(&site.admin);
+    assert_eq!(forget.send().await.unwrap().status(), 204);
+    refusal(register("plain", 2).await, 403, "executor_key_bound").await;
+    assert_eq!(register("plain", 1).await.status(), 200);
+}
+
+#[tokio::test]
+async fn whose_name_it_is_registers_while_nothing_can_be_written() {
+    use sqlx::{ConnectOptions as _, Executor as _};
+    let (site, dir) = Site::with(|config| config.bind_keys = true).await;
+    let held = executor(&site, 1).await;
+    let plain = site.register("plain", "i").await;
+    let path = dir.path().join("registry.db");
+    let mut other = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    assert_eq!(executor(&site, 1).await, held);
+    assert_eq!(site.register("plain", "i").await.id, plain.id);
+    other.execute("ROLLBACK").await.unwrap();
 }
 
 #[tokio::test]

@@ -70,6 +70,8 @@ pub struct Executor {
     metadata: Value,
     /// Since when no new client is let in, seconds since 1970.
     draining_since: Option<u64>,
+    /// The fingerprint of the key to which its name is bound (`serve --bind-key`).
+    bound_key: Option<String>,
 }
 
 /// A page of executors.
@@ -104,6 +106,7 @@ impl From<Seen> for Executor {
     fn from(seen: Seen) -> Self {
         let record = seen.record;
         Self {
+            bound_key: record.bound_key.clone(),
             labels: record.trusted().into(),
             id: record.current.executor.as_str().to_owned(),
             name: record.name,

@@ -12,9 +12,9 @@ macro_rules! select {
     ($which:literal) => {
         concat!(
             "SELECT r.*, e.name, e.labels, e.metadata, e.last_seen, e.assigned_labels, e.draining_since, \
-             t.labels AS granted_labels FROM executors e \
+             t.labels AS granted_labels, b.key AS bound_key FROM executors e \
              JOIN registrations r ON r.executor_id = e.id AND r.epoch = e.epoch \
-             JOIN tokens t ON t.id = r.token_id ",
+             JOIN tokens t ON t.id = r.token_id LEFT JOIN bound_keys b ON b.executor_id = e.id ",
             $which
         )
     };

@@ -9,7 +9,7 @@ use crate::store::{NewRegistration, StoreError};
 /// Binds the name to the key of the first who has one; refuses whoever has another or none.
 pub async fn bind(tx: &mut SqliteConnection, new: &NewRegistration) -> Result<(), StoreError> {
     let registration = &new.registration;
-    let key = registration.public_key.as_ref().map(exedra_proto::noise::PublicKey::fingerprint);
+    let key = registration.proven_key();
     if let Some(key) = &key {
         sqlx::query("INSERT INTO bound_keys (executor_id, key, bound_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(registration.executor.as_str())

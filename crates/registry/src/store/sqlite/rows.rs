@@ -74,10 +74,11 @@ pub fn registration(row: &SqliteRow) -> Result<Registration, StoreError> {
 
 /// An executor with its current registration.
 pub fn executor(row: &SqliteRow) -> Result<ExecutorRecord, StoreError> {
-    let name: Option<&str> = row.try_get("name").map_err(failure)?;
+    let optional = |column| row.try_get::<Option<&str>, _>(column).map_err(failure);
     Ok(ExecutorRecord {
         current: registration(row)?,
-        name: name.map(str::to_owned),
+        name: optional("name")?.map(str::to_owned),
+        bound_key: optional("bound_key")?.map(str::to_owned),
         labels: serde_json::from_str(text(row, "labels")?).map_err(|_| damaged("labels"))?,
         metadata: serde_json::from_str(text(row, "metadata")?).map_err(|_| damaged("metadata"))?,
         token: TokenId::new(text(row, "token_id")?),
