@@ -88,7 +88,7 @@ impl CloseReason {
             Self::Revoked => "the token or registration is no longer valid",
             Self::KeyRevoked => "the key of the ticket was revoked; ask for another ticket",
             Self::Silent => "no sign of life for 45 s",
-            Self::Stalled => "it kept others waiting for 10 s",
+            Self::Stalled => "it kept others waiting for too long",
             Self::PeerLeaving => "the other side is shutting down",
             Self::GaveWay => "its token has more clients of this executor than its share, and others need them",
         }

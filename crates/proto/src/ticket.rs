@@ -106,6 +106,8 @@ pub enum Rejection {
     Draining,
     /// The server holds as many connections as it may.
     Overloaded,
+    /// A client of this token kept others waiting at this executor a moment ago.
+    Stalled,
 }
 
 impl Rejection {
@@ -114,7 +116,7 @@ impl Rejection {
         match self {
             Self::InvalidSignature | Self::Used | Self::NotTold => 403,
             Self::ExecutorAway | Self::ExecutorBusy => 409,
-            Self::Draining | Self::Overloaded => 503,
+            Self::Draining | Self::Overloaded | Self::Stalled => 503,
             _ => 401,
         }
     }
@@ -137,7 +139,8 @@ impl Rejection {
             | Self::ExecutorBusy
             | Self::NotTold
             | Self::Draining
-            | Self::Overloaded => false,
+            | Self::Overloaded
+            | Self::Stalled => false,
         }
     }
 
@@ -160,6 +163,7 @@ impl Rejection {
             Self::NotTold => "rights_not_enforceable",
             Self::Draining => "pod_draining",
             Self::Overloaded => "overloaded",
+            Self::Stalled => "stalled",
         }
     }
 }

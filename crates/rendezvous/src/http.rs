@@ -201,6 +201,7 @@ fn rejected(rejection: Rejection, is_pair_executor: bool) -> Response<Body> {
         }
         Rejection::Draining => (code::UNAVAILABLE, "the server is shutting down"),
         Rejection::Overloaded => (code::UNAVAILABLE, "the server holds as many connections as it may"),
+        Rejection::Stalled => (code::UNAVAILABLE, "a client of this token kept others waiting a moment ago"),
         Rejection::Expired => (rejection.as_str(), "the ticket has expired"),
         Rejection::Used => (rejection.as_str(), "the ticket was used, or issued before this server started"),
         Rejection::Fenced => (rejection.as_str(), "the registration behind the ticket is no longer valid"),
@@ -243,6 +244,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::limits::STALL;
     use crate::router::Fences;
 
     struct Nobody;
@@ -283,7 +285,7 @@ mod tests {
         let ring = Arc::new(RwLock::new(KeyRing::new(vec![SigningKey::generate(0).unwrap()])));
         let shared = Shared {
             gate: Gate::new(ring, 0),
-            hub: Arc::new(Hub::new(1, Fences::default(), Arc::new(Nobody))),
+            hub: Arc::new(Hub::new(1, Fences::default(), Arc::new(Nobody), STALL)),
             tasks: Tasks::new(),
             times: Times::default(),
         };

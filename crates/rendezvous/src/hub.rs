@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
+use crate::conduct::{Conduct, Standing};
 use crate::limits::HALLS_QUEUE;
 use crate::mailbox::{self, Letter, Slot};
 use crate::presence::{Call, Reports};
@@ -69,6 +70,19 @@ impl Seat {
         Arc::clone(&self.hub.budget)
     }
 
+    /// How a token stands at this executor.
+    pub fn standing(&self, token: &TokenId) -> Standing {
+        self.hub.lock().conduct.standing(&self.registration, token)
+    }
+
+    /// A client of this token kept the others of this executor waiting, and was waited for in vain: how it stands now.
+    pub fn stalled(&self, token: &TokenId, waited: Duration) -> Standing {
+        let mut state = self.hub.lock();
+        state.stalls += 1;
+        state.stalled += waited;
+        state.conduct.stalled((&self.registration, token), waited, self.hub.patience, Instant::now().into_std())
+    }
+
     /// The connection is of no more use.
     pub fn ended(&self, end: End) {
         self.hub.ended(self.id, end);
@@ -94,6 +108,10 @@ pub struct Figures {
     pub queued: usize,
     /// Streams open there.
     pub streams: usize,
+    /// Clients that were closed since they kept others waiting.
+    pub stalls: u64,
+    /// How long those were waited for.
+    pub stalled: Duration,
 }
 
 /// The driver.
@@ -102,10 +120,15 @@ pub struct Hub {
     reports: Reports,
     emptied: Notify,
     budget: Arc<Budget>,
+    /// How long one who keeps others waiting is waited for.
+    patience: Duration,
 }
 
 struct State {
     router: Router,
+    conduct: Conduct,
+    stalls: u64,
+    stalled: Duration,
     wires: HashMap<ConnectionId, Wire>,
     /// Payload of those that have ended.
     relayed: u64,
@@ -158,14 +181,23 @@ impl State {
 
 impl Hub {
     /// Nobody is there.
-    pub fn new(max_connections: usize, fences: Fences, presence: Arc<dyn Presence>) -> Self {
-        let (router, revoked_keys) = (Router::new(max_connections, fences), HashSet::new());
-        let state = State { router, wires: HashMap::new(), relayed: 0, keys: HashSet::new(), revoked_keys };
+    pub fn new(max_connections: usize, fences: Fences, presence: Arc<dyn Presence>, patience: Duration) -> Self {
+        let state = State {
+            router: Router::new(max_connections, fences),
+            conduct: Conduct::default(),
+            stalls: 0,
+            stalled: Duration::ZERO,
+            wires: HashMap::new(),
+            relayed: 0,
+            keys: HashSet::new(),
+            revoked_keys: HashSet::new(),
+        };
         Self {
             state: Mutex::new(state),
             reports: Reports::new(presence),
             emptied: Notify::new(),
             budget: Arc::new(Budget::new(HALLS_QUEUE)),
+            patience,
         }
     }
 
@@ -184,6 +216,12 @@ impl Hub {
         let mut state = self.lock();
         if state.revoked_keys.contains(key_id) {
             return Err(Rejection::InvalidSignature);
+        }
+        if claims.role == Role::Harness {
+            let standing = state.conduct.standing(&claims.registration, &claims.token);
+            if !standing.may_come(self.patience, Instant::now().into_std()) {
+                return Err(Rejection::Stalled);
+            }
         }
         let key = state.key(key_id);
         let id = state.router.admit(claims, now)?;
@@ -315,7 +353,8 @@ impl Hub {
     pub fn figures(&self) -> Figures {
         let (queued, streams) = self.budget.sums();
         let state = self.lock();
-        let mut figures = Figures { bytes: state.relayed, queued, streams, ..Figures::default() };
+        let (stalls, stalled) = (state.stalls, state.stalled);
+        let mut figures = Figures { bytes: state.relayed, queued, streams, stalls, stalled, ..Figures::default() };
         for wire in state.wires.values() {
             figures.bytes += wire.relayed();
             match wire.claims.role {

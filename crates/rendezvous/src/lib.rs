@@ -11,6 +11,7 @@
 //! be asked about the peer.
 
 mod budget;
+mod conduct;
 mod config;
 mod error;
 mod farewell;
@@ -71,7 +72,7 @@ impl Rendezvous {
         };
         let shared = Shared {
             gate,
-            hub: Arc::new(Hub::new(config.max_connections, fences, config.presence)),
+            hub: Arc::new(Hub::new(config.max_connections, fences, config.presence, config.times.stall)),
             tasks: Tasks::new(),
             times: config.times,
         };

@@ -66,7 +66,10 @@ pub const QUANTUM: usize = 64 * 1024;
 /// another way, and its session is held by the connection that it lost.
 pub const CHALLENGE: Duration = Duration::from_secs(5);
 /// How long one client of a hall may keep the others waiting without moving [`STALL_BYTES`]; then it is closed, and its
-/// streams are reset.
+/// streams are reset. For a while its token is waited for less, and those of it who come have less room.
 pub const STALL: Duration = Duration::from_secs(10);
 /// What counts as moving, in bytes.
 pub const STALL_BYTES: usize = 64 * 1024;
+/// Tokens that have kept others waiting and of which that is remembered, for each executor on its own. When there are more,
+/// the one with least to forget is forgotten.
+pub const MAX_STANDINGS: usize = 4_096;

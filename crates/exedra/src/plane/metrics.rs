@@ -7,7 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -166,6 +166,8 @@ struct Page {
     waiting: Gauge,
     listeners: Gauge,
     evicted: Counter,
+    stalls: Counter,
+    stalled: Counter<f64, AtomicU64>,
     store_up: Gauge,
 }
 
@@ -215,6 +217,8 @@ impl Page {
             waiting: Gauge::default(),
             listeners: Gauge::default(),
             evicted: Counter::default(),
+            stalls: Counter::default(),
+            stalled: Counter::default(),
             store_up: Gauge::default(),
             sources,
         };
@@ -226,6 +230,10 @@ impl Page {
         registry.register("event_streams", "Streams of events (SSE) that are followed", page.listeners.clone());
         let what = "Connections without a request that were cut because others needed their slots";
         registry.register("http_connections_cut", what, page.evicted.clone());
+        let what = "Clients closed since they kept the others of an executor waiting";
+        registry.register("clients_stalled", what, page.stalls.clone());
+        let what = "How long those were waited for";
+        registry.register("clients_stalled_seconds", what, page.stalled.clone());
         registry.register("store_up", "Whether the database answered just now", page.store_up.clone());
         let what = "How long the database took for a read or a write, the wait for its turn included";
         registry.register("store_seconds", what, page.sources.store.0.clone());
@@ -233,13 +241,15 @@ impl Page {
     }
 
     async fn look(&self) {
-        let Figures { executors, clients, bytes, queued, streams } = self.sources.rendezvous.figures();
+        let Figures { executors, clients, bytes, queued, streams, stalls, stalled } = self.sources.rendezvous.figures();
         let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.connections.get_or_create(&Role { role: "executor" }).set(signed(executors));
         self.connections.get_or_create(&Role { role: "client" }).set(signed(clients));
         self.streams.set(signed(streams));
         self.queued.set(signed(queued));
         self.bytes.inner().fetch_max(bytes, Ordering::Relaxed);
+        self.stalls.inner().fetch_max(stalls, Ordering::Relaxed);
+        self.stalled.inner().store(stalled.as_secs_f64().to_bits(), Ordering::Relaxed);
         self.waiting.set(signed(self.sources.records.waiting()));
         self.listeners.set(signed(self.sources.records.listeners()));
         self.evicted.inner().fetch_max(self.sources.tally.cut.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -151,6 +151,8 @@ fn metrics_count_what_happens_and_name_nobody() {
         "exedra_tokens_refused_total{reason=\"unknown\"} 1".to_owned(),
         "exedra_store_up 1".to_owned(),
         "exedra_queued_bytes 0".to_owned(),
+        "exedra_clients_stalled_total 0".to_owned(),
+        "exedra_clients_stalled_seconds_total 0.0".to_owned(),
     ] {
         assert!(text.contains(&line), "{line} is missing: {text}");
     }

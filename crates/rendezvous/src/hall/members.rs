@@ -28,8 +28,9 @@ impl Hall {
         for member in self.members.values_mut() {
             member.link.socket.challenge();
         }
-        let token = client.seat.introduction.as_ref().map(|introduction| introduction.token.clone());
-        self.switch.join(id, token.unwrap_or_else(|| TokenId::new("")), Instant::now().into_std());
+        let token = token_of(&client);
+        let standing = seat.standing(&token);
+        self.switch.join(id, token, standing, Instant::now().into_std());
         self.turns.join(id);
         self.members.insert(id, Member::new(client, all, self.bells.bell(id)));
         self.busy.extend(self.members.keys());
@@ -184,17 +185,18 @@ impl Hall {
             let now = Instant::now();
             let (mut next, reader) = self.switch.poll_stalls(now.into_std());
             if let Some(id) = reader {
-                self.leave(id, &Leave::Ordered(CloseReason::Stalled), reset::RECEIVER_STALLED);
+                self.send_away(id, reset::RECEIVER_STALLED, now);
                 continue;
             }
             // While the executor takes nothing, it is not the sender who is slow.
             let waits_for_sender = self.executor.out.len() < ASKED_QUEUE;
             if let Some(passing) = &mut self.passing
-                && let Some(due) = passing.stall.poll(waits_for_sender, self.times.stall, now.into_std())
+                && let patience = self.switch.patience(passing.client, now.into_std())
+                && let Some(due) = passing.stall.poll(waits_for_sender, patience, now.into_std())
             {
                 if due <= now.into_std() {
                     let id = passing.client;
-                    self.leave(id, &Leave::Ordered(CloseReason::Stalled), reset::SENDER_STALLED);
+                    self.send_away(id, reset::SENDER_STALLED, now);
                     continue;
                 }
                 next = Some(next.map_or(due, |next| next.min(due)));
@@ -212,6 +214,17 @@ impl Hall {
                 return self.members.len() < before;
             }
         }
+    }
+
+    /// A client has been waited for in vain: its token pays for that.
+    fn send_away(&mut self, id: ConnectionId, why: &str, now: Instant) {
+        let Some(token) = self.members.get(&id).map(|member| token_of(&member.link)) else { return };
+        let waited = self.switch.patience(id, now.into_std());
+        let seat = &self.executor.link.seat;
+        let registration = &seat.registration;
+        tracing::warn!(client = %id, %token, ?registration, ?waited, why, "kept the others of its executor waiting");
+        self.switch.stands(&token, seat.stalled(&token, waited));
+        self.leave(id, &Leave::Ordered(CloseReason::Stalled), why);
     }
 
     /// A client leaves; the executor is told for each stream that it leaves open.
@@ -233,4 +246,9 @@ impl Hall {
         }
         self.part_from(member, leave);
     }
+}
+
+/// The token of a client.
+fn token_of(client: &Link) -> TokenId {
+    client.seat.introduction.as_ref().map_or_else(|| TokenId::new(""), |introduction| introduction.token.clone())
 }

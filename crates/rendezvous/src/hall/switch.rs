@@ -14,7 +14,8 @@ use exedra_proto::frame::{StreamId, reset};
 use exedra_proto::ids::TokenId;
 
 use super::stall::Stall;
-use crate::limits::{CLIENT_QUEUE, EXECUTOR_QUEUE, MAX_STREAMS};
+use crate::conduct::Standing;
+use crate::limits::{EXECUTOR_QUEUE, MAX_STREAMS};
 use crate::router::ConnectionId;
 use crate::shares::Pace;
 
@@ -77,6 +78,8 @@ struct Client {
     open: usize,
     pace: Pace,
     queued: usize,
+    /// How much may wait.
+    room: usize,
     stall: Stall,
 }
 
@@ -87,11 +90,13 @@ struct Holder {
     open: usize,
     /// New streams beyond those that all may begin together.
     pace: Pace,
+    /// Whether it has kept others waiting.
+    standing: Standing,
 }
 
 impl Client {
     fn is_full(&self) -> bool {
-        self.queued >= CLIENT_QUEUE
+        self.queued >= self.room
     }
 }
 
@@ -117,12 +122,14 @@ impl Switch {
         }
     }
 
-    /// A client is there, with this token.
-    pub fn join(&mut self, client: ConnectionId, token: TokenId, now: Instant) {
+    /// A client is there, with this token, which stands like this.
+    pub fn join(&mut self, client: ConnectionId, token: TokenId, standing: Standing, now: Instant) {
         self.tokens.retain(|_, holder| holder.clients > 0 || !holder.pace.is_unused(now));
-        self.tokens.entry(token.clone()).or_default().clients += 1;
-        let (pace, stall) = (Pace::default(), Stall::default());
-        self.clients.insert(client, Client { token, streams: Vec::new(), open: 0, pace, queued: 0, stall });
+        let holder = self.tokens.entry(token.clone()).or_default();
+        holder.clients += 1;
+        holder.standing = standing;
+        let (pace, stall, room) = (Pace::default(), Stall::default(), standing.queue(self.stall, now));
+        self.clients.insert(client, Client { token, streams: Vec::new(), open: 0, pace, queued: 0, room, stall });
     }
 
     /// A client is gone, and what was queued for it does not count any more: the streams that it leaves open.
@@ -229,13 +236,27 @@ impl Switch {
         let mut next = None::<Instant>;
         for (id, client) in &mut self.clients {
             let blocks = client.is_full() || full && client.queued > 0;
-            match client.stall.poll(blocks, self.stall, now) {
+            let standing = self.tokens.get(&client.token).map(|holder| holder.standing).unwrap_or_default();
+            match client.stall.poll(blocks, standing.patience(self.stall, now), now) {
                 Some(due) if due <= now => return (None, Some(*id)),
                 Some(due) => next = Some(next.map_or(due, |next| next.min(due))),
                 None => {}
             }
         }
         (next, None)
+    }
+
+    /// How long this client may keep the others waiting.
+    pub fn patience(&self, client: ConnectionId, now: Instant) -> Duration {
+        let holder = self.clients.get(&client).and_then(|client| self.tokens.get(&client.token));
+        holder.map_or(self.stall, |holder| holder.standing.patience(self.stall, now))
+    }
+
+    /// A token stands like this from now on.
+    pub fn stands(&mut self, token: &TokenId, standing: Standing) {
+        if let Some(holder) = self.tokens.get_mut(token) {
+            holder.standing = standing;
+        }
     }
 
     /// Bytes that wait to be written to clients.

@@ -51,7 +51,7 @@ async fn pair() -> Stage {
 /// A pair whose executor asked to be told who the client is, or not.
 async fn introduced(asks: bool, said: Client) -> Stage {
     let presence = Arc::new(Recorder::default());
-    let hub = Arc::new(Hub::new(10, Fences::default(), presence.clone()));
+    let hub = Arc::new(Hub::new(10, Fences::default(), presence.clone(), crate::limits::STALL));
     let mut tasks = JoinSet::new();
     let mut connect = |role| {
         let claims = Claims {

@@ -17,4 +17,6 @@ mod shares;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod stalls;
+#[cfg(test)]
 mod streams;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{CLIENTS_NEW_STREAMS, MAX_STREAMS_SEEN, NEW_STREAMS, STALL};
+use crate::limits::{CLIENT_QUEUE, CLIENTS_NEW_STREAMS, MAX_STREAMS_SEEN, NEW_STREAMS, STALL};
 
 const EXECUTOR: ConnectionId = ConnectionId::test(1_000);
 
@@ -23,7 +23,7 @@ fn token(number: u64) -> TokenId {
 
 /// Clients with tokens of their own.
 fn join(switch: &mut Switch, clients: impl IntoIterator<Item = u64>, now: Instant) {
-    clients.into_iter().for_each(|number| switch.join(client(number), token(number), now));
+    clients.into_iter().for_each(|number| switch.join(client(number), token(number), Standing::default(), now));
 }
 
 /// A client begins a stream: its route.
@@ -102,9 +102,9 @@ fn one_client_alone_may_have_all_streams_and_gives_those_way_that_are_missed_lea
 fn shares_are_those_of_tokens_and_within_one_those_of_its_clients() {
     let now = Instant::now();
     let mut switch = Switch::with_room(EXECUTOR, STALL, 8);
-    switch.join(client(1), token(1), now);
-    switch.join(client(2), token(1), now);
-    switch.join(client(3), token(2), now);
+    switch.join(client(1), token(1), Standing::default(), now);
+    switch.join(client(2), token(1), Standing::default(), now);
+    switch.join(client(3), token(2), Standing::default(), now);
     (0..6).for_each(|stream| assert_eq!(begin(&mut switch, 1, format!("1.{stream}"), now), new()));
     (0..2).for_each(|stream| assert_eq!(begin(&mut switch, 2, format!("2.{stream}"), now), new()));
     // Another token has half, of whichever client has most.
@@ -117,7 +117,7 @@ fn shares_are_those_of_tokens_and_within_one_those_of_its_clients() {
     for number in [1, 2] {
         assert_eq!(begin(&mut switch, number, "more", now), Route::Refuse(reset::TOO_MANY_STREAMS));
     }
-    switch.join(client(4), token(1), now);
+    switch.join(client(4), token(1), Standing::default(), now);
     assert_eq!(begin(&mut switch, 4, "4.0", now), instead(2, "2.1"), "another client of it has one of its own");
     assert_eq!(begin(&mut switch, 4, "4.1", now), Route::Refuse(reset::TOO_MANY_STREAMS));
 }
@@ -131,7 +131,7 @@ fn who_begins_streams_at_speed_uses_up_what_all_have_but_nobodys_own() {
     for step in 0..3_000u64 {
         let now = start + Duration::from_millis(10 * step);
         let one = 1_000 + step;
-        switch.join(client(one), token(0), now);
+        switch.join(client(one), token(0), Standing::default(), now);
         for stream in 0..4 {
             let stream = format!("{one}.{stream}");
             greedy += u64::from(begin(&mut switch, one, stream, now) == new());
@@ -156,7 +156,7 @@ fn who_begins_streams_at_speed_uses_up_what_all_have_but_nobodys_own() {
 #[test]
 fn one_client_alone_does_not_use_up_what_others_of_its_token_may_begin() {
     let (mut switch, start) = (Switch::new(EXECUTOR, STALL), Instant::now());
-    [1, 2].iter().for_each(|number| switch.join(client(*number), token(0), start));
+    [1, 2].iter().for_each(|number| switch.join(client(*number), token(0), Standing::default(), start));
     let mut greedy = 0;
     for step in 0..1_000u64 {
         let now = start + Duration::from_millis(10 * step);
@@ -198,6 +198,45 @@ fn whoever_drains_nothing_while_others_wait_is_found_and_nobody_else() {
     assert!(switch.may_read_executor());
     assert_eq!(switch.poll_stalls(start + STALL * 2), (None, None), "10 bytes are in nobody's way");
     assert_eq!(switch.waiting(), 10);
+}
+
+#[test]
+fn whoever_kept_others_waiting_before_is_waited_for_less_and_its_siblings_hardly_at_all() {
+    let mut switch = Switch::new(EXECUTOR, STALL);
+    let (mut now, mut standing, mut waited) = (Instant::now(), Standing::default(), Vec::new());
+    join(&mut switch, [0], now);
+    switch.join(client(50), token(1), standing, now);
+    for round in 1..=3 {
+        while !standing.may_come(STALL, now) {
+            now += Duration::from_secs(1);
+        }
+        switch.join(client(round), token(1), standing, now);
+        // What fills it does not fill one of whom nothing is known.
+        let room = standing.queue(STALL, now);
+        switch.queued(client(0), room - 1);
+        switch.queued(client(round), room);
+        assert!(!switch.may_read_executor());
+        let start = now;
+        let stalled = loop {
+            match switch.poll_stalls(now) {
+                (_, Some(stalled)) => break stalled,
+                // Meanwhile a little of what it did before is forgotten.
+                (Some(due), None) => now = due,
+                (None, None) => panic!("it is in the way"),
+            }
+        };
+        assert_eq!(stalled, client(round));
+        waited.push(now - start);
+        standing.stalled(switch.patience(client(round), now), STALL, now);
+        switch.stands(&token(1), standing);
+        switch.leave(client(round));
+        switch.drained(client(0), room - 1);
+        assert!(switch.may_read_executor());
+    }
+    assert!(waited[0] == STALL && waited[1] < STALL / 5 && waited[2] < STALL / 5, "{waited:?}");
+    switch.queued(client(50), CLIENT_QUEUE);
+    assert_eq!(switch.poll_stalls(now), (Some(now + STALL / 40), None), "one that was there all the time");
+    assert_eq!(switch.patience(client(0), now), STALL);
 }
 
 #[derive(Clone, Debug)]
@@ -355,7 +394,7 @@ proptest! {
                 Step::Join(one) => {
                     if let std::collections::btree_map::Entry::Vacant(place) = model.clients.entry(one) {
                         place.insert(0);
-                        switch.join(client(one.into()), token(token_of(one).into()), now);
+                        switch.join(client(one.into()), token(token_of(one).into()), Standing::default(), now);
                     }
                 }
                 Step::Leave(one) => prop_assert_eq!(switch.leave(client(one.into())).len(), model.leave(one)),
