@@ -84,6 +84,9 @@ impl ExecutorError {
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
                 Some("the IP address must be one of this machine's")
             }
+            Self::Tls(_) => Some(
+                "name PEM files: the certificate and those that lead to its authority, and the key that belongs to it",
+            ),
             _ => None,
         }
     }

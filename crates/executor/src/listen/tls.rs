@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::ExecutorError;
@@ -88,18 +88,36 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
     let failed = |path: &Path, text: String| format!("{}: {text}", path.display());
     let chain: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(certificate).and_then(|certificates| certificates.collect());
-    let chain = chain.map_err(|error| failed(certificate, error.to_string()))?;
+    let chain = chain.map_err(|error| failed(certificate, unread(&error, "certificate")))?;
     if chain.is_empty() {
         return Err(failed(certificate, "there is no certificate in it".to_owned()));
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, unread(&error, "private key")))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?.with_no_client_auth();
     // It also checks that the key is that of the certificate.
-    let mut config = builder.with_single_cert(chain, private).map_err(|error| failed(key, error.to_string()))?;
+    let mut config = builder.with_single_cert(chain, private).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            let of = certificate.display();
+            failed(key, format!("it is not the key of the certificate in {of}, of which the first counts"))
+        }
+        rustls::Error::InvalidCertificate(why) => failed(certificate, format!("the certificate cannot be read: {why}")),
+        other => failed(key, format!("the private key cannot be used: {other}")),
+    })?;
     config.alpn_protocols = vec![HTTP_1.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Why there is no `what` in a file.
+fn unread(error: &pem::Error, what: &str) -> String {
+    match error {
+        pem::Error::NoItemsFound => format!("there is no {what} in it that is not encrypted"),
+        pem::Error::MissingSectionEnd { .. } => format!("the {what} in it has no end"),
+        pem::Error::Base64Decode(_) => format!("the {what} in it is no base64"),
+        pem::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

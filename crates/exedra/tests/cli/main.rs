@@ -20,6 +20,7 @@ mod secrets;
 mod serve;
 mod siege;
 mod signals;
+mod starts;
 mod systemd;
 mod terminal;
 mod tls;

@@ -162,9 +162,42 @@ fn what_cannot_be_used_is_refused_at_the_start() {
         |args: &[&str]| run(exedra(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &path("data")]).args(args));
     let alone = serve(&["--tls-cert", &path("cert.pem")]);
     assert_eq!(alone.code, 2, "{}", alone.stderr);
-    let mismatched = serve(&["--tls-cert", &path("ca.pem"), "--tls-key", &path("key.pem")]);
-    assert_eq!(mismatched.code, 255);
-    assert!(mismatched.stderr.contains("key.pem"), "{}", mismatched.stderr);
+    let pem = |what: &str, text: &str| format!("-----BEGIN {what}-----\n{text}\n-----END {what}-----\n");
+    let (certificate, secret) = ("CERTIFICATE", "PRIVATE KEY");
+    for (name, text) in [
+        ("nothing", String::new()),
+        ("text", "nonsense".to_owned()),
+        ("cut", "-----BEGIN CERTIFICATE-----\nAAAA\n".to_owned()),
+        ("marks", pem(certificate, "!!!!")),
+        ("odd", pem(certificate, "AAAA")),
+        ("odd.key", pem(secret, "AAAA")),
+        ("locked.key", pem("ENCRYPTED PRIVATE KEY", "AAAA")),
+    ] {
+        std::fs::write(authority.file(name), text).unwrap();
+    }
+    for (certificate, key, said) in [
+        ("ca.pem", "key.pem", "key.pem: it is not the key of the certificate in "),
+        ("none", "key.pem", "none: No such file or directory"),
+        ("nothing", "key.pem", "nothing: there is no certificate in it"),
+        ("text", "key.pem", "text: there is no certificate in it"),
+        ("key.pem", "key.pem", "key.pem: there is no certificate in it"),
+        ("cut", "key.pem", "cut: the certificate in it has no end"),
+        ("marks", "key.pem", "marks: the certificate in it is no base64"),
+        ("odd", "key.pem", "odd: the certificate cannot be read"),
+        ("cert.pem", "none", "none: No such file or directory"),
+        ("cert.pem", "text", "text: there is no private key in it"),
+        ("cert.pem", "cert.pem", "cert.pem: there is no private key in it"),
+        ("cert.pem", "locked.key", "locked.key: there is no private key in it that is not encrypted"),
+        ("cert.pem", "odd.key", "odd.key: the private key cannot be used"),
+    ] {
+        let refused = serve(&["--tls-cert", &path(certificate), "--tls-key", &path(key)]);
+        assert_eq!(refused.code, 255, "{certificate} {key}");
+        let lines: Vec<_> = refused.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "one line, and what to do: {lines:?}");
+        let whole = lines[0].starts_with("Error: cannot use the certificate: ") && lines[0].contains(said);
+        assert!(whole && lines[1].starts_with("hint: "), "{lines:?}");
+    }
+    assert!(!authority.file("data").exists(), "nothing was made");
     let url = "http://h.example";
     let past = serve(&["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem"), "--public-url", url]);
     assert_eq!(past.code, 2);
