@@ -122,7 +122,10 @@ start "$1" "$2/data" "$3/full"
 start "$1" "$2/new" "$3/full-new"
 rm "$2/filler"
 "$1" token list --json --data-dir "$2/data" >"$3/after"
-timeout --signal TERM 5 "$1" serve --listen 127.0.0.1:0 --data-dir "$2/data" >"$3/url" 2>/dev/null
+"$1" serve --listen 127.0.0.1:0 --data-dir "$2/data" >"$3/url" 2>/dev/null &
+until [ -s "$3/url" ] || ! kill -0 $!; do sleep 0.02; done
+kill $!
+wait $!
 "#;
 
 #[test]
