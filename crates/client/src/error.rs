@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exedra_link::error::{Disconnect, LinkError};
+use exedra_link::error::{ConnectError, Disconnect, LinkError};
 use exedra_link::peer::CallError;
 use exedra_proto::envelope::{NOT_FOUND, RpcError, SESSION_ATTACHED};
 
@@ -152,6 +152,16 @@ impl Error {
             Self::NoSession(_) => true,
             Self::SessionRefused(error) => error.code == SESSION_ATTACHED,
             _ => false,
+        }
+    }
+
+    /// The code of the problem that the server answered with.
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Link(LinkError::Connect(ConnectError::Status { code, .. } | ConnectError::Auth { code, .. })) => {
+                code.as_deref()
+            }
+            _ => None,
         }
     }
 

@@ -317,6 +317,8 @@ pub mod code {
     pub const TOKEN_UNKNOWN: &str = "token_unknown";
     /// The token was revoked, or its time is over.
     pub const TOKEN_ENDED: &str = "token_ended";
+    /// The executor is connected, and only who says so means that it goes nevertheless.
+    pub const EXECUTOR_CONNECTED: &str = "executor_connected";
     /// A join token is to be traded for a name that somebody has.
     pub const EXECUTOR_EXISTS: &str = "executor_exists";
     /// None of the transports offered fits.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exedra_client::Server;
 use exedra_client::connect::Verb;
+use exedra_proto::registry::code;
 use serde_json::{Value, json};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -107,12 +108,15 @@ pub fn forget(args: ForgetArgs) -> Result<Exit, Failure> {
     let server = server(&args.server)?;
     runtime::light(async {
         let executor = server.ask(Verb::Get, &["executors", &args.executor], &[]).await?;
-        if executor["state"] != "away" && !args.force {
-            let what = format!("executor `{}` is {}", text(&executor["id"]), text(&executor["state"]));
-            let hint = "it would come back by itself: stop it or revoke its token first; --force forgets it anyway";
-            return Err(Failure::from(anyhow::Error::msg(what)).with_hint(hint));
-        }
-        server.ask(Verb::Delete, &["executors", &args.executor], &[]).await?;
+        let force = [("force", args.force.to_string())];
+        match server.ask(Verb::Delete, &["executors", &args.executor], &force).await {
+            Err(error) if error.problem() == Some(code::EXECUTOR_CONNECTED) => {
+                let what = format!("executor `{}` is connected", text(&executor["id"]));
+                let hint = "it would come back by itself: stop it or revoke its token first; --force forgets it anyway";
+                return Err(Failure::from(anyhow::Error::msg(what)).with_hint(hint));
+            }
+            forgotten => forgotten?,
+        };
         if args.server.json {
             output::json(&executor)?;
         }

@@ -50,7 +50,7 @@ fn an_executor_that_is_gone_is_forgotten_and_one_that_is_there_only_by_force() {
     until("it is online", || state() == "online");
     let refused = ask(&server, &admin, &["forget", "box"]);
     assert_eq!(refused.code, 255);
-    assert!(refused.stderr.contains("is online") && refused.stderr.contains("--force"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is connected") && refused.stderr.contains("--force"), "{}", refused.stderr);
     assert_eq!(state(), "online", "nothing was done to it");
     assert_eq!(ask(&server, &server.client_token, &["forget", "--force", "box"]).code, 255, "a client does not govern");
     assert_eq!(executor.stop().code, 0);

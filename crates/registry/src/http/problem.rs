@@ -185,6 +185,12 @@ impl From<Refusal> for Problem {
                 problem.detail.held_since = Some(since);
                 problem
             }
+            Refusal::Connected => Self::new(
+                StatusCode::CONFLICT,
+                code::EXECUTOR_CONNECTED,
+                "the executor is connected, and would come back by itself: stop it or revoke its token first; \
+                 `force=true` forgets it nevertheless",
+            ),
             Refusal::Signature(fault) => Self::unsigned(fault),
             Refusal::Drained { since } => {
                 let message = "an administrator lets no new client in to the executor";

@@ -145,8 +145,12 @@ impl Service {
         self.change(caller, id, &change).await
     }
 
-    /// Forgets an executor: its registrations are worth nothing, what is open is cut, and its name is free.
-    pub async fn forget(&self, caller: &Caller, id: &ExecutorId) -> Result<(), Refusal> {
+    /// Forgets an executor: its registrations are worth nothing, and its name is free. By `force` also one that is connected, which is
+    /// cut.
+    pub async fn forget(&self, caller: &Caller, id: &ExecutorId, force: bool) -> Result<(), Refusal> {
+        if !force && self.presence.state(id).0 != State::Away {
+            return Err(Refusal::Connected);
+        }
         if self.let_go(id, caller.token.as_str()).await? { Ok(()) } else { Err(Refusal::Unknown { near: Vec::new() }) }
     }
 

@@ -39,6 +39,8 @@ pub enum Refusal {
         /// Since when, seconds since 1970.
         since: u64,
     },
+    /// The executor is connected, and what was asked is for one that is gone.
+    Connected,
     /// The request is signed, and not well.
     Signature(Fault),
     /// The executor's name is another key's.

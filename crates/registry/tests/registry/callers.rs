@@ -187,7 +187,7 @@ async fn bearer(site: &Site, caller: Caller) -> Option<String> {
 
 /// `box` is registered with its own token, online and free.
 async fn executor(site: &Site, own: &str, admin: &str, told: bool) {
-    let forget = site.http.delete(format!("{}/v1/executors/box", site.base)).bearer_auth(admin);
+    let forget = site.http.delete(format!("{}/v1/executors/box?force=true", site.base)).bearer_auth(admin);
     forget.send().await.unwrap();
     let response = site.post("/cloud/executor/box/register", own, register_body("box", "instance")).await;
     let reply: Value = response.json().await.unwrap();

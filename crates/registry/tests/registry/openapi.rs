@@ -102,6 +102,10 @@ async fn every_operation_does_what_the_document_says() {
         let url = format!("{}{}", site.base, path.replace("{id}", id));
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let bearer = if path == "/v1/join" { &site.token(Role::Join, "gpu-7").await } else { &site.admin };
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let query = parameters.filter(|one| one["in"] == "query" && !one["example"].is_null());
+        let query: Vec<_> = query.map(|one| format!("{}={}", one["name"].as_str().unwrap(), one["example"])).collect();
+        let url = if query.is_empty() { url } else { format!("{url}?{}", query.join("&")) };
         let mut request = site.http.request(method.clone(), url).bearer_auth(bearer);
         let example = operation.pointer("/requestBody/content/application~1json/example");
         if let Some(example) = example.filter(|example| !example.is_null()) {

@@ -98,17 +98,29 @@ async fn an_executor_is_drained_and_resumed() {
 async fn a_forgotten_executor_is_away_until_it_registers_anew() {
     let (site, dir) = site().await;
     let registration = site.executor("box").await;
-    let forget = async || call(&site, Method::DELETE, "/v1/executors/box", &site.admin, Value::Null).await;
-    assert_eq!(forget().await.status(), 204);
-    refusal(forget().await, 404, "executor_unknown").await;
+    let forget = async |query: &str| {
+        call(&site, Method::DELETE, &format!("/v1/executors/box{query}"), &site.admin, Value::Null).await
+    };
+    for query in ["", "?force=false"] {
+        refusal(forget(query).await, 409, "executor_connected").await;
+    }
+    for query in ["?force", "?force=yes", "?force=true&force=true", "?forced=true"] {
+        refusal(forget(query).await, 400, "query_invalid").await;
+    }
+    assert_eq!(site.connect_raw("box", 0).await.status(), 200, "nothing was done to it");
+    assert_eq!(forget("?force=true").await.status(), 204);
+    refusal(forget("").await, 404, "executor_unknown").await;
     refusal(site.connect_raw("box", 0).await, 404, "executor_unknown").await;
     // What it says with its old registration no longer counts.
     site.presence().online(&registration, 1);
     let again = site.register("box", "instance").await;
     assert_ne!(again.id, registration.as_str());
     refusal(site.connect_raw("box", 0).await, 409, "environment_offline").await;
-    site.presence().online(&RegistrationId::new(again.id), 1);
+    let again = RegistrationId::new(again.id);
+    site.presence().online(&again, 1);
     assert_eq!(site.connect_raw("box", 0).await.status(), 200);
+    site.presence().offline(&again, 0);
+    assert_eq!(forget("").await.status(), 204, "it is away");
     drop(dir);
 }
 

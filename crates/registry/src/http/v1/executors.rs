@@ -178,18 +178,29 @@ pub async fn show(
     Ok(Json(service.show(&caller, &credentials::segment(id)).await?.into()))
 }
 
-/// Forgets an executor: its registrations are worth nothing, what is open is cut, its name is free
+/// Forgets an executor that is away: its registrations are worth nothing, its name is free
 #[utoipa::path(
-    delete, operation_id = "forget_executor", path = "/v1/executors/{id}", tag = "executors", params(("id" = String, Path, description = "its id")),
+    delete, operation_id = "forget_executor", path = "/v1/executors/{id}", tag = "executors",
+    params(
+        ("id" = String, Path, description = "its id"),
+        (
+            "force" = Option<bool>, Query, example = true,
+            description = "`true`: also one that is connected, which is cut off; without it that is 409 `executor_connected`",
+        ),
+    ),
     responses((status = 204), (status = "4XX", body = ProblemBody), (status = "5XX", body = ProblemBody)),
 )]
 pub async fn forget(
     State(service): State<Arc<Service>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
+    uri: Uri,
 ) -> Result<StatusCode, Problem> {
     let (caller, id) = administered(&service, &headers, id).await?;
-    service.forget(&caller, &id).await?;
+    let query = query(&uri);
+    only(&query, &["force"])?;
+    let force = one(&query, "force", |text| text.parse().ok())?.unwrap_or(false);
+    service.forget(&caller, &id, force).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
