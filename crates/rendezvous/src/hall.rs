@@ -365,3 +365,6 @@ fn payload(mut frames: &[u8]) -> u64 {
 fn resetting(stream: StreamId, reason: &str) -> bytes::Bytes {
     Relay { stream, body: Body::Reset { reason: reason.to_owned() } }.encode()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use crate::build::cargo;
 
 /// How many cases a seeded test runs; a test's own default is small enough for every day.
 pub const CASES: &str = "EXEDRA_CASES";
+/// The same for tests that proptest runs.
+const PROPTEST: &str = "PROPTEST_CASES";
 /// Set to `1`: what only makes sense at length is done at length.
 pub const SOAK: &str = "EXEDRA_SOAK";
 
@@ -88,9 +90,13 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         name: "router",
-        what: "100,000 random courses of events in the router of the rendezvous against a model",
+        what: "100,000 random courses each against a model: meetings in the router, whole halls with their peers, their rules",
         cases: 100_000,
-        tests: &[tests("exedra-rendezvous", LIB, &["random_events_agree_with_the_model"])],
+        tests: &[tests(
+            "exedra-rendezvous",
+            LIB,
+            &["random_events_agree_with_the_model", "hall::tests", "switch::tests", "turns::tests", "inbox::tests"],
+        )],
     },
     Part {
         name: "tables",
@@ -156,7 +162,8 @@ impl Part {
             let mut cargo = cargo(root);
             cargo.args(["test", "--release", "--package", tests.package]).args(tests.target);
             cargo.arg("--").args(tests.filters).arg("--nocapture");
-            cargo.env(SOAK, "1").env(CASES, cases.unwrap_or(self.cases).to_string());
+            let cases = cases.unwrap_or(self.cases).to_string();
+            cargo.env(SOAK, "1").env(CASES, &cases).env(PROPTEST, cases);
             passed &= cargo.status().context("cannot run cargo")?.success();
         }
         Ok(passed)

@@ -76,14 +76,28 @@ impl Hall {
 
     /// Passes messages on to the executor, as long as there is room.
     pub(super) fn pass_on(&mut self, now: Instant) -> bool {
-        let mut moved = false;
-        while self.executor.out.len() < ASKED_QUEUE {
+        let mut taken = 0;
+        // What is collected or dropped costs as much as what is passed on, and fills no queue.
+        while self.executor.out.len() < ASKED_QUEUE && taken < ASKED_QUEUE {
             let Some(id) = self.whose_turn() else { break };
             let used = self.pass_one(id, now);
             self.turns.charge(id, used);
-            moved = true;
+            taken += used;
+            self.refill(id);
         }
-        moved
+        taken > 0
+    }
+
+    /// Whoever has had all taken from it, and has more in its socket, keeps its turn.
+    fn refill(&mut self, id: ConnectionId) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if member.link.socket.ready().is_empty() {
+            let bell = member.bell.clone();
+            member.poll_fill(&mut Context::from_waker(&bell));
+            if member.link.socket.ready().is_empty() {
+                self.asking.remove(&id);
+            }
+        }
     }
 
     fn whose_turn(&mut self) -> Option<ConnectionId> {
@@ -97,7 +111,7 @@ impl Hall {
         }
     }
 
-    /// Takes one frame of a client: how many bytes of its turn that used.
+    /// Takes one frame of a client: how many bytes of its turn that used, whatever became of it.
     fn pass_one(&mut self, id: ConnectionId, now: Instant) -> usize {
         let Some(member) = self.members.get_mut(&id) else { return 0 };
         let Some(frame) = Frame::first(member.link.socket.ready()) else { return 0 };
@@ -106,7 +120,7 @@ impl Hall {
         let room = if self.share.is_pressed() { 0 } else { COLLECTED_IN_ALL.saturating_sub(self.collected - held) };
         let part = member.inbox.frame(&frame, COLLECTED.min(room));
         let who = member.link.seat.introduction.as_deref().filter(|_| self.executor.link.seat.told);
-        let (used, outcome) = pass_part(
+        let (introduced, outcome) = pass_part(
             part,
             (id, who),
             (&mut self.switch, &mut self.executor.out),
@@ -118,9 +132,6 @@ impl Hall {
         }
         self.collected = self.collected - held + member.inbox.held();
         member.link.socket.taken(len);
-        if member.link.socket.ready().is_empty() {
-            self.asking.remove(&id);
-        }
         let says_too_much = member.out.waiting() >= RESETS;
         // It can be read again, or is given a refusal.
         self.busy.insert(id);
@@ -133,7 +144,7 @@ impl Hall {
                 self.reset_at(owner, stream, reset::GAVE_WAY);
             }
         }
-        used
+        len + introduced
     }
 
     /// Tells a client that its stream is over.

@@ -3,8 +3,6 @@
 //! In flows the part, out flow frames for the executor, and what became of it: its sender, or another whose stream gave
 //! way to it, may have to be told. It knows no socket.
 
-use std::borrow::Cow;
-
 use exedra_proto::frame::scan::Kind;
 use exedra_proto::frame::{StreamId, reset};
 use exedra_proto::introduction::Introduction;
@@ -27,7 +25,8 @@ pub enum Outcome {
     Nowhere(StreamId, Option<&'static str>),
 }
 
-/// Passes a part of a client's message on to the executor, who is told first who begins a stream. How many bytes that took.
+/// Passes a part of a client's message on to the executor, who is told first who begins a stream. How many bytes that took
+/// beside the part.
 pub fn pass_part(
     part: Part<'_>,
     (id, who): (ConnectionId, Option<&Introduction>),
@@ -35,30 +34,25 @@ pub fn pass_part(
     (passing, dropped): (&mut Option<Passing>, &mut Dropped),
     now: Instant,
 ) -> (usize, Outcome) {
-    let mut used = 0;
-    let mut give = |out: &mut Outbox, bytes: Cow<'_, [u8]>| {
-        used += bytes.len();
-        out.push(bytes);
-    };
     let (stream, kind, bytes, is_whole) = match part {
-        Part::Wait => return (used, Outcome::Passed),
+        Part::Wait => return (0, Outcome::Passed),
         Part::Dropped(fault) => {
             dropped.faulty += u64::from(fault.is_some());
-            return (used, Outcome::Passed);
+            return (0, Outcome::Passed);
         }
         Part::More(bytes) => {
-            give(out, bytes);
-            return (used, Outcome::Passed);
+            out.push(bytes);
+            return (0, Outcome::Passed);
         }
         Part::End(bytes, outcome) => {
-            give(out, bytes);
+            out.push(bytes);
             dropped.faulty += u64::from(outcome.is_err());
             if let Some(passing) = passing.take()
                 && outcome == Ok(Kind::Reset)
             {
                 switch.of_client(id, &passing.stream, Kind::Reset, now.into_std());
             }
-            return (used, Outcome::Passed);
+            return (0, Outcome::Passed);
         }
         Part::Whole(stream, kind, bytes) => (stream, kind, bytes, true),
         Part::Begin(stream, bytes) => (stream, Kind::Other, bytes, false),
@@ -72,17 +66,17 @@ pub fn pass_part(
         }
         Route::Drop => {
             dropped.unrouted += 1;
-            return (used, Outcome::Nowhere(stream, None));
+            return (0, Outcome::Nowhere(stream, None));
         }
         Route::Refuse(reason) => {
             dropped.unrouted += 1;
-            return (used, Outcome::Nowhere(stream, Some(reason)));
+            return (0, Outcome::Nowhere(stream, Some(reason)));
         }
     };
     let introduced = newcomer.map_or(0, |who| out.say(Opcode::Text, who.encode(Some(&stream)).as_bytes()));
-    give(out, bytes);
+    out.push(bytes);
     if !is_whole {
         *passing = Some(Passing { client: id, stream, stall: Default::default() });
     }
-    (introduced + used, outcome)
+    (introduced, outcome)
 }
