@@ -5,9 +5,10 @@ use exedra_registry::token::{Pattern, Role};
 use exedra_registry::{NewToken, PublicUrl};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::environment::key;
 use crate::support::{START, Site, refusal, site};
 
 const BODY: &str = r#"{"transport":"direct_jsonrpc_v1"}"#;
@@ -152,4 +153,14 @@ async fn behind_a_proxy_the_public_url_may_have_been_signed() {
     assert_eq!(outside.register(&site).await.status(), 200);
     let elsewhere = Signer { host: "evil.example".to_owned(), ..Signer::new(&site, "*").await };
     refusal(elsewhere.register(&site).await, 401, "unauthenticated").await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_bound_to_a_key_is_not_for_those_who_have_none() {
+    let (site, _dir) = Site::with(|config| config.bind_keys = true).await;
+    let signer = Signer::new(&site, "*").await;
+    let send = async || signer.send(&site, &signer.authorization(BODY), BODY).await;
+    let keyed = json!({"security_profile": "noise_hybrid_ik_v1", "executor_public_key": key(1)}).to_string();
+    assert_eq!(site.post("/cloud/environment/box/register", &site.admin, keyed).await.status(), 200);
+    refusal(send().await, 403, "executor_key_bound").await;
 }
