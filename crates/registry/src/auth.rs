@@ -4,9 +4,8 @@
 //! for; or the first reason against it. It must not know HTTP, nor what is done with a permit.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use exedra_proto::ids::{ExecutorId, InvalidExecutorId, TokenId};
@@ -17,6 +16,7 @@ use crate::clock::Clock;
 use crate::rates::{Rates, Wait};
 use crate::store::{ExecutorRecord, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
+use crate::uses::Uses;
 use crate::workload::{self, Fault, Workloads};
 
 /// Checks tokens.
@@ -24,8 +24,8 @@ use crate::workload::{self, Fault, Workloads};
 pub struct Auth {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    /// Tokens that were shown since that was last saved, and when.
-    used: Arc<Mutex<HashMap<TokenId, u64>>>,
+    /// When tokens were last shown.
+    uses: Arc<Mutex<Uses>>,
     /// Whom other issuers vouch for.
     workloads: Option<Arc<Workloads>>,
     rates: Arc<Rates>,
@@ -273,7 +273,7 @@ pub fn note_executor(executor: &ExecutorId) {
 impl Auth {
     /// Checks against these tokens, by this clock.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rates: Arc<Rates>, patience: Duration) -> Self {
-        Self { store, clock, used: Arc::default(), workloads: None, rates, patience }
+        Self { store, clock, uses: Arc::default(), workloads: None, rates, patience }
     }
 
     /// Also takes the tokens of other issuers, by these rules.
@@ -334,17 +334,9 @@ impl Auth {
         })
     }
 
-    /// Which tokens were shown since this was last asked, and when.
-    pub fn take_used(&self) -> Vec<(TokenId, u64)> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
-    }
-
-    /// These could not be saved.
-    pub fn put_used_back(&self, used: Vec<(TokenId, u64)>) {
-        let mut waiting = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        for (token, at) in used {
-            waiting.entry(token).or_insert(at);
-        }
+    /// When tokens were last used.
+    pub fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who shows this token.
@@ -487,6 +479,6 @@ impl Auth {
 
     /// The token was used now.
     pub fn note_used(&self, token: &TokenId) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), self.clock.now());
+        self.uses().note(token, self.clock.now());
     }
 }

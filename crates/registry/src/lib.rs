@@ -22,6 +22,7 @@ mod service;
 mod sigv4;
 pub mod store;
 pub mod token;
+mod uses;
 pub mod workload;
 
 pub use config::{ACCESS_KEEP, PublicUrl, RegistryConfig};

@@ -285,6 +285,7 @@ async fn token_watch(service: Arc<Service>, every: Duration, stop: CancellationT
             service.try_write().await;
         }
         service.save_access(false).await;
+        service.save_used(false).await;
         match service.cut_ended().await {
             Ok(_) => is_failing = false,
             Err(error) if !is_failing => {
@@ -303,7 +304,7 @@ fn ticks(every: Duration) -> Interval {
 }
 
 async fn save_seen(service: &Service) {
-    service.save_used().await;
+    service.save_used(true).await;
     service.save_access(true).await;
     let seen = service.presence.take_seen();
     if let Err(error) = service.store.mark_seen(&seen).await {

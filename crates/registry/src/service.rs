@@ -36,7 +36,7 @@ use crate::config::PublicUrl;
 use crate::keys::SigningKeys;
 use crate::presence::{Slot, Tracker};
 use crate::rates::Rates;
-use crate::store::Store;
+use crate::store::{Store, TokenRecord};
 use crate::token::Role;
 use crate::workload::Workloads;
 
@@ -148,13 +148,22 @@ impl Service {
         Ok(self.auth.permit(bearer, Role::Client, executor).await?)
     }
 
-    /// Saves when tokens were last shown.
-    pub async fn save_used(&self) {
-        let used = self.auth.take_used();
+    /// Saves when tokens were last used: of all, or of those for which it is time.
+    pub async fn save_used(&self, all: bool) {
+        let used = self.auth.uses().take(all, self.clock.now());
+        if used.is_empty() {
+            return;
+        }
         if let Err(error) = self.store.mark_used(&used).await {
             tracing::warn!(%error, "when tokens were last used could not be saved; it is tried again");
-            self.auth.put_used_back(used);
+            self.auth.uses().put_back(used);
         }
+    }
+
+    /// The record of a token, with a use that is not saved yet.
+    pub fn as_used(&self, token: TokenRecord) -> TokenRecord {
+        let last_used = token.last_used.max(self.auth.uses().last(&token.id));
+        TokenRecord { last_used, ..token }
     }
 
     /// A ticket of `life` seconds, or as long as its token is good.

@@ -8,8 +8,9 @@ use exedra_proto::registry::{ConnectReply, RegisterReply};
 use exedra_registry::token::{Labels, Pattern, Rights, Role, is_well_formed};
 use exedra_registry::{NewToken, RegistryError, open_tokens};
 use futures_util::future::join_all;
+use serde_json::Value;
 
-use crate::support::{START, refusal, register_body, site};
+use crate::support::{START, Site, refusal, register_body, site};
 
 #[tokio::test]
 async fn a_directory_is_made_for_the_first_token_and_a_server_knows_it_later() {
@@ -142,16 +143,36 @@ async fn a_token_gets_another_secret_and_the_old_one_a_grace() {
 }
 
 #[tokio::test]
-async fn when_a_token_was_last_used_is_saved_later() {
-    let (site, dir) = site().await;
+async fn when_a_token_was_last_used_is_told_at_once_and_saved_soon() {
+    let (site, dir) = Site::with(|config| config.token_watch = Duration::from_millis(5)).await;
     let created = site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap();
     let id = created.record.id.as_str().to_owned();
+    let told = async || {
+        let show = site.http.get(format!("{}/v1/tokens/{id}", site.base)).bearer_auth(&site.admin);
+        let token = show.send().await.unwrap().json::<Value>().await.unwrap();
+        let list = site.http.get(format!("{}/v1/tokens", site.base)).bearer_auth(&site.admin);
+        let list = list.send().await.unwrap().json::<Value>().await.unwrap();
+        assert!(list["tokens"].as_array().unwrap().contains(&token), "{list}");
+        token["last_used"].as_u64()
+    };
+    let use_it = async || site.post("/v1/executors/box/connect", created.secret.expose(), "{}").await;
+    assert_eq!(told().await, None);
     site.clock.advance(7);
-    site.post("/v1/executors/box/connect", created.secret.expose(), "{}").await;
-    assert_eq!(site.registry.tokens().show(&id).await.unwrap().last_used, None, "not in the request's way");
+    use_it().await;
+    assert_eq!(told().await, Some(START + 7));
+    // Whoever looks into the records beside the server sees it soon, too.
+    let saved = async || site.registry.tokens().show(&id).await.unwrap().last_used;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while saved().await != Some(START + 7) {
+        assert!(tokio::time::Instant::now() < deadline, "it is never saved");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    site.clock.advance(5);
+    use_it().await;
+    assert_eq!(told().await, Some(START + 12));
     site.stop().await;
     let tokens = open_tokens(dir.path()).await.unwrap();
-    assert_eq!(tokens.show(&id).await.unwrap().last_used, Some(START + 7));
+    assert_eq!(tokens.show(&id).await.unwrap().last_used, Some(START + 12));
     tokens.close().await;
 }
 

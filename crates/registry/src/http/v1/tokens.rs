@@ -42,7 +42,7 @@ pub struct Token {
     expires_at: Option<u64>,
     /// From that second on it is no longer good.
     revoked_at: Option<u64>,
-    /// When it was last used, to the minute.
+    /// When it was last used.
     last_used: Option<u64>,
     /// Of a join token: how often it can still be traded.
     uses_left: Option<u32>,
@@ -158,7 +158,7 @@ impl NewTokenBody {
 pub async fn list(State(service): State<Arc<Service>>, headers: HeaderMap) -> Result<Json<TokenList>, Problem> {
     service.governor(credentials::bearer(&headers).as_ref()).await?;
     let tokens = service.tokens.list().await?;
-    Ok(Json(TokenList { tokens: tokens.into_iter().map(Token::from).collect() }))
+    Ok(Json(TokenList { tokens: tokens.into_iter().map(|token| service.as_used(token).into()).collect() }))
 }
 
 /// Makes a token
@@ -189,7 +189,7 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Result<Json<Token>, Problem> {
     service.governor(credentials::bearer(&headers).as_ref()).await?;
-    Ok(Json(service.tokens.show(&credentials::segment(id)).await?.into()))
+    Ok(Json(service.as_used(service.tokens.show(&credentials::segment(id)).await?).into()))
 }
 
 /// Gives a token another secret; what is open with the old one stays open
