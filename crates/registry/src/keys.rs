@@ -16,6 +16,8 @@ use serde_json::Value;
 
 use crate::error::RegistryError;
 
+/// A key may be so many seconds younger than the clock says that it can be; one that is more was made while the clock was wrong.
+const AHEAD: u64 = 5 * 60;
 /// The layout of the file that this version writes, and the only one that it reads.
 const VERSION: u32 = 1;
 
@@ -81,13 +83,16 @@ impl SigningKeys {
         self.ring.read().unwrap_or_else(PoisonError::into_inner).sign(ws_base, claims)
     }
 
-    /// Makes a new key, if there is none or the newest is too old; says whether it did. Blocks on the disk.
+    /// Makes a new key, if there is none, or the newest is too old or from a time that is yet to come, of which nobody knows how
+    /// old it is; says whether it did. Blocks on the disk.
     ///
     /// # Errors
     /// The new key cannot be saved; then all stays as it was.
     pub fn rotate_if_due(&self, now: u64) -> Result<bool, RegistryError> {
         let newest = self.ring.read().unwrap_or_else(PoisonError::into_inner).newest_created_at();
-        if newest.is_some_and(|created| now.saturating_sub(created) < self.max_age) {
+        let is_young =
+            |created: u64| now.saturating_sub(created) < self.max_age && created <= now.saturating_add(AHEAD);
+        if newest.is_some_and(is_young) {
             return Ok(false);
         }
         self.rotate(now)?;
@@ -272,6 +277,21 @@ mod tests {
         assert!(is_good(&again, &old, 8 * DAY - 2), "after a restart as well");
         keys.rotate(30 * DAY).unwrap();
         assert_eq!(keys.ring().read().unwrap().len(), 2, "the first is gone, the second's tickets may live");
+    }
+
+    #[test]
+    fn a_key_made_while_the_clock_was_ahead_is_replaced_once_it_is_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = SigningKeys::open(dir.path().join("keys.json"), DAY, 7 * DAY).unwrap();
+        assert!(keys.rotate_if_due(10 * DAY).unwrap(), "the clock leaps");
+        let leapt = ticket(&keys, 10 * DAY);
+        assert!(!keys.rotate_if_due(10 * DAY - AHEAD).unwrap(), "a clock may be set back a little");
+        assert!(keys.rotate_if_due(DAY + 60).unwrap(), "and is right again");
+        assert!(!keys.rotate_if_due(DAY + 61).unwrap(), "once");
+        let last = keys.list().pop().unwrap();
+        assert_eq!((last.created_at, last.signs), (DAY + 60, true));
+        assert!(is_good(&keys, &ticket(&keys, DAY + 61), DAY + 61) && is_good(&keys, &leapt, 10 * DAY));
+        assert!(!keys.rotate_if_due(8 * DAY + 59).unwrap() && keys.rotate_if_due(8 * DAY + 60).unwrap(), "in its time");
     }
 
     #[test]
