@@ -54,10 +54,35 @@ pub enum Part {
     Confined,
     /// Of many connections.
     Crowd,
-    /// Of what stands between two ends.
+    /// Of what stands between two ends: the next four.
     Between,
+    /// What it adds to the time of a message.
+    Latency,
+    /// What one pair passes on.
+    Transfer,
+    /// What the streams of one executor pass on.
+    Streams,
+    /// How many may come.
+    Connects,
     /// Of a cold exec.
     Cold,
+}
+
+impl Arena {
+    /// Whether these figures are wanted.
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part || only.whole() == Some(part) || part.whole() == Some(only))
+    }
+}
+
+impl Part {
+    /// What it is a part of.
+    fn whole(self) -> Option<Self> {
+        match self {
+            Self::Latency | Self::Transfer | Self::Streams | Self::Connects => Some(Self::Between),
+            _ => None,
+        }
+    }
 }
 
 /// How a run ended.
@@ -78,14 +103,16 @@ pub enum Outcome {
 pub async fn run(arena: &Arena) -> Result<Outcome> {
     let mut table = Table::new(&arena.stock.version)?;
     let all = [Part::Footprint, Part::Wire, Part::Blocks, Part::Confined, Part::Crowd, Part::Between, Part::Cold];
-    for part in all.into_iter().filter(|part| arena.only.is_none_or(|only| only == *part)) {
+    for part in all.into_iter().filter(|part| arena.wants(*part)) {
         let (what, done) = match part {
             Part::Footprint => ("size and memory", footprint::run(arena, &mut table).await),
             Part::Wire => ("figures of one connection", wire::run(arena, &mut table).await),
             Part::Blocks => ("figures of blocks", blocks::run(arena, &mut table).await),
             Part::Confined => ("figures of a sandbox", confined::run(arena, &mut table).await),
             Part::Crowd => ("figures of many", crowd::run(arena, &mut table).await),
-            Part::Between => ("figures of what stands between", between::run(arena, &mut table).await),
+            Part::Between | Part::Latency | Part::Transfer | Part::Streams | Part::Connects => {
+                ("figures of what stands between", between::run(arena, &mut table).await)
+            }
             Part::Cold => ("figures of a cold exec", cold::run(arena, &mut table).await),
         };
         if let Err(why) = done {

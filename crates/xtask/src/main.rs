@@ -90,6 +90,14 @@ enum Figures {
     Crowd,
     /// Of what stands between two ends, with nginx and haproxy beside it
     Between,
+    /// Of these, what a message takes longer
+    Latency,
+    /// Of these, the throughput of a pair
+    Transfer,
+    /// Of these, the throughput of many streams
+    Streams,
+    /// Of these, how many clients may come
+    Connects,
     /// Of a cold exec
     Cold,
 }
@@ -103,6 +111,10 @@ impl Figures {
             Self::Confined => bench::Part::Confined,
             Self::Crowd => bench::Part::Crowd,
             Self::Between => bench::Part::Between,
+            Self::Latency => bench::Part::Latency,
+            Self::Transfer => bench::Part::Transfer,
+            Self::Streams => bench::Part::Streams,
+            Self::Connects => bench::Part::Connects,
             Self::Cold => bench::Part::Cold,
         }
     }

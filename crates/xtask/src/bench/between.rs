@@ -19,7 +19,7 @@ use tokio::try_join;
 use self::proxy::Proxy;
 use super::ends::End;
 use super::figures::{median, rate, time};
-use super::{Arena, Goal, Row, Table};
+use super::{Arena, Goal, Part, Row, Table};
 use crate::load::post::post;
 use crate::plane::Plane;
 
@@ -64,18 +64,20 @@ pub(super) async fn run(arena: &Arena, table: &mut Table) -> Result<()> {
         haproxy: Proxy::haproxy(port, &dir).await,
         backend,
     };
-    let what = "added by what is between, there and back, p50";
-    match between.latency(if arena.quick { ROUNDS / 5 } else { ROUNDS }).await {
-        Ok((ours, Some(nginx))) => {
-            let theirs = Some((nginx, Some("nginx")));
-            table.add(&Row { what, ours, theirs, unit: time, goal: Goal::RatioAtMost(1.0) })?;
-        }
-        Ok((_, None)) => between.missing(&between.nginx, what, table)?,
-        Err(why) => table.lacks(what, &why)?,
+    let bytes = if arena.quick { TRANSFER / 8 } else { TRANSFER };
+    if arena.wants(Part::Latency) {
+        between.added(if arena.quick { ROUNDS / 5 } else { ROUNDS }, table).await?;
     }
-    between.throughput(if arena.quick { TRANSFER / 8 } else { TRANSFER }, table).await?;
-    streams::run(&between.plane, if arena.quick { TRANSFER / 8 } else { TRANSFER }, table).await?;
-    connects::run(&between.plane, if arena.quick { 400 } else { 4_000 }, table).await
+    if arena.wants(Part::Transfer) {
+        between.throughput(bytes, table).await?;
+    }
+    if arena.wants(Part::Streams) {
+        streams::run(&between.plane, bytes, table).await?;
+    }
+    if arena.wants(Part::Connects) {
+        connects::run(&between.plane, if arena.quick { 400 } else { 4_000 }, table).await?;
+    }
+    Ok(())
 }
 
 impl Between {
@@ -102,6 +104,18 @@ impl Between {
         ways.extend(self.nginx.is_ok().then_some(Way::Nginx));
         ways.extend(self.haproxy.is_ok().then_some(Way::Haproxy));
         ways
+    }
+
+    async fn added(&self, rounds: usize, table: &mut Table) -> Result<()> {
+        let what = "added by what is between, there and back, p50";
+        match self.latency(rounds).await {
+            Ok((ours, Some(nginx))) => {
+                let theirs = Some((nginx, Some("nginx")));
+                table.add(&Row { what, ours, theirs, unit: time, goal: Goal::RatioAtMost(1.0) })
+            }
+            Ok((_, None)) => self.missing(&self.nginx, what, table),
+            Err(why) => table.lacks(what, &why),
+        }
     }
 
     /// What ours and nginx add to the time of a message there and back.
