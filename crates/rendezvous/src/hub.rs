@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::conduct::{Conduct, Standing};
 use crate::limits::HALLS_QUEUE;
+use crate::linger::Last;
 use crate::mailbox::{self, Letter, Slot};
 use crate::presence::{Call, Reports};
 use crate::router::{ConnectionId, Effect, End, Fences, Report, Router};
@@ -83,6 +84,11 @@ impl Seat {
         state.conduct.stalled((&self.registration, token), waited, self.hub.patience, Instant::now().into_std())
     }
 
+    /// Something was passed on for this executor; whether that was so last time, too, and not for another one.
+    pub fn passes_on_alone(&self) -> bool {
+        self.hub.last.was(self.id)
+    }
+
     /// The connection is of no more use.
     pub fn ended(&self, end: End) {
         self.hub.ended(self.id, end);
@@ -122,6 +128,7 @@ pub struct Hub {
     budget: Arc<Budget>,
     /// How long one who keeps others waiting is waited for.
     patience: Duration,
+    last: Last,
 }
 
 struct State {
@@ -198,6 +205,7 @@ impl Hub {
             emptied: Notify::new(),
             budget: Arc::new(Budget::new(HALLS_QUEUE)),
             patience,
+            last: Last::default(),
         }
     }
 

@@ -23,6 +23,7 @@ mod hub;
 mod leave;
 mod legacy;
 pub mod limits;
+mod linger;
 mod mailbox;
 mod meeting;
 mod presence;

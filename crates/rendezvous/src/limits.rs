@@ -73,3 +73,9 @@ pub const STALL_BYTES: usize = 64 * 1024;
 /// Tokens that have kept others waiting and of which that is remembered, for each executor on its own. When there are more,
 /// the one with least to forget is forgotten.
 pub const MAX_STANDINGS: usize = 4_096;
+/// How long a task looks for the answer to what it has just passed on, before it sleeps: longer than a peer on the same machine
+/// takes, and as long as it may be late for other connections of its thread.
+pub const LINGER: Duration = Duration::from_micros(50);
+/// The most that may have been passed on for a look for its answer, in bytes. Behind more comes more of the same, and whoever
+/// is sent it needs the processor.
+pub const LINGER_BYTES: u64 = 4 * 1024;

@@ -21,6 +21,7 @@ use crate::frames::header::{self, Opcode};
 use crate::hall;
 use crate::hub::{Command, Hub, Link};
 use crate::leave::Leave;
+use crate::linger::{Linger, look};
 use crate::pump::{Flow, pump};
 use crate::socket::{Socket, SocketEnd};
 
@@ -99,6 +100,7 @@ struct Joined {
     introduction: Vec<u8>,
     /// A side that could not be written to; what it sent before is still read.
     deaf: [bool; 2],
+    linger: Linger,
 }
 
 async fn together(mut executor: Box<Link>, mut client: Box<Link>, close_deadline: Duration) {
@@ -110,7 +112,7 @@ async fn together(mut executor: Box<Link>, mut client: Box<Link>, close_deadline
     client.socket.count_into(Arc::clone(&bytes), None);
     client.seat.bytes = bytes;
     let introduction = introduction(&executor, &client);
-    let mut joined = Joined { executor, client, introduction, deaf: [false; 2] };
+    let mut joined = Joined { executor, client, introduction, deaf: [false; 2], linger: Linger::default() };
     let (role, leave) = poll_fn(|cx| joined.poll(cx)).await;
     let Joined { mut executor, mut client, introduction: mut for_executor, .. } = joined;
     for_executor.extend(client.socket.take_ready());
@@ -159,12 +161,29 @@ impl Joined {
             match (served, asked) {
                 (Err(end), _) => return Poll::Ready((Role::Executor, Leave::Ended(end))),
                 (_, Err(end)) => return Poll::Ready((Role::Harness, Leave::Ended(end))),
-                (Ok(false), Ok(false)) => return self.poll_control(cx),
+                (Ok(false), Ok(false)) => {
+                    let over = self.poll_control(cx);
+                    if over.is_pending() {
+                        self.linger();
+                    }
+                    return over;
+                }
                 _ => {}
             }
         }
         cx.waker().wake_by_ref();
         self.poll_control(cx)
+    }
+
+    /// Looks for the answer to what was passed on, if that may come at once. What comes wakes the task.
+    fn linger(&mut self) {
+        let Self { executor, client, linger, .. } = self;
+        let sent = executor.socket.sent() + client.socket.sent();
+        if linger.is_due(sent, || executor.seat.passes_on_alone(), std::time::Instant::now)
+            && let (Some(executor), Some(client)) = (executor.socket.as_fd(), client.socket.as_fd())
+        {
+            look([executor, client]);
+        }
     }
 
     /// Whether the executor knows who the client is, or hears nothing any more.

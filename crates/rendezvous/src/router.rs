@@ -27,6 +27,11 @@ use meeting::Meeting;
 pub struct ConnectionId(u64);
 
 impl ConnectionId {
+    /// Its number, which no other has.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     /// The connection with this number.
     #[cfg(test)]
     pub const fn test(number: u64) -> Self {

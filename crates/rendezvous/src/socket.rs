@@ -17,6 +17,7 @@ pub mod io;
 mod marks;
 
 use std::io::{Error, Result};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,6 +126,16 @@ impl Socket {
             challenge: None,
             timer: Box::pin(sleep_until(now + times.ping_interval)),
         }
+    }
+
+    /// Bytes of frames written to the peer.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What can be asked whether there is something to read.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.io.as_fd()
     }
 
     /// Counts the payload of the peer's messages into `counter` from now on, and into that of all who share its meeting, if

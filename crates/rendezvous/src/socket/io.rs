@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -89,6 +90,14 @@ impl Io {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Secured { stream, .. } | Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    /// The socket, where it has what its peer sent, byte for byte.
+    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Secured { .. } | Self::Other(_) => None,
         }
     }
 
