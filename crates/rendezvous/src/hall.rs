@@ -55,6 +55,8 @@ struct Member {
     out: Outbox,
     /// It cannot be written to; what it sent before is still read.
     deaf: bool,
+    /// There may be more to read from it at once.
+    more: bool,
     /// What came last from its socket, once nothing more does.
     end: Option<SocketEnd>,
     /// What wakes it.
@@ -108,7 +110,7 @@ impl Member {
     /// `all`: where payload is counted that somebody else's counter has to show, too.
     fn new(mut link: Box<Link>, all: Option<Arc<AtomicU64>>, bell: Waker) -> Self {
         link.socket.count_into(Arc::clone(&link.seat.bytes), all);
-        Self { link, inbox: Inbox::default(), out: Outbox::default(), deaf: false, end: None, bell }
+        Self { link, inbox: Inbox::default(), out: Outbox::default(), deaf: false, more: false, end: None, bell }
     }
 
     /// Reads once, if all that was read before has been taken.
@@ -220,9 +222,8 @@ impl Hall {
             // The executor is told of those who left.
             cx.waker().wake_by_ref();
         }
-        if rounds < ROUNDS {
-            self.busy.clear();
-        }
+        // All others wake the task when there is something.
+        self.busy.retain(|id| self.members.get(id).is_some_and(|member| member.more));
         while let Poll::Ready(Some(())) = self.farewells.poll_next_unpin(cx) {}
         self.share.set(self.switch.waiting() + self.executor.out.len() + self.collected, self.switch.open());
         Poll::Pending

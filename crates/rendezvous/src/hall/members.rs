@@ -60,7 +60,8 @@ impl Hall {
         for id in &self.busy {
             let Some(member) = self.members.get_mut(id) else { continue };
             let bell = member.bell.clone();
-            moved |= member.poll_fill(&mut Context::from_waker(&bell));
+            member.more = member.poll_fill(&mut Context::from_waker(&bell));
+            moved |= member.more;
             if !member.link.socket.ready().is_empty() {
                 self.asking.insert(*id);
             }
@@ -134,6 +135,7 @@ impl Hall {
         member.link.socket.taken(len);
         let says_too_much = member.out.waiting() >= RESETS;
         // It can be read again, or is given a refusal.
+        member.more = true;
         self.busy.insert(id);
         match outcome {
             Outcome::Passed => {}

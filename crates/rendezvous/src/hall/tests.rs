@@ -3,6 +3,7 @@
 //! Real sockets' code, real hub, real switch; only the pipes are in memory, so that each step is ours: peers write and read
 //! as much as the seed says, and the hall is polled only when something woke it. So a waking that is lost shows as well.
 
+mod looks;
 mod peer;
 mod world;
 
