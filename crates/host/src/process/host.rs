@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::census;
 use super::cgroup::Site;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, NAMES};
 use super::mark::Maker;
 use super::spawner::Spawner;
 use super::spool::{CAPACITY, Spool};
@@ -37,6 +37,9 @@ pub struct HostConfig {
     /// processes that have some already are not read and the commands wait, until a reader confirms what it read or a
     /// table goes. Each may keep one piece in any case, and output to attached peers has windows of its own.
     pub backlog: usize,
+    /// Long ids and arguments of the processes that all tables together know, in bytes. When it is used up, only those with short
+    /// ones are started.
+    pub names: usize,
     /// A directory for this user alone where undelivered output goes beyond 1 MiB of each process. Without, all of it stays
     /// in memory.
     pub spool: Option<PathBuf>,
@@ -81,6 +84,7 @@ impl Default for HostConfig {
             pidfd: true,
             control_groups: true,
             backlog: BACKLOG,
+            names: NAMES,
             spool: None,
             spool_bytes: CAPACITY,
             max_processes: MAX_PROCESSES,
@@ -121,7 +125,7 @@ impl Host {
         let maker = census::maker();
         let undertaker = Undertaker::start(maker).map_err(HostError::Thread)?;
         let spawner = Spawner::start(config.pidfd, undertaker).map_err(HostError::Thread)?;
-        let ledger = Arc::new(Ledger::new(config.backlog));
+        let ledger = Arc::new(Ledger::new(config.backlog, config.names));
         let spool = config.spool.as_deref().map(|dir| Spool::open(dir, config.spool_bytes)).transpose();
         let spool = spool.map_err(HostError::Spool)?;
         let site = if config.control_groups { Site::find() } else { Site::nowhere() };

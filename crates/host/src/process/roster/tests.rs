@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use exedra_proto::process::OutputStream;
 
+use super::super::ledger::NAMES;
 use super::*;
 use crate::process::event::EventKind;
 
@@ -9,7 +10,7 @@ fn id(name: &str) -> ProcessId {
 }
 
 fn roster(names: &[&'static str]) -> Roster<&'static str> {
-    let mut roster = Roster::new(Duration::from_secs(80), Arc::new(Ledger::new(usize::MAX)), WhenFull::Wait);
+    let mut roster = Roster::new(Duration::from_secs(80), Arc::new(Ledger::new(usize::MAX, NAMES)), WhenFull::Wait);
     for name in names {
         roster.reserve(&id(name), 0).unwrap();
         roster.admit(&id(name), *name).unwrap();
@@ -229,7 +230,7 @@ fn closed_processes_are_bounded_in_number_and_in_bytes() {
 
 #[test]
 fn what_is_kept_is_accounted_for_until_it_goes() {
-    let ledger = Arc::new(Ledger::new(1));
+    let ledger = Arc::new(Ledger::new(1, NAMES));
     let (mut one, mut two) = (
         Roster::new(Duration::ZERO, ledger.clone(), WhenFull::Wait),
         Roster::new(Duration::ZERO, ledger.clone(), WhenFull::Wait),
@@ -256,7 +257,7 @@ fn what_is_kept_is_accounted_for_until_it_goes() {
 
 #[test]
 fn without_common_room_the_oldest_of_the_writer_goes_and_is_counted() {
-    let ledger = Arc::new(Ledger::new(300));
+    let ledger = Arc::new(Ledger::new(300, NAMES));
     let mut roster = Roster::new(Duration::ZERO, ledger.clone(), WhenFull::DropOldest);
     for name in ["p", "q"] {
         roster.reserve(&id(name), 0).unwrap();
@@ -278,7 +279,7 @@ fn without_common_room_the_oldest_of_the_writer_goes_and_is_counted() {
 
 #[test]
 fn long_ids_are_counted_until_they_are_forgotten() {
-    let ledger = Arc::new(Ledger::new(usize::MAX));
+    let ledger = Arc::new(Ledger::new(usize::MAX, NAMES));
     let mut roster = Roster::<u32>::new(Duration::from_secs(80), ledger.clone(), WhenFull::Wait);
     let long = |n: usize| ProcessId::new(format!("{n}{}", "x".repeat(1 << 20)));
     let fit = (0..100).take_while(|n| roster.reserve(&long(*n), 0).is_ok()).count();
