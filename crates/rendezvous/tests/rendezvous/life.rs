@@ -23,13 +23,28 @@ const QUICK: Times = Times {
     stall: Duration::from_secs(10),
 };
 
+/// Where somebody has to be in time, also on a machine that does much else.
+const STEADY: Times = Times {
+    ping_interval: Duration::from_millis(100),
+    silence_limit: Duration::from_secs(2),
+    close_deadline: Duration::from_secs(2),
+    challenge: Duration::from_secs(2),
+    ..QUICK
+};
+/// So many pings are more than a silence that is too long.
+const PINGS: usize = 30;
+
 async fn quick() -> Stage {
     Stage::with(|config| config.times = QUICK).await
 }
 
+async fn steady() -> Stage {
+    Stage::with(|config| config.times = STEADY).await
+}
+
 /// Answers pings until there were so many that a silent peer would be long gone.
 async fn outlive(peer: &mut Peer) {
-    for _ in 0..20 {
+    for _ in 0..PINGS {
         loop {
             match within(peer.next()).await.expect("an end").expect("a message") {
                 Message::Ping(_) => break,
@@ -42,7 +57,7 @@ async fn outlive(peer: &mut Peer) {
 
 #[tokio::test]
 async fn a_waiting_executor_is_pinged_and_stays_while_it_answers() {
-    let stage = quick().await;
+    let stage = steady().await;
     let mut executor = stage.executor().await;
     outlive(&mut executor).await;
     assert_eq!(stage.presence.told(1).await, ["online r 1"]);
@@ -58,17 +73,18 @@ async fn a_silent_waiting_executor_is_cut() {
 
 #[tokio::test]
 async fn a_silent_client_is_cut_and_its_executor_told() {
-    let stage = quick().await;
+    let stage = steady().await;
     let mut executor = stage.executor().await;
     stage.presence.told(1).await;
-    let mut client = RawPeer::dial(&stage, &claims(Role::Harness)).await;
-    assert_eq!(closed(&mut executor).await.0, CloseReason::PeerLost.code());
+    let claims = claims(Role::Harness);
+    let (mut client, (told, _)) = tokio::join!(RawPeer::dial(&stage, &claims), closed(&mut executor));
+    assert_eq!(told, CloseReason::PeerLost.code());
     assert_eq!(client.close_code().await, CloseReason::Silent.code());
 }
 
 #[tokio::test]
 async fn whoever_has_an_executor_that_others_want_gives_a_sign_of_life_or_has_it_no_longer() {
-    let stage = Stage::with(|config| config.times.challenge = Duration::from_millis(300)).await;
+    let stage = Stage::with(|config| config.times.challenge = STEADY.challenge).await;
     // Neither silence limit nor ping interval comes into it: they are a minute away.
     let mut executor = stage.executor().await;
     stage.presence.told(1).await;
@@ -94,7 +110,7 @@ async fn whoever_has_an_executor_that_others_want_gives_a_sign_of_life_or_has_it
 
 #[tokio::test]
 async fn a_silent_executor_is_cut_and_its_client_told() {
-    let stage = quick().await;
+    let stage = steady().await;
     let _executor = RawPeer::dial(&stage, &claims(Role::Executor)).await;
     stage.presence.told(1).await;
     let mut client = stage.client().await;
@@ -104,7 +120,7 @@ async fn a_silent_executor_is_cut_and_its_client_told() {
 #[tokio::test]
 async fn a_paused_reader_stays_with_full_buffers_and_with_almost_empty_ones() {
     for size in [5usize, 64 * 1024 * 1024] {
-        let stage = quick().await;
+        let stage = steady().await;
         let (executor, mut client) = stage.pair().await;
         outlive_once(&mut client).await;
         let (mut sink, mut stream) = executor.split();
@@ -115,9 +131,9 @@ async fn a_paused_reader_stays_with_full_buffers_and_with_almost_empty_ones() {
         };
         let live = async {
             // The executor is not paused and answers its pings: by its own count of them time passes.
-            for _ in 0..20 {
+            for _ in 0..PINGS {
                 if size > 1_000 {
-                    tokio::time::sleep(QUICK.ping_interval).await;
+                    tokio::time::sleep(STEADY.ping_interval).await;
                 } else {
                     let ping = within(stream.next()).await.expect("cut").expect("cut");
                     assert!(matches!(ping, Message::Ping(_)), "{ping:?}");
@@ -141,7 +157,7 @@ async fn outlive_once(peer: &mut Peer) {
 
 #[tokio::test]
 async fn a_peer_whose_counterpart_is_slow_is_not_read_and_not_cut() {
-    let stage = quick().await;
+    let stage = steady().await;
     let mut executor = RawPeer::dial(&stage, &claims(Role::Executor)).await;
     stage.presence.told(1).await;
     let mut client = RawPeer::dial(&stage, &claims(Role::Harness)).await;
@@ -151,7 +167,7 @@ async fn a_peer_whose_counterpart_is_slow_is_not_read_and_not_cut() {
     let mut at = 0;
     let mut idle = 0;
     // The executor writes until nothing is taken for longer than any silence, and never answers a ping.
-    while idle < 15 {
+    while idle < PINGS {
         match executor.stream.try_write(&frame[at..]) {
             Ok(written) => {
                 at = (at + written) % frame.len();
@@ -159,7 +175,7 @@ async fn a_peer_whose_counterpart_is_slow_is_not_read_and_not_cut() {
                 idle = 0;
             }
             Err(_) => {
-                tokio::time::sleep(QUICK.ping_interval).await;
+                tokio::time::sleep(STEADY.ping_interval).await;
                 idle += 1;
             }
         }
