@@ -309,6 +309,8 @@ pub mod code {
     pub const EXECUTOR_BUSY: &str = "executor_busy";
     /// An administrator lets no new client in to the executor.
     pub const EXECUTOR_DRAINING: &str = "executor_draining";
+    /// The request has no header `Host`, more than one, or one that makes no sense.
+    pub const HOST_INVALID: &str = "host_invalid";
     /// A parameter of the query is not one, or has no such value.
     pub const QUERY_INVALID: &str = "query_invalid";
     /// There is no such signing key.

@@ -6,6 +6,7 @@
 mod crowd;
 pub(super) mod descriptors;
 mod door;
+mod host;
 mod paced;
 pub mod proxies;
 mod secure;
@@ -267,9 +268,12 @@ async fn serve(io: Io, caller: Caller, slot: Slot, door: Door, limits: Limits, s
             turn.send_replace(Turn::Server);
             let (turn, door, caller, router) = (turn.clone(), door.clone(), caller.clone(), router.clone());
             async move {
-                let answer = match door.admit(&caller, &mut request).await {
-                    Ok(_origin) => router.call(request).await,
-                    Err(full) => Ok(full.answer()),
+                let answer = match host::is_said(&request) {
+                    false => Ok(host::answer()),
+                    true => match door.admit(&caller, &mut request).await {
+                        Ok(_origin) => router.call(request).await,
+                        Err(full) => Ok(full.answer()),
+                    },
                 };
                 turn.send_replace(Turn::Client(Instant::now()));
                 answer.map(|answer| pace(answer, &turn))
@@ -409,6 +413,19 @@ mod tests {
         let mut answer = String::new();
         holder.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("held"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_say_for_whom_a_request_is_is_told_so() {
+        let server = patient(LONG, Crowd::new(8), Router::new().route("/", get(async || "fine"))).await;
+        for head in ["", "Host: x\r\nHost: x\r\n", "Host: a b\r\n"] {
+            let refused = exchange(&server, &format!("GET / HTTP/1.1\r\n{head}\r\n")).await;
+            assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("host_invalid"), "{refused}");
+        }
+        for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] {
+            let served = exchange(&server, request).await;
+            assert!(served.ends_with("fine"), "{served}");
+        }
     }
 
     #[tokio::test]
