@@ -223,7 +223,8 @@ impl Hall {
             cx.waker().wake_by_ref();
         }
         // All others wake the task when there is something.
-        self.busy.retain(|id| self.members.get(id).is_some_and(|member| member.more));
+        let answering = self.answering.as_ref().map(|(to, _)| *to);
+        self.busy.retain(|id| answering == Some(*id) || self.members.get(id).is_some_and(|member| member.more));
         while let Poll::Ready(Some(())) = self.farewells.poll_next_unpin(cx) {}
         self.share.set(self.switch.waiting() + self.executor.out.len() + self.collected, self.switch.open());
         Poll::Pending
@@ -234,8 +235,8 @@ impl Hall {
         let mut moved = self.fill_members();
         moved |= self.pass_on(Instant::now());
         moved |= self.executor.write(cx) > 0;
-        moved |= self.hear_executor(cx);
-        moved | self.write_members()
+        let heard = self.hear_executor(cx);
+        moved | heard | self.write_members(heard)
     }
 
     /// Reads the executor, unless somebody keeps it from being read, and hands out what came.

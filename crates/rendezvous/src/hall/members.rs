@@ -19,6 +19,10 @@ use crate::leave::Leave;
 use crate::limits::{ASKED_QUEUE, COLLECTED, COLLECTED_IN_ALL};
 use crate::router::ConnectionId;
 
+/// Less than this may wait for the rest of its message, in bytes. The rest of what is larger comes soon enough: to wait for
+/// it would keep its client from taking the one part while the other is read.
+const LITTLE: usize = 32 * 1024;
+
 impl Hall {
     pub(super) fn join(&mut self, client: Box<Link>) {
         let seat = &self.executor.link.seat;
@@ -158,10 +162,16 @@ impl Hall {
         }
     }
 
-    pub(super) fn write_members(&mut self) -> bool {
+    /// Writes what was given to members. `more` comes at once: then whose message goes on waits for it, if it has [a little
+    /// only](LITTLE), since a message that is read in two would else cost two writes, and two wakings of its client.
+    pub(super) fn write_members(&mut self, more: bool) -> bool {
         let mut moved = false;
+        let answering = self.answering.as_ref().filter(|_| more).map(|(to, _)| *to);
         for id in &self.busy {
             let Some(member) = self.members.get_mut(id) else { continue };
+            if answering == Some(*id) && member.out.len() < LITTLE {
+                continue;
+            }
             let bell = member.bell.clone();
             let written = member.write(&mut Context::from_waker(&bell));
             if written > 0 {

@@ -1,10 +1,13 @@
-//! Who is looked at in a hall, over pipes in memory.
+//! Who is looked at in a hall, and how often it is written to, over pipes in memory.
+
+use std::io;
+use std::sync::atomic::AtomicUsize;
 
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::introduction::Client;
 use exedra_proto::plane::Presence;
 use exedra_proto::ticket::{Claims, Role, Shape};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
 use super::super::*;
 use crate::frames::header;
@@ -22,7 +25,33 @@ impl Presence for Nobody {
     fn offline(&self, _: &RegistrationId, _: u64) {}
 }
 
-fn connect(hub: &Arc<Hub>, role: Role) -> (Box<Link>, DuplexStream) {
+/// A pipe whose writes are counted.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, room)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self(pipe, writes) = self.get_mut();
+        writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+/// A connection, its other end, and how often we write to it.
+fn connect(hub: &Arc<Hub>, role: Role) -> (Box<Link>, DuplexStream, Arc<AtomicUsize>) {
     let claims = Claims {
         registration: RegistrationId::new("r"),
         role,
@@ -36,8 +65,10 @@ fn connect(hub: &Arc<Hub>, role: Role) -> (Box<Link>, DuplexStream) {
     };
     let (seat, mailbox) = hub.admit(&claims, "k", false, 0).unwrap();
     let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let writes = Arc::<AtomicUsize>::default();
+    let ours = Counted(ours, Arc::clone(&writes));
     let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
-    (Box::new(Link { seat, socket, mailbox }), theirs)
+    (Box::new(Link { seat, socket, mailbox }), theirs, writes)
 }
 
 /// A message with the mask 0, as a peer sends it.
@@ -50,37 +81,62 @@ fn message(stream: &StreamId, len: usize) -> Vec<u8> {
     frame
 }
 
-#[tokio::test]
-async fn who_was_given_all_is_not_looked_at_again_while_others_are_busy() {
+async fn once(hall: &mut Hall) {
+    tokio::task::yield_now().await;
+    assert!(poll_fn(|cx| Poll::Ready(hall.poll(cx).is_pending())).await);
+}
+
+/// One end of a client, its stream, and how often it is written to.
+type Guest = (DuplexStream, StreamId, Arc<AtomicUsize>);
+
+/// A hall at rest with so many clients, each with a stream.
+async fn hall_with(clients: usize) -> (Hall, DuplexStream, Vec<Guest>) {
     let hub = Arc::new(Hub::new(100, Fences::default(), Arc::new(Nobody), STALL));
-    let (link, mut executor) = connect(&hub, Role::Executor);
+    let (link, executor, _) = connect(&hub, Role::Executor);
     let mut hall = Hall::new(hub.opened(link).unwrap(), Times::default());
-    let once = async |hall: &mut Hall| {
-        tokio::task::yield_now().await;
-        poll_fn(|cx| Poll::Ready(hall.poll(cx).is_pending())).await
-    };
-    let mut clients = Vec::new();
-    for _ in 0..20 {
-        let (link, mut client) = connect(&hub, Role::Harness);
+    let mut guests = Vec::new();
+    for _ in 0..clients {
+        let (link, mut client, writes) = connect(&hub, Role::Harness);
         hall.join(link);
         let stream = StreamId::fresh();
         client.write_all(&message(&stream, 2)).await.unwrap();
-        clients.push((client, stream));
+        guests.push((client, stream, writes));
     }
-    while hall.switch.open() < clients.len() || !hall.busy.is_empty() {
-        assert!(once(&mut hall).await);
+    while hall.switch.open() < guests.len() || !hall.busy.is_empty() {
+        once(&mut hall).await;
     }
-    for (_, stream) in clients.iter().cycle().take(60) {
+    (hall, executor, guests)
+}
+
+#[tokio::test]
+async fn who_was_given_all_is_not_looked_at_again_while_others_are_busy() {
+    let (mut hall, mut executor, mut guests) = hall_with(20).await;
+    for (_, stream, _) in guests.iter().cycle().take(60) {
         executor.write_all(&message(stream, 10_000)).await.unwrap();
     }
     let mut most = 0;
     for _ in 0..100 {
-        assert!(once(&mut hall).await);
+        once(&mut hall).await;
         most = most.max(hall.busy.len());
     }
     assert_eq!(most, 0);
-    for (client, _) in &mut clients {
-        let mut got = vec![0; 30_000];
-        client.read_exact(&mut got).await.unwrap();
+    for (client, ..) in &mut guests {
+        client.read_exact(&mut vec![0; 30_000]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_read_in_several_parts_is_written_once() {
+    let (mut hall, mut executor, mut guests) = hall_with(12).await;
+    let before = guests.iter().map(|(.., writes)| writes.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    for (_, stream, _) in &guests {
+        executor.write_all(&message(stream, 30_000)).await.unwrap();
+    }
+    for _ in 0..20 {
+        once(&mut hall).await;
+    }
+    for ((client, _, writes), before) in guests.iter_mut().zip(before) {
+        assert_eq!(writes.load(Ordering::Relaxed) - before, 1);
+        client.read_exact(&mut vec![0; 30_000]).await.unwrap();
     }
 }
