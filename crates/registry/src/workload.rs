@@ -7,6 +7,7 @@
 
 mod fetch;
 mod file;
+mod guarded;
 mod issuer;
 mod jwt;
 mod keys;

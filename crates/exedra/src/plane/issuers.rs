@@ -2,7 +2,6 @@
 //!
 //! In flows a URL, out flows the document, with limits on its size and time. What it says is not looked at.
 
-use std::path::Path;
 use std::time::Duration;
 
 use exedra_link::ws;
@@ -18,13 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Issuers;
 
 impl Fetch for Issuers {
-    fn get<'a>(&'a self, url: &'a Url, authorities: Option<&'a Path>) -> Fetching<'a> {
+    fn get<'a>(&'a self, url: &'a Url, authorities: Option<&'a [u8]>) -> Fetching<'a> {
         Box::pin(get(url, authorities, PATIENCE))
     }
 }
 
-async fn get(url: &Url, authorities: Option<&Path>, patience: Duration) -> Result<Vec<u8>, String> {
-    let tls = authorities.map_or_else(ws::client_tls, ws::tls_trusting)?;
+async fn get(url: &Url, authorities: Option<&[u8]>, patience: Duration) -> Result<Vec<u8>, String> {
+    let trusting = |text| ws::tls_trusting(text).map_err(|error| format!("whom `ca_file` trusts: {error}"));
+    let tls = authorities.map_or_else(ws::client_tls, trusting)?;
     let mut client = reqwest::Client::builder()
         .tls_backend_preconfigured((*tls).clone())
         .redirect(Policy::none())

@@ -25,7 +25,9 @@ pub fn client_tls() -> Result<Arc<ClientConfig>, String> {
 /// # Errors
 /// The file cannot be read, or what is in it cannot be trusted; the text names the file.
 pub fn trust_only(authorities: &Path) -> Result<(), String> {
-    let config = tls_trusting(authorities)?;
+    let text = std::fs::read(authorities).map_err(|error| error.to_string());
+    let config = text.and_then(|text| tls_trusting(&text));
+    let config = config.map_err(|text| format!("{}: {text}", authorities.display()))?;
     CONFIG.set(Ok(config)).map_err(|_| "it was decided before whom to trust".to_owned())
 }
 
@@ -39,17 +41,13 @@ fn build() -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-/// TLS settings with the certificates in the PEM file `authorities`, and no others, whatever the process trusts.
+/// TLS settings with the certificates in `authorities`, the text of a PEM file, and no others, whatever the process trusts.
 ///
 /// # Errors
-/// The file cannot be read, or what is in it cannot be trusted; the text names the file.
-pub fn tls_trusting(authorities: &Path) -> Result<Arc<ClientConfig>, String> {
-    trusting(authorities).map_err(|text| format!("{}: {text}", authorities.display()))
-}
-
-fn trusting(authorities: &Path) -> Result<Arc<ClientConfig>, String> {
+/// What is in it cannot be trusted.
+pub fn tls_trusting(authorities: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(authorities).map_err(|error| error.to_string())? {
+    for certificate in CertificateDer::pem_slice_iter(authorities) {
         let certificate = certificate.map_err(|error| error.to_string())?;
         roots.add(certificate).map_err(|error| error.to_string())?;
     }

@@ -1,6 +1,5 @@
 //! Fetching what an issuer publishes: done by whoever has an HTTP client, for the registry has none.
 
-use std::path::Path;
 use std::pin::Pin;
 
 use url::Url;
@@ -14,6 +13,6 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + S
 /// Fetches documents.
 pub trait Fetch: Send + Sync + 'static {
     /// What is at `url`: the body of an answer 200, [`MAX_FETCHED`] bytes at most. Redirects are not followed. `authorities`
-    /// is a PEM file with the certificates to trust, and no others; without, those that the process trusts.
-    fn get<'a>(&'a self, url: &'a Url, authorities: Option<&'a Path>) -> Fetching<'a>;
+    /// are the certificates to trust, as the text of a PEM file, and no others; without, those that the process trusts.
+    fn get<'a>(&'a self, url: &'a Url, authorities: Option<&'a [u8]>) -> Fetching<'a>;
 }

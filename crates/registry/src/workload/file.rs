@@ -3,10 +3,7 @@
 //! In flows a path, out flow settings and rules, or what is wrong, with the line and the field.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
-use std::io::Read as _;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -14,23 +11,23 @@ use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::guarded;
 use super::issuer::{self, Settings};
 use super::rule::{Rule, Template};
 use crate::error::RegistryError;
 use crate::token::{Labels, Rights, Role, parse_lifetime};
 
 /// Largest file, in bytes; anything larger is some other file.
-const LARGEST: u64 = 1024 * 1024;
-/// Of a mode: others, and whoever is in the group, may write.
-const WRITABLE: u32 = 0o022;
-/// Of a mode: in such a directory one moves only what is one's own.
-const STICKY: u32 = 0o1000;
+const LARGEST: usize = 1024 * 1024;
 /// How tokens may be signed where the file does not say, the most common ways.
 const USUAL: [Algorithm; 2] = [Algorithm::RS256, Algorithm::ES256];
 /// By how much an issuer's clock may be off where the file does not say, in seconds.
 const USUAL_SKEW: u64 = 60;
 /// By how much it may be off at most; more is a clock to be set right.
 const MAX_SKEW: u64 = 600;
+/// Claims that are as good as the same in all tokens that get this far, whoever bears them: issuer, audience, times, and a
+/// number that each token has of its own.
+const COMMON: [&str; 6] = ["iss", "aud", "exp", "iat", "nbf", "jti"];
 /// Longest name of a rule, in bytes.
 const MAX_RULE_NAME: usize = 64;
 
@@ -96,7 +93,8 @@ struct Wrong {
 /// It cannot be read, makes no sense, or others could have written it.
 pub fn load(path: &Path) -> Result<Rules, RegistryError> {
     let failed = |reason: String| RegistryError::Workloads { path: path.to_owned(), reason };
-    let (real, text) = read(path).map_err(failed)?;
+    let (real, text) = guarded::read(path, LARGEST).map_err(failed)?;
+    let text = String::from_utf8(text).map_err(|_| failed("it is no text".to_owned()))?;
     parse(&text, real.parent().unwrap_or(Path::new("/"))).map_err(failed)
 }
 
@@ -148,8 +146,7 @@ fn issuer(words: IssuerWords, others: &[Settings], dir: &Path) -> Result<Setting
         Some(skew) => *skew.as_ref(),
     };
     if let Some(file) = &words.ca_file {
-        let path = dir.join(file.as_ref());
-        File::open(&path).map_err(|error| wrong(file, "ca_file", format!("{}: {error}", path.display())))?;
+        issuer::authorities(&dir.join(file.as_ref())).map_err(|why| wrong(file, "ca_file", why))?;
     }
     if let Some(file) = &words.jwks_file {
         issuer::read(&dir.join(file.as_ref())).map_err(|why| wrong(file, "jwks_file", why))?;
@@ -229,11 +226,15 @@ fn claims(words: Spanned<BTreeMap<String, OneOrMore>>) -> Result<Vec<(String, Ve
         })
         .collect();
     let is_open = |pattern: &String| pattern.bytes().all(|byte| byte == b'*');
+    let tells =
+        |(path, patterns): &(String, Vec<String>)| !COMMON.contains(&path.as_str()) && !patterns.iter().any(is_open);
     let text = match claims.iter().find(|(path, patterns)| path.is_empty() || patterns.is_empty()) {
         Some((path, _)) => format!("field `claims`: `{path}` names no claim, or no value"),
-        None if claims.iter().all(|(_, patterns)| patterns.iter().any(is_open)) => {
-            "field `claims`: they say nothing of the bearer: anybody whom the issuer knows would be let in".to_owned()
-        }
+        None if !claims.iter().any(tells) => format!(
+            "field `claims`: they say nothing of the bearer: anybody whom the issuer knows would be let in. A text of `*` \
+             alone tells nobody apart, nor does any of {}",
+            COMMON.join(", ")
+        ),
         None => return Ok(claims),
     };
     Err(Wrong { at, text })
@@ -252,39 +253,6 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 
 fn wrong<T>(field: &Spanned<T>, name: &str, why: impl std::fmt::Display) -> Wrong {
     Wrong { at: field.span(), text: format!("field `{name}`: {why}") }
-}
-
-/// The text of the file, and where it really is. It is judged by the open file, and by every directory on the way.
-fn read(path: &Path) -> Result<(PathBuf, String), String> {
-    let real = std::fs::canonicalize(path).map_err(|error| error.to_string())?;
-    let mut file = File::open(&real).map_err(|error| error.to_string())?;
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is no file".to_owned());
-    }
-    judge(&metadata, false)?;
-    for directory in real.ancestors().skip(1) {
-        let metadata = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
-        judge(&metadata, true).map_err(|why| format!("the directory {} holds it, and {why}", directory.display()))?;
-    }
-    if metadata.len() > LARGEST {
-        return Err(format!("it is larger than {LARGEST} bytes"));
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok((real, text))
-}
-
-/// Refuses what somebody else than we, or root, owns or may write.
-fn judge(metadata: &Metadata, directory: bool) -> Result<(), String> {
-    if metadata.uid() != 0 && metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(format!("user {} owns it", metadata.uid()));
-    }
-    let is_writable = metadata.mode() & WRITABLE != 0;
-    if is_writable && !(directory && metadata.mode() & STICKY != 0) {
-        return Err(format!("others may write it (mode {:o})", metadata.mode() & 0o7777));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

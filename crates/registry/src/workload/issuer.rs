@@ -3,7 +3,6 @@
 //! Whoever needs a key asks here and waits for the task at most; requests that give up do not take a fetch with them. When
 //! something is fetched, the pure cache in `keys` decides.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use url::{Host, Url};
 
 use super::Fault;
 use super::fetch::{Fetch, MAX_FETCHED};
+use super::guarded;
 use super::keys::{self, Cache, Key, Look};
 use crate::clock::Clock;
 
@@ -23,6 +23,8 @@ use crate::clock::Clock;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often somebody who needs a key looks again.
 const LOOKS: usize = 3;
+/// Largest file of certificates, in bytes; those of whole systems have some 220 KiB.
+const MAX_AUTHORITIES: usize = 1024 * 1024;
 
 /// What the file says of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,13 +102,20 @@ impl Issuer {
             if self.lock().begin(clock.now()) {
                 let outcome = match timeout(PATIENCE, self.load(fetch.as_ref())).await {
                     Ok(outcome) => outcome,
-                    Err(_) => Err(format!("it did not answer within {} s", PATIENCE.as_secs())),
+                    Err(_) => Err(Failed::There(format!("it did not answer within {} s", PATIENCE.as_secs()))),
                 };
                 let issuer = &self.settings.url;
                 match &outcome {
                     Ok(keys) => tracing::info!(issuer, keys = keys.len(), "the issuer's keys are here"),
-                    Err(error) => {
+                    Err(Failed::There(error)) => {
                         tracing::warn!(issuer, error, "the issuer's keys cannot be had; those from before stay")
+                    }
+                    Err(Failed::Here(error)) => {
+                        tracing::error!(
+                            issuer,
+                            error,
+                            "a file of this issuer cannot be used; the keys from before stay"
+                        )
                     }
                 }
                 self.lock().settle(outcome.ok(), clock.now());
@@ -115,12 +124,19 @@ impl Issuer {
         }
     }
 
-    async fn load(&self, fetch: &dyn Fetch) -> Result<Vec<Key>, String> {
-        if let Some(file) = self.settings.keys.clone() {
-            let read = tokio::task::spawn_blocking(move || read(&file)).await;
-            return read.map_err(|error| error.to_string())?;
+    async fn load(&self, fetch: &dyn Fetch) -> Result<Vec<Key>, Failed> {
+        let settings = &self.settings;
+        if let Some(file) = settings.keys.clone() {
+            return of_file(move || read(&file)).await;
         }
-        let authorities = self.settings.authorities.as_deref();
+        let authorities = match settings.authorities.clone() {
+            Some(file) => Some(of_file(move || self::authorities(&file)).await?),
+            None => None,
+        };
+        self.ask(fetch, authorities.as_deref()).await.map_err(Failed::There)
+    }
+
+    async fn ask(&self, fetch: &dyn Fetch, authorities: Option<&[u8]>) -> Result<Vec<Key>, String> {
         let url = format!("{}/.well-known/openid-configuration", self.settings.url.trim_end_matches('/'));
         let url = address(&url, &self.settings.url)?;
         let discovered = fetch.get(&url, authorities).await.map_err(|error| format!("{url}: {error}"))?;
@@ -140,6 +156,20 @@ impl Issuer {
     }
 }
 
+/// Why keys did not come.
+enum Failed {
+    /// A file of ours cannot be used.
+    Here(String),
+    /// The issuer did not give any.
+    There(String),
+}
+
+/// What is in a file.
+async fn of_file<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, Failed> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| error.to_string()).flatten().map_err(Failed::Here)
+}
+
 /// The document by which an issuer is discovered, as far as it matters.
 #[derive(Deserialize)]
 struct Discovered {
@@ -150,16 +180,20 @@ struct Discovered {
 /// The keys in a file.
 ///
 /// # Errors
-/// It cannot be read, or has none.
+/// It cannot be read, others could have written it, or it has none.
 pub fn read(path: &Path) -> Result<Vec<Key>, String> {
-    let said = |error: std::io::Error| format!("{}: {error}", path.display());
-    let file = std::fs::File::open(path).map_err(said)?;
-    let mut document = Vec::new();
-    file.take(MAX_FETCHED as u64 + 1).read_to_end(&mut document).map_err(said)?;
-    if document.len() > MAX_FETCHED {
-        return Err(format!("{}: it is larger than {MAX_FETCHED} bytes", path.display()));
-    }
-    keys::parse(&document).map_err(|error| format!("{}: {error}", path.display()))
+    let said = |error| format!("{}: {error}", path.display());
+    let (_, document) = guarded::read(path, MAX_FETCHED).map_err(said)?;
+    keys::parse(&document).map_err(said)
+}
+
+/// The certificates in a file, as they stand there.
+///
+/// # Errors
+/// It cannot be read, or others could have written it.
+pub fn authorities(path: &Path) -> Result<Vec<u8>, String> {
+    let (_, text) = guarded::read(path, MAX_AUTHORITIES).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(text)
 }
 
 /// A URL to which nobody on the way can put a document: https, or this machine, if the issuer is on it.

@@ -161,7 +161,7 @@ async fn keys_of(State(published): State<Arc<Published>>) -> String {
 struct Plain(reqwest::Client);
 
 impl Fetch for Plain {
-    fn get<'a>(&'a self, url: &'a Url, _: Option<&'a Path>) -> Fetching<'a> {
+    fn get<'a>(&'a self, url: &'a Url, _: Option<&'a [u8]>) -> Fetching<'a> {
         Box::pin(async move {
             let response = self.0.get(url.clone()).send().await.map_err(|error| error.to_string())?;
             let response = response.error_for_status().map_err(|error| error.to_string())?;

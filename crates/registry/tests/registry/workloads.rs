@@ -1,5 +1,6 @@
 //! Workloads: tokens of an issuer on loopback, good and forged, its keys as they come and go, and the rules.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -530,26 +531,70 @@ async fn what_is_opened_may_stay_for_longer_than_the_proof_where_the_rule_says_s
     assert!(stage.refused(&token).await.contains("expired"), "to ask for anything, the proof has to be good");
 }
 
+/// A server with an issuer whose keys are in a file.
+struct OfFile {
+    site: Site,
+    issuer: Issuer,
+    keys: PathBuf,
+    _dirs: (TempDir, TempDir),
+}
+
+impl OfFile {
+    async fn new(key: &SigningKey) -> Self {
+        let issuer = Issuer::start(&[]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let (file, keys) = (dir.path().join("workloads.toml"), dir.path().join("keys.json"));
+        std::fs::write(&keys, json!({"keys": [key.public]}).to_string()).unwrap();
+        issuer.rules(&file, RULES);
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replacen("audience", "jwks_file = \"keys.json\"\naudience", 1)).unwrap();
+        let (site, data) = Site::with(|site| site.workloads = Some(config(&file))).await;
+        Self { site, issuer, keys, _dirs: (dir, data) }
+    }
+
+    /// From then on it has these, some time later.
+    fn publish(&self, published: &[&SigningKey]) {
+        let keys: Vec<_> = published.iter().map(|key| &key.public).collect();
+        std::fs::write(&self.keys, json!({"keys": keys}).to_string()).unwrap();
+        self.site.clock.advance(30);
+    }
+
+    fn set_mode(&self, mode: u32) {
+        std::fs::set_permissions(&self.keys, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// What becomes of a registration with a token that this key signs.
+    async fn status(&self, key: &SigningKey) -> u16 {
+        let token = key.sign(&self.issuer.claims(START, json!({})));
+        let path = "/cloud/executor/ci-77/register";
+        self.site.post(path, &token, register_body("ci-77", "i")).await.status().as_u16()
+    }
+}
+
 #[tokio::test]
 async fn keys_may_come_from_a_file() {
-    let key = SigningKey::ec("k1");
-    let issuer = Issuer::start(&[]).await;
-    let dir = tempfile::tempdir().unwrap();
-    let (file, keys) = (dir.path().join("workloads.toml"), dir.path().join("keys.json"));
-    std::fs::write(&keys, json!({"keys": [key.public]}).to_string()).unwrap();
-    issuer.rules(&file, RULES);
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replacen("audience", "jwks_file = \"keys.json\"\naudience", 1)).unwrap();
-    let (site, _data) = Site::with(|site| site.workloads = Some(config(&file))).await;
-    let path = "/cloud/executor/ci-77/register";
-    let token = key.sign(&issuer.claims(START, json!({})));
-    assert_eq!(site.post(path, &token, register_body("ci-77", "i")).await.status(), 200);
-    let next = SigningKey::ec("k2");
-    std::fs::write(&keys, json!({"keys": [next.public]}).to_string()).unwrap();
-    site.clock.advance(30);
-    let token = next.sign(&issuer.claims(START, json!({})));
-    assert_eq!(site.post(path, &token, register_body("ci-77", "i")).await.status(), 200);
-    assert_eq!(issuer.asked(), 0);
+    let (key, next) = (SigningKey::ec("k1"), SigningKey::ec("k2"));
+    let stage = OfFile::new(&key).await;
+    assert_eq!(stage.status(&key).await, 200);
+    stage.publish(&[&next]);
+    assert_eq!(stage.status(&next).await, 200);
+    assert_eq!(stage.issuer.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_a_stranger_may_have_written_is_not_read_again_and_the_keys_from_before_stay() {
+    let (key, theirs) = (SigningKey::ec("k1"), SigningKey::ec("k2"));
+    let stage = OfFile::new(&key).await;
+    assert_eq!(stage.status(&key).await, 200);
+    stage.set_mode(0o666);
+    stage.publish(&[&key, &theirs]);
+    assert_eq!(stage.status(&theirs).await, 503);
+    stage.site.registry.reload_workloads().await;
+    stage.site.clock.advance(30);
+    assert_eq!((stage.status(&theirs).await, stage.status(&key).await), (503, 200));
+    stage.set_mode(0o600);
+    stage.site.clock.advance(5);
+    assert_eq!(stage.status(&theirs).await, 200, "its owner says that it is good");
 }
 
 #[tokio::test]

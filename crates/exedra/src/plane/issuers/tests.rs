@@ -1,11 +1,9 @@
 //! Issuers on loopback that answer, that say too much, that lead elsewhere, that show certificates, and that hang.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -52,7 +50,7 @@ impl Server {
         Self { url, asked, _tasks: tasks }
     }
 
-    async fn get(&self, path: &str, authorities: Option<&Path>) -> Result<usize, String> {
+    async fn get(&self, path: &str, authorities: Option<&[u8]>) -> Result<usize, String> {
         get(&self.url.join(path).unwrap(), authorities, LONG).await.map(|document| document.len())
     }
 
@@ -104,21 +102,18 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, asked: &AtomicUs
     }
 }
 
-/// An authority of the test's own, and the file by which it is trusted.
-struct Authority(CertifiedIssuer<'static, KeyPair>, TempDir);
+/// An authority of the test's own, and the text by which it is trusted.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self(issuer, dir)
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn file(&self) -> PathBuf {
-        self.1.path().join("ca.pem")
+    fn text(&self) -> Vec<u8> {
+        self.0.pem().into_bytes()
     }
 
     /// With a certificate for `name`.
@@ -158,24 +153,19 @@ async fn nobody_is_led_elsewhere() {
 async fn the_authorities_of_the_file_are_trusted_and_no_others() {
     let (ours, other) = (Authority::new(), Authority::new());
     let server = Server::start(Some(ours.acceptor("127.0.0.1"))).await;
-    assert_eq!(server.get("sized/5", Some(&ours.file())).await, Ok(5));
-    for authorities in [None, Some(other.file())] {
+    assert_eq!(server.get("sized/5", Some(&ours.text())).await, Ok(5));
+    for authorities in [None, Some(other.text())] {
         let error = server.get("sized/5", authorities.as_deref()).await.unwrap_err();
         assert!(error.contains("invalid peer certificate"), "{error}");
     }
-    // What is in the file then counts.
-    std::fs::copy(ours.file(), other.file()).unwrap();
-    assert_eq!(server.get("sized/5", Some(&other.file())).await, Ok(5));
+    let both = [other.text(), ours.text()].concat();
+    assert_eq!(server.get("sized/5", Some(&both)).await, Ok(5));
     for text in ["", "not a certificate"] {
-        std::fs::write(other.file(), text).unwrap();
-        let error = server.get("sized/5", Some(&other.file())).await.unwrap_err();
-        assert!(error.ends_with("ca.pem: there is no certificate in it"), "{error}");
+        let error = server.get("sized/5", Some(text.as_bytes())).await.unwrap_err();
+        assert_eq!(error, "whom `ca_file` trusts: there is no certificate in it");
     }
-    std::fs::remove_file(other.file()).unwrap();
-    let error = server.get("sized/5", Some(&other.file())).await.unwrap_err();
-    assert!(error.contains("ca.pem: "), "{error}");
     let elsewhere = Server::start(Some(ours.acceptor("issuer.example"))).await;
-    let error = elsewhere.get("sized/5", Some(&ours.file())).await.unwrap_err();
+    let error = elsewhere.get("sized/5", Some(&ours.text())).await.unwrap_err();
     assert!(error.contains("not valid for name"), "{error}");
     assert_eq!((server.asked(), elsewhere.asked()), (2, 0), "nothing was sent to whom is not trusted");
 }

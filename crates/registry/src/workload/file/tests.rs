@@ -35,6 +35,9 @@ labels = { gpu = "yes" }
 client_labels = { team = "ml" }
 "#;
 
+const KEYS: &str =
+    r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 fn parsed(text: &str) -> Result<Rules, String> {
     parse(text, Path::new("/etc"))
 }
@@ -118,10 +121,63 @@ fn a_mistake_is_named_with_its_line_and_field() {
 }
 
 #[test]
+fn a_rule_says_more_of_its_bearers_than_what_all_tokens_say() {
+    for (claims, good) in [
+        (r#"iss = "https://kubernetes.default.svc""#, false),
+        (r#"aud = "https://exedra.example.org""#, false),
+        (r#"exp = "*", iat = "1*", nbf = "1*""#, false),
+        (r#"sub = "*", iss = "https*""#, false),
+        (r#"sub = "***", aud = "https://exedra.example.org", jti = "a*""#, false),
+        (r#"sub = ["a", "*"], "kubernetes.io/pod/name" = "*""#, false),
+        (r#"sub = "system:*", iss = "https*""#, true),
+        (r#"sub = "*", ref = "main""#, true),
+        (r#"sub = "*a""#, true),
+        (r#""kubernetes.io/jti" = "a""#, true),
+    ] {
+        let text = GOOD.replace(r#""kubernetes.io/namespace" = "ml""#, claims);
+        assert_ne!(text, GOOD);
+        match parsed(&text) {
+            Ok(_) => assert!(good, "{claims}"),
+            Err(error) => assert!(!good && error.contains("line 24: field `claims`: they say nothing"), "{error}"),
+        }
+    }
+}
+
+fn set(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_that_an_issuer_names_are_judged_as_the_file_itself() {
+    for (field, content) in [("jwks_file", KEYS), ("ca_file", "certificates")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, inner) = (dir.path().join("workloads.toml"), dir.path().join("inner"));
+        std::fs::create_dir(&inner).unwrap();
+        let named = inner.join("named");
+        std::fs::write(&named, content).unwrap();
+        std::fs::write(&path, GOOD.replace("skew_seconds = 5", &format!("{field} = \"inner/named\""))).unwrap();
+        load(&path).unwrap();
+        for (at, mode, said) in [
+            (&named, 0o666, "named: others may write it (mode 666)"),
+            (&named, 0o620, "named: others may write it (mode 620)"),
+            (&inner, 0o777, "inner holds it, and others may write it (mode 777)"),
+        ] {
+            let before = at.metadata().unwrap().permissions().mode();
+            set(at, mode);
+            let error = load(&path).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(&format!("line 10: field `{field}`: ")) && text.contains(said), "{text}");
+            assert!(error.hint().is_some());
+            set(at, before);
+        }
+        load(&path).unwrap();
+    }
+}
+
+#[test]
 fn what_others_may_write_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("workloads.toml");
-    let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     std::fs::write(&path, GOOD).unwrap();
     for (mode, good) in [(0o600, true), (0o644, true), (0o620, false), (0o602, false)] {
         set(&path, mode);
