@@ -21,6 +21,9 @@ use crate::clock::Clock;
 
 /// How long an issuer has for both of its documents.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long somebody who needs a key waits for it: longer than one fetch takes, and less than the 10 s after which a stock
+/// client gives up, with a margin for the way.
+const WAIT: Duration = Duration::from_secs(7);
 /// How often somebody who needs a key looks again.
 const LOOKS: usize = 3;
 /// Largest file of certificates, in bytes; those of whole systems have some 220 KiB.
@@ -72,6 +75,10 @@ impl Issuer {
     /// # Errors
     /// There is none, or the issuer cannot be asked.
     pub async fn key(&self, id: Option<&str>, algorithm: Algorithm, clock: &dyn Clock) -> Result<DecodingKey, Fault> {
+        timeout(WAIT, self.find(id, algorithm, clock)).await.unwrap_or(Err(Fault::Away))
+    }
+
+    async fn find(&self, id: Option<&str>, algorithm: Algorithm, clock: &dyn Clock) -> Result<DecodingKey, Fault> {
         for _ in 0..LOOKS {
             let mut tried = self.tried.subscribe();
             let look = self.lock().look(id, algorithm, clock.now());
@@ -86,9 +93,7 @@ impl Issuer {
                 Look::Away => return Err(Fault::Away),
                 Look::Fetch => {
                     self.wanted.notify_one();
-                    if timeout(2 * PATIENCE, tried.changed()).await.is_err() {
-                        return Err(Fault::Away);
-                    }
+                    let _ = tried.changed().await;
                 }
             }
         }
@@ -235,6 +240,24 @@ mod tests {
         std::fs::write(&path, format!("{whole} ")).unwrap();
         let error = read(&path).map(|keys| keys.len()).unwrap_err();
         assert!(error.ends_with("keys.json: it is larger than 262144 bytes"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_a_key_has_an_answer_before_a_stock_client_gives_up() {
+        let settings = Settings {
+            url: "https://i".to_owned(),
+            audience: "exedra".to_owned(),
+            algorithms: vec![Algorithm::ES256],
+            skew: 0,
+            authorities: None,
+            keys: None,
+        };
+        // Nobody fetches anything.
+        let issuer = Issuer::new(settings, None);
+        let begin = tokio::time::Instant::now();
+        let answer = issuer.key(Some("k"), Algorithm::ES256, &crate::clock::SystemClock).await;
+        assert_eq!(answer.err(), Some(Fault::Away));
+        assert_eq!(begin.elapsed(), WAIT);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 /// Keys are fetched no sooner than this after the last time, in seconds, whoever shows unknown ones.
 pub const PAUSE: u64 = 30;
-/// The same after the issuer could not be reached.
+/// The same after the issuer could not be reached, counted from when it was given up: whoever waited for one that hangs is
+/// told so, and does not wait again.
 pub const PAUSE_AFTER_FAILURE: u64 = 5;
 /// Keys older than this are fetched again when they are used, in seconds; so late is a key no longer taken that the
 /// issuer has withdrawn.
@@ -83,8 +84,9 @@ impl Cache {
     pub fn settle(&mut self, keys: Option<Vec<Key>>, now: u64) {
         self.is_trying = false;
         self.has_failed = keys.is_none();
-        if let Some(keys) = keys {
-            (self.keys, self.fetched_at) = (keys, Some(now));
+        match keys {
+            Some(keys) => (self.keys, self.fetched_at) = (keys, Some(now)),
+            None => self.tried_at = Some(now),
         }
     }
 
@@ -252,6 +254,17 @@ mod tests {
         }
         assert_eq!(look(&cache, "x", 100 + PAUSE), "fetch");
         assert_eq!(look(&cache, "x", 50), "fetch", "the clock was set back");
+    }
+
+    #[test]
+    fn an_issuer_that_hung_is_asked_again_some_time_after_it_was_given_up() {
+        let mut cache = Cache::default();
+        assert!(cache.begin(100));
+        cache.settle(None, 105);
+        for now in 105..105 + PAUSE_AFTER_FAILURE {
+            assert_eq!(found(&cache, Some("e"), Algorithm::ES256, now), "away", "{now}");
+        }
+        assert_eq!(found(&cache, Some("e"), Algorithm::ES256, 105 + PAUSE_AFTER_FAILURE), "fetch");
     }
 
     #[test]

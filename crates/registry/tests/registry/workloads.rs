@@ -311,6 +311,8 @@ async fn an_issuer_that_never_answers_is_given_up_and_holds_up_nobody_of_another
         response = &mut waiting => panic!("{:?}", response.status()),
         () = until(|| stage.issuer.asked() == 1) => {}
     }
+    // Once it is given up, it is as if that had taken its time.
+    stage.site.clock.advance(5);
     let token = stage.key.sign(&other.claims(START, json!({})));
     tokio::select! {
         response = &mut waiting => panic!("{:?}", response.status()),
@@ -319,6 +321,7 @@ async fn an_issuer_that_never_answers_is_given_up_and_holds_up_nobody_of_another
     let response = waiting.await;
     assert_eq!(response.headers()["retry-after"], "5");
     refusal(response, 503, "unavailable").await;
+    assert_eq!(stage.issuer.asked(), 1, "whoever waited for it is not made to wait again");
 }
 
 #[tokio::test]
