@@ -23,7 +23,8 @@ pub enum CloseReason {
     Replaced,
     /// The token or the registration behind the connection is no longer good.
     Revoked,
-    /// The key that signed the ticket was revoked; another ticket opens another connection.
+    /// The key that signed the ticket was revoked, or the token got another secret since; another ticket opens another
+    /// connection.
     KeyRevoked,
     /// No sign of life for too long.
     Silent,
@@ -86,7 +87,9 @@ impl CloseReason {
             Self::PeerLost => "the other side's connection was lost",
             Self::Replaced => "a newer connection of this executor took over",
             Self::Revoked => "the token or registration is no longer valid",
-            Self::KeyRevoked => "the key of the ticket was revoked; ask for another ticket",
+            Self::KeyRevoked => {
+                "the key of the ticket was revoked, or its token has another secret; ask for another ticket"
+            }
             Self::Silent => "no sign of life for 45 s",
             Self::Stalled => "it kept others waiting for too long",
             Self::PeerLeaving => "the other side is shutting down",

@@ -113,6 +113,11 @@ impl Binding<'_> {
     /// The token behind `authorization`, if it says so and is good at `now`. The signature is compared in constant time,
     /// and before anything is believed.
     pub fn check(&self, keys: &KeyRing, authorization: &str, now: u64) -> Option<TokenId> {
+        self.check_end(keys, authorization, now).map(|(token, _)| token)
+    }
+
+    /// The same, and before which second it is good.
+    pub fn check_end(&self, keys: &KeyRing, authorization: &str, now: u64) -> Option<(TokenId, u64)> {
         if authorization.len() > MAX_AUTHORIZATION {
             return None;
         }
@@ -126,7 +131,7 @@ impl Binding<'_> {
         let expires_at: u64 = expires_at.parse().ok()?;
         let is_now =
             now < expires_at && expires_at <= now.saturating_add(AUTHORIZATION_SECS + crate::ticket::CLOCK_LEEWAY_SECS);
-        (is_good && is_now).then(|| TokenId::new(token))
+        (is_good && is_now).then(|| (TokenId::new(token), expires_at))
     }
 }
 

@@ -20,6 +20,10 @@ pub trait Presence: Send + Sync {
         self.online(registration, epoch);
     }
 
+    /// The executor's connection took the place of another one of the same registration that had not ended. Whoever does not care
+    /// need not be told.
+    fn replaced(&self, _registration: &RegistrationId) {}
+
     /// A client holds the executor.
     fn held(&self, registration: &RegistrationId);
 
@@ -49,6 +53,24 @@ pub trait Cutoff: Send + Sync {
 
     /// Close the connections that were opened with tickets of this token, and refuse those that were issued up to now.
     fn token(&self, token: &TokenId, reason: CloseReason);
+
+    /// This token's time is over, and that of its tickets: close the connections that were opened with them. No ticket is refused
+    /// for it, since the clock that says so may be wrong: when it is right again, so are they.
+    fn expired(&self, token: &TokenId, reason: CloseReason) {
+        self.token(token, reason);
+    }
+
+    /// This token has another secret: close the connections that were opened with tickets issued up to `until`, seconds since
+    /// 1970, and refuse those tickets once it is that time.
+    fn renewed(&self, token: &TokenId, _until: u64, reason: CloseReason) {
+        self.token(token, reason);
+    }
+
+    /// Clients with this token are no longer let in to the executor of this registration: close their connections there, and
+    /// refuse the tickets that were issued up to now.
+    fn barred(&self, _registration: &RegistrationId, token: &TokenId, reason: CloseReason) {
+        self.token(token, reason);
+    }
 
     /// Close the connections that were opened with tickets of this signing key, and let in nobody whose ticket it signed.
     fn key(&self, key_id: &str, reason: CloseReason);

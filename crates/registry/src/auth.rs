@@ -3,7 +3,8 @@
 //! A bearer token, a role and an executor's id flow in, a [`Permit`] flows out, which is the proof that the service asks
 //! for; or the first reason against it. It must not know HTTP, nor what is done with a permit.
 
-use std::cell::RefCell;
+mod noted;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,12 @@ use crate::store::{ExecutorRecord, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 use crate::uses::Uses;
 use crate::workload::{self, Fault, Workloads};
+
+pub use noted::{has_noted_token, note_executor, noting};
+use noted::{note_token, was_charged};
+
+/// Time between two looks at the token of an executor that waits for its turn.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Checks tokens.
 #[derive(Clone)]
@@ -235,41 +242,6 @@ impl Caller {
     }
 }
 
-/// What came to light in the course of some work.
-#[derive(Debug, Default)]
-pub struct Noted {
-    /// The token that was shown, if it is one of ours, good or not.
-    pub token: Option<(TokenId, Role)>,
-    /// The executor that it was about, where a request's path does not say so.
-    pub executor: Option<ExecutorId>,
-    /// The token was charged for it.
-    is_charged: bool,
-}
-
-tokio::task_local! {
-    /// What came to light so far.
-    static NOTED: RefCell<Noted>;
-}
-
-/// Does `work`, and says what came to light in its course.
-pub async fn noting<T>(work: impl Future<Output = T>) -> (T, Noted) {
-    let noted = async {
-        let done = work.await;
-        (done, NOTED.with(RefCell::take))
-    };
-    NOTED.scope(RefCell::default(), noted).await
-}
-
-/// Whether a token of ours came to light so far.
-pub fn has_noted_token() -> bool {
-    NOTED.try_with(|noted| noted.borrow().token.is_some()).unwrap_or(false)
-}
-
-/// The work in whose course this is called is about this executor. Outside of a request nobody asks.
-pub fn note_executor(executor: &ExecutorId) {
-    let _ = NOTED.try_with(|noted| noted.borrow_mut().executor = Some(executor.clone()));
-}
-
 impl Auth {
     /// Checks against these tokens, by this clock.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rates: Arc<Rates>, patience: Duration) -> Self {
@@ -307,8 +279,11 @@ impl Auth {
         needed: Role,
         executor: &str,
     ) -> Result<Permit, Denied> {
-        let is_executor = needed == Role::Executor && token.role.covers(needed);
-        self.charge(&token.id, if is_executor { self.patience } else { Duration::ZERO }).await?;
+        if needed == Role::Executor && token.role.covers(needed) {
+            self.charge_in_turn(&token, &hash).await?;
+        } else {
+            self.charge(&token.id)?;
+        }
         if !token.role.covers(needed) {
             return Err(Denied::Role { held: token.role, needed });
         }
@@ -346,7 +321,7 @@ impl Auth {
     pub async fn identify(&self, bearer: Option<&Secret>) -> Result<Caller, Denied> {
         let (token, hash) = self.holder(bearer).await?;
         let TokenRecord { id, role, executors: pattern, labels, rights, .. } = token;
-        self.charge(&id, Duration::ZERO).await?;
+        self.charge(&id)?;
         Ok(Caller { token: id, role, pattern, labels, rights, hash })
     }
 
@@ -365,6 +340,10 @@ impl Auth {
     pub async fn confirm(&self, permit: &Permit) -> Result<(), Denied> {
         let now = self.clock.now();
         self.token(&permit.hash).await?;
+        // That of a workload may go on, when this proof of it does not.
+        if permit.expires_at.is_some_and(|at| at <= now) {
+            return Err(Denied::Expired);
+        }
         permit.checked_at.store(now, Ordering::Relaxed);
         Ok(())
     }
@@ -396,7 +375,7 @@ impl Auth {
                 self.store.admit_workload(&identity.record(id, now), &hash).await?
             }
         };
-        Self::note(&known);
+        note_token(&known);
         self.living(&known)?;
         Ok((identity.narrow(known), hash))
     }
@@ -415,28 +394,34 @@ impl Auth {
         if token.role != Role::Join {
             self.living(&token)?;
         }
-        self.charge(&token.id, Duration::ZERO).await?;
+        self.charge(&token.id)?;
         if token.role == Role::Join {
             return Ok(token);
         }
         Err(Denied::Role { held: token.role, needed: Role::Join })
     }
 
-    /// Charges a token for a request, once. Who may wait is served in the end.
-    async fn charge(&self, token: &TokenId, patience: Duration) -> Result<(), Denied> {
-        let was_charged = NOTED.try_with(|noted| std::mem::replace(&mut noted.borrow_mut().is_charged, true));
-        if was_charged.unwrap_or(false) {
+    /// Charges a token for a request, once.
+    fn charge(&self, token: &TokenId) -> Result<(), Denied> {
+        if was_charged() {
             return Ok(());
         }
-        let deadline = Instant::now() + patience;
-        while let Err(wait) = self.rates.token(token) {
-            if patience.is_zero() {
-                return Err(Denied::TooOften(wait));
-            }
+        self.rates.token(token).map_err(Denied::TooOften)
+    }
+
+    /// The same, of an executor, which waits and is served in the end, unless its token ends meanwhile.
+    async fn charge_in_turn(&self, token: &TokenRecord, hash: &TokenHash) -> Result<(), Denied> {
+        if was_charged() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + self.patience;
+        while let Err(wait) = self.rates.token(&token.id) {
             if Instant::now() >= deadline {
                 return Ok(());
             }
-            tokio::time::sleep_until(deadline.min(Instant::now() + wait.0)).await;
+            tokio::time::sleep_until(deadline.min(Instant::now() + wait.0.min(LOOK))).await;
+            self.token(hash).await?;
+            self.living(token)?;
         }
         Ok(())
     }
@@ -454,14 +439,8 @@ impl Auth {
         if !kept.matches(hash) {
             return Err(Denied::Unknown);
         }
-        Self::note(&token);
+        note_token(&token);
         Ok(token)
-    }
-
-    /// Notes who was shown.
-    fn note(token: &TokenRecord) {
-        // Outside of a request nobody asks.
-        let _ = NOTED.try_with(|noted| noted.borrow_mut().token = Some((token.id.clone(), token.role)));
     }
 
     /// Whether it is good now; then it was used.

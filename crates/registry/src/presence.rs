@@ -5,6 +5,7 @@
 //! not know tokens, tickets or HTTP.
 
 mod board;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::store::{End, Ended};
 use board::{Answer, Board, Effect, Now, WaiterId};
+use turns::Turns;
 
 pub use board::{Slot, Wait};
 
@@ -56,6 +59,9 @@ pub struct Tracker {
 struct Shared {
     board: Board,
     sleepers: HashMap<WaiterId, Arc<Notify>>,
+    turns: Turns,
+    /// To be told of.
+    turning: Vec<(ExecutorId, RegistrationId)>,
 }
 
 /// Why a client was not granted the executor.
@@ -70,7 +76,8 @@ pub enum Refused {
 impl Tracker {
     /// Nobody is online. A grant lapses after `reservation`, if the client does not come.
     pub fn new(clock: Arc<dyn Clock>, reservation: Duration) -> Self {
-        let state = Shared { board: Board::new(reservation), sleepers: HashMap::new() };
+        let (board, sleepers) = (Board::new(reservation), HashMap::new());
+        let state = Shared { board, sleepers, turns: Turns::default(), turning: Vec::new() };
         let draining = CancellationToken::new();
         Self { state: Mutex::new(state), cutoff: Mutex::new(None), clock, draining }
     }
@@ -80,12 +87,31 @@ impl Tracker {
         *self.cutoff.lock().unwrap_or_else(PoisonError::into_inner) = cutoff;
     }
 
-    /// What was opened with this token has to go; says whether there was anybody to tell.
-    pub fn cut_token(&self, token: &TokenId) -> bool {
+    /// What was opened with this token, or with a secret of it, has to go; says whether there was anybody to tell.
+    pub fn cut_token(&self, Ended { token, how }: &Ended) -> bool {
         let Some(cutoff) = self.cutoff() else { return false };
-        tracing::info!(%token, "a token is no longer good, and what was opened with it is cut");
-        cutoff.token(token, CloseReason::Revoked);
+        tracing::info!(%token, ?how, "a token, or a secret of it, is no longer good, and what was opened with it is cut");
+        match how {
+            End::Revoked => cutoff.token(token, CloseReason::Revoked),
+            End::Expired => cutoff.expired(token, CloseReason::Revoked),
+            End::Renewed(until) => cutoff.renewed(token, *until, CloseReason::KeyRevoked),
+        }
         true
+    }
+
+    /// Clients with this token are let in to this executor no longer, and those that are there have to go.
+    pub fn bar(&self, executor: &ExecutorId, token: &TokenId) {
+        let known = self.lock().board.known(executor);
+        if let Some(cutoff) = self.cutoff() {
+            for registration in known {
+                cutoff.barred(&registration, token, CloseReason::Revoked);
+            }
+        }
+    }
+
+    /// Executors of which two connections of one registration take turns, since this was last asked.
+    pub fn take_turning(&self) -> Vec<(ExecutorId, RegistrationId)> {
+        std::mem::take(&mut self.lock().turning)
     }
 
     /// What was opened with tickets of this signing key has to go, if there is somebody to tell.
@@ -281,6 +307,21 @@ impl Presence for Tracker {
 
     fn online_told(&self, registration: &RegistrationId, epoch: u64) {
         self.come(registration, epoch, true);
+    }
+
+    fn replaced(&self, registration: &RegistrationId) {
+        tracing::debug!(%registration, "replaced");
+        let at = self.clock.steady();
+        let mut state = self.lock();
+        if state.turns.take_turns(registration, at)
+            && let Some(executor) = state.board.executor_of(registration).cloned()
+        {
+            tracing::warn!(
+                %executor, %registration,
+                "connections of one registration take the name from each other: is one machine's state used by two?"
+            );
+            state.turning.push((executor, registration.clone()));
+        }
     }
 
     fn held(&self, registration: &RegistrationId) {

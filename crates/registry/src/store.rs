@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod ended;
 #[cfg(test)]
 pub(crate) mod memory;
 mod sqlite;
@@ -24,6 +25,7 @@ use serde_json::Value;
 
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
+pub use ended::{End, Ended};
 pub use sqlite::{Check, SqliteStore, WAIT, outwait};
 
 /// Registrations kept of one executor, the current one included; the oldest give way. An instance whose registration is
@@ -335,7 +337,7 @@ pub trait Store: Send + Sync + 'static {
     /// came that is kept: how many, at most `most`. The access log says so, in a line of the time `now`.
     fn forget_workloads(&self, before: u64, most: u32, now: u64) -> Pending<'_, u64>;
 
-    /// Gives a token another secret; the one until now stays good until `old_until`. Its record, or none if there is no
+    /// Gives a token another secret; the one until now stays good until `old_until`, and has ended then. Its record, or none if there is no
     /// such token, it ended, or it is a workload's.
     fn rotate_token<'a>(
         &'a self,
@@ -361,11 +363,12 @@ pub trait Store: Send + Sync + 'static {
     /// Revokes a token, unless it was revoked before; its record, or none if there is no such token.
     fn revoke_token<'a>(&'a self, id: &'a TokenId, now: u64) -> Pending<'a, Option<TokenRecord>>;
 
-    /// Ids of the tokens that were revoked at `since` or later, or whose time ended at `since` or later and is over `now`.
-    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>>;
+    /// The tokens that were revoked at `since` or later, whose time ended at `since` or later and is over `now`, or of which a secret
+    /// ended in that time since they got another. One that was revoked has ended in no other way.
+    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<Ended>>;
 
-    /// Registers an instance of an executor: the registration that the instance has, or the new one, which from now on
-    /// is the executor's current one. An instance whose registration was superseded keeps it, unless it takes over.
+    /// Registers an instance of an executor: the registration that the instance has by this token, or the new one, which from now
+    /// on is the executor's current one. An instance whose registration was superseded keeps it, unless it takes over.
     fn register<'a>(&'a self, new: &'a NewRegistration) -> Pending<'a, Registration>;
 
     /// Any key may have the executor's name again; whether it was bound to one.

@@ -334,6 +334,21 @@ impl Hub {
         self.act(|state| state.router.cut_token(token, reason, now));
     }
 
+    /// The token's time is over; see [`Cutoff`](exedra_proto::plane::Cutoff).
+    pub fn cut_expired(&self, token: &TokenId, reason: CloseReason) {
+        self.act(|state| state.router.cut_expired(token, reason));
+    }
+
+    /// The token has another secret; see [`Cutoff`](exedra_proto::plane::Cutoff).
+    pub fn cut_renewed(&self, token: &TokenId, until: u64, reason: CloseReason, now: u64) {
+        self.act(|state| state.router.cut_renewed(token, until, reason, now));
+    }
+
+    /// The token's clients are no longer let in there; see [`Cutoff`](exedra_proto::plane::Cutoff).
+    pub fn bar(&self, registration: &RegistrationId, token: &TokenId, reason: CloseReason, now: u64) {
+        self.act(|state| state.router.bar(registration, token, reason, now));
+    }
+
     /// The signing key has to go; see [`Cutoff`](exedra_proto::plane::Cutoff).
     pub fn cut_key(&self, key_id: &str, reason: CloseReason) {
         self.act(|state| {
@@ -406,6 +421,7 @@ impl Hub {
                 return;
             }
             Effect::Report(Report::Online { registration, epoch, told }) => Call::Online(registration, epoch, told),
+            Effect::Report(Report::Replaced { registration }) => Call::Replaced(registration),
             Effect::Report(Report::Held { registration }) => Call::Held(registration),
             Effect::Report(Report::Offline { registration, executor }) => {
                 let bytes = state.wires.get(&executor).map_or(0, |wire| wire.bytes.load(Ordering::Relaxed));

@@ -136,6 +136,21 @@ impl Cutoff for Rendezvous {
         self.shared.hub.cut_token(token, reason, now());
     }
 
+    fn expired(&self, token: &TokenId, reason: CloseReason) {
+        tracing::info!(?token, ?reason, "what an expired token opened is cut");
+        self.shared.hub.cut_expired(token, reason);
+    }
+
+    fn renewed(&self, token: &TokenId, until: u64, reason: CloseReason) {
+        tracing::info!(?token, until, ?reason, "what a token opened before it had another secret is cut");
+        self.shared.hub.cut_renewed(token, until, reason, now());
+    }
+
+    fn barred(&self, registration: &RegistrationId, token: &TokenId, reason: CloseReason) {
+        tracing::info!(?registration, ?token, ?reason, "a token's clients are cut from an executor");
+        self.shared.hub.bar(registration, token, reason, now());
+    }
+
     fn key(&self, key_id: &str, reason: CloseReason) {
         tracing::info!(key_id, ?reason, "signing key cut");
         self.shared.hub.cut_key(key_id, reason);

@@ -16,13 +16,15 @@ use exedra_proto::plane::Presence;
 pub enum Call {
     /// [`Presence::online`], or [`Presence::online_told`].
     Online(RegistrationId, u64, bool),
+    /// [`Presence::replaced`].
+    Replaced(RegistrationId),
     /// [`Presence::held`].
     Held(RegistrationId),
     /// [`Presence::offline`].
     Offline(RegistrationId, u64),
 }
 
-/// The queue. It holds what arose while one report was under way, so at most three calls for each connection that is
+/// The queue. It holds what arose while one report was under way, so at most four calls for each connection that is
 /// open at the moment; nobody waits for it.
 pub struct Reports {
     presence: Arc<dyn Presence>,
@@ -53,6 +55,7 @@ impl Reports {
             match call {
                 Call::Online(registration, epoch, false) => self.presence.online(&registration, epoch),
                 Call::Online(registration, epoch, true) => self.presence.online_told(&registration, epoch),
+                Call::Replaced(registration) => self.presence.replaced(&registration),
                 Call::Held(registration) => self.presence.held(&registration),
                 Call::Offline(registration, bytes) => self.presence.offline(&registration, bytes),
             }

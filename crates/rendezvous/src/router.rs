@@ -85,6 +85,11 @@ pub enum Report {
         /// It is told who its clients are.
         told: bool,
     },
+    /// Its connection took the place of one that had not ended.
+    Replaced {
+        /// Of which registration.
+        registration: RegistrationId,
+    },
     /// A client joined.
     Held {
         /// Of which registration.
@@ -145,6 +150,8 @@ struct Connection {
     shape: Shape,
     token: TokenId,
     epoch: u64,
+    /// When its ticket was issued, seconds since 1970.
+    issued_at: u64,
     /// An executor that asked to be told who its clients are.
     told: bool,
     state: State,
@@ -220,6 +227,7 @@ impl Router {
             shape: claims.shape,
             token: claims.token.clone(),
             epoch: claims.epoch,
+            issued_at: claims.issued_at,
             told: false,
             state: State::Admitted,
         };
@@ -255,6 +263,9 @@ impl Router {
         if self.fences.is_below(&registration, epoch) {
             self.close(id, CloseReason::Replaced, &mut effects);
             return effects;
+        }
+        if self.meetings.contains_key(&registration) {
+            effects.push(Effect::Report(Report::Replaced { registration: registration.clone() }));
         }
         self.dissolve(&registration, CloseReason::Replaced, CloseReason::Replaced, &mut effects);
         self.meetings.insert(registration.clone(), Meeting::new(shape, id, epoch));
@@ -304,9 +315,42 @@ impl Router {
     /// All that came in by this token has to go, and its tickets that were issued up to now are refused.
     pub fn cut_token(&mut self, token: &TokenId, reason: CloseReason, now: u64) -> Vec<Effect> {
         self.fences.shut_token(token, now);
-        let by_token = self.connections.iter().filter(|(_, connection)| connection.token == *token);
-        let by_token = by_token.map(|(id, _)| *id).collect();
-        self.cut_connections(&by_token, reason)
+        self.cut_all(|connection| connection.token == *token, reason)
+    }
+
+    /// All that came in by this token has to go; its tickets have ended by themselves.
+    pub fn cut_expired(&mut self, token: &TokenId, reason: CloseReason) -> Vec<Effect> {
+        self.cut_all(|connection| connection.token == *token, reason)
+    }
+
+    /// All that came in by this token's tickets that were issued up to `until` has to go, and those tickets are refused.
+    pub fn cut_renewed(&mut self, token: &TokenId, until: u64, reason: CloseReason, now: u64) -> Vec<Effect> {
+        self.fences.renew_token(token, until, now);
+        self.cut_all(|connection| connection.token == *token && connection.issued_at <= until, reason)
+    }
+
+    /// Clients of this token have to leave the executor of this registration, and their tickets that were issued up to now are
+    /// refused.
+    pub fn bar(
+        &mut self,
+        registration: &RegistrationId,
+        token: &TokenId,
+        reason: CloseReason,
+        now: u64,
+    ) -> Vec<Effect> {
+        self.fences.bar(registration, token, now);
+        let is_barred = |connection: &Connection| {
+            connection.role == Role::Harness
+                && connection.token == *token
+                && connection.registration == *registration
+                && connection.issued_at <= now
+        };
+        self.cut_all(is_barred, reason)
+    }
+
+    fn cut_all(&mut self, is_one: impl Fn(&Connection) -> bool, reason: CloseReason) -> Vec<Effect> {
+        let gone = self.connections.iter().filter(|(_, connection)| is_one(connection)).map(|(id, _)| *id).collect();
+        self.cut_connections(&gone, reason)
     }
 
     /// These connections have to go.

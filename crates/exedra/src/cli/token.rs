@@ -17,7 +17,7 @@ pub enum TokenCommand {
     List(TokenListArgs),
     /// Show one token, without its secret part
     Show(TokenShowArgs),
-    /// Give a token another secret and print it; what is open with the old one stays open
+    /// Give a token another secret and print it; what was opened before is closed when the old one ends, and comes back with the new one
     Rotate(TokenRotateArgs),
     /// Make a token worthless from now on; what is open with it is closed within 2 s
     Revoke(TokenRevokeArgs),
@@ -111,7 +111,7 @@ pub struct TokenAwsArgs {
 pub struct TokenRotateArgs {
     /// The token's id, as `token list` shows it
     pub id: String,
-    /// How long the old secret stays good
+    /// How long the old secret stays good; then what was opened until that moment is closed, and comes back with the new one
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
     pub grace: Duration,
     /// Print one line of JSON: the token, and what is kept of it

@@ -41,6 +41,9 @@ enum ToNew {
 enum Order {
     Registration(RegistrationId, CloseReason),
     Token(TokenId, CloseReason),
+    Expired(TokenId, CloseReason),
+    Renewed(TokenId, u64, CloseReason),
+    Barred(RegistrationId, TokenId, CloseReason),
     Key(String, CloseReason),
     Wanted(RegistrationId),
 }
@@ -50,6 +53,9 @@ impl Order {
         match self {
             Self::Registration(registration, reason) => cutoff.registration(&registration, reason),
             Self::Token(token, reason) => cutoff.token(&token, reason),
+            Self::Expired(token, reason) => cutoff.expired(&token, reason),
+            Self::Renewed(token, until, reason) => cutoff.renewed(&token, until, reason),
+            Self::Barred(registration, token, reason) => cutoff.barred(&registration, &token, reason),
             Self::Key(key_id, reason) => cutoff.key(&key_id, reason),
             Self::Wanted(registration) => cutoff.wanted(&registration),
         }

@@ -58,6 +58,46 @@ fn a_revoked_token_is_worth_nothing_at_once_while_the_server_runs() {
 }
 
 #[test]
+fn another_secret_cuts_what_the_old_one_opened_and_the_rightful_come_back() {
+    let server = Server::start();
+    let data_dir = server.data_dir();
+    let data_dir = data_dir.to_str().unwrap();
+    let token = |args: &[&str]| -> Value {
+        let done = run(exedra(&["token"]).args(args).args(["--json", "--data-dir", data_dir]));
+        serde_json::from_str(done.out()).unwrap()
+    };
+    let executor = token(&["create", "--role", "executor"]);
+    let file = server.data_dir().join("executor-token");
+    std::fs::write(&file, executor["token"].as_str().unwrap()).unwrap();
+    let mut command = server.executor_command("box");
+    let command = command.env_remove("EXEDRA_TOKEN").arg("--token-file").arg(&file);
+    let daemon = Running::start(command);
+    daemon.stderr_line("registered with executor_id box");
+    let begun = |secret: &Value, reconnect: &str| {
+        let argv = ["--wait", "60s", "--reconnect", reconnect, "box", "--", "sh", "-c", "echo begun; sleep 600"];
+        let exec = Running::start(server.exec(&argv).env("EXEDRA_TOKEN", secret.as_str().unwrap()));
+        assert_eq!(exec.line(), "begun");
+        exec
+    };
+    let client = token(&["create", "--role", "client"]);
+    let (open, seeks) = (begun(&client["token"], "0s"), begun(&client["token"], "60s"));
+    let next = token(&["rotate", client["id"].as_str().unwrap()]);
+    let ended = open.finish();
+    assert!(ended.code == 255 && ended.stderr.contains("its token has another secret"), "{}", ended.stderr);
+    let ended = seeks.finish();
+    assert!(ended.code == 255 && ended.stderr.contains("the token is not known here"), "{}", ended.stderr);
+    let open = begun(&next["token"], "0s");
+    let rotated = token(&["rotate", executor["id"].as_str().unwrap()]);
+    daemon.stderr_line("its token has another secret");
+    daemon.stderr_line("the token is not known here");
+    std::fs::write(&file, rotated["token"].as_str().unwrap()).unwrap();
+    assert_eq!(open.finish().code, 255);
+    let argv = ["--wait", "60s", "box", "--", "echo", "back"];
+    let back = run(server.exec(&argv).env("EXEDRA_TOKEN", next["token"].as_str().unwrap()));
+    assert_eq!((back.code, back.out()), (0, "back\n"), "{}", back.stderr);
+}
+
+#[test]
 fn what_makes_no_sense_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("data");

@@ -303,6 +303,12 @@ impl Board {
         self.seats.get(executor)?.present.as_ref().map(|present| &present.slot)
     }
 
+    /// The registrations of the executor that may be connected somewhere.
+    pub fn known(&self, executor: &ExecutorId) -> Vec<RegistrationId> {
+        let known = self.seats.get(executor).into_iter().flat_map(|seat| &seat.known);
+        known.map(|slot| slot.registration.clone()).collect()
+    }
+
     /// Why the executor is not to be had at the moment; none if it is.
     pub fn why(&self, executor: &ExecutorId) -> Option<Wait> {
         match self.seats.get(executor) {

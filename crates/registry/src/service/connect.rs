@@ -22,6 +22,7 @@ const COMPARED: u32 = 10_000;
 impl Service {
     /// Connects a client with an executor; waits for one that is away or held, if the request says so.
     pub async fn connect(&self, permit: &Permit, request: &ConnectRequest) -> Result<ConnectReply, Refusal> {
+        let changes = self.changes();
         let Some(known) = self.store.executor(&permit.executor).await? else {
             return Err(self.unknown(permit).await?);
         };
@@ -54,6 +55,14 @@ impl Service {
             _ => None,
         };
         self.auth.confirm(permit).await?;
+        if self.changes() != changes {
+            // While it waited, an administrator may have changed who may.
+            let known = self.store.executor(&permit.executor).await?;
+            permit.reaches(&known.as_ref().map(ExecutorRecord::trusted).unwrap_or_default())?;
+            if let Some(since) = known.and_then(|known| known.draining_since) {
+                return Err(Refusal::Drained { since });
+            }
+        }
         let (executor_public_key, harness_key_authorization) = match client {
             Some(client) => self
                 .introduce(permit, &grant.slot().registration, client)
@@ -81,7 +90,8 @@ impl Service {
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let grant = self.presence.acquire(&permit.executor, left).await?;
+            let acquire = async { Ok(self.presence.acquire(&permit.executor, left).await?) };
+            let grant = self.while_good(permit, acquire).await?;
             if !self.cut_ended().await? || grant.stands() {
                 return Ok(grant);
             }

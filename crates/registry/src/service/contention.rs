@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use exedra_proto::ids::ExecutorId;
+use exedra_proto::ids::{ExecutorId, TokenId};
 use serde_json::json;
 
 use super::Service;
@@ -25,14 +25,14 @@ pub struct Contention {
 }
 
 impl Contention {
-    /// Whether it is time to say something; from now on it was said.
+    /// Whether it is time to say something; from now on it was said. A clock that was set back does not make it quiet for longer.
     fn is_due(&self, executor: &ExecutorId, now: u64) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.get(executor).is_some_and(|at| now.saturating_sub(*at) < QUIET_SECS) {
+        if told.get(executor).is_some_and(|at| now.abs_diff(*at) < QUIET_SECS) {
             return false;
         }
         if told.len() >= REMEMBERED {
-            told.retain(|_, at| now.saturating_sub(*at) < QUIET_SECS);
+            told.retain(|_, at| now.abs_diff(*at) < QUIET_SECS);
         }
         told.insert(executor.clone(), now);
         true
@@ -41,7 +41,7 @@ impl Contention {
 
 impl Service {
     /// An instance was given this registration: if another is online, both owners are to know.
-    pub(super) async fn note_contention(&self, given: &Registration, is_superseded: bool) {
+    pub(super) async fn note_contention(&self, given: &Registration, token: &TokenId, is_superseded: bool) {
         let Some(online) = self.presence.present(&given.executor).filter(|online| *online != given.id) else { return };
         if !self.contention.is_due(&given.executor, self.clock.now()) {
             return;
@@ -52,8 +52,20 @@ impl Service {
             "online_registration": online.as_str(),
             "asking_registration": given.id.as_str(),
             "asking_epoch": given.epoch,
+            "asking_token_id": token.as_str(),
         });
         self.record(EventKind::ExecutorContended, Some(&given.executor), detail).await;
+    }
+
+    /// Connections of one registration took its place from each other again and again: whoever watches is to know.
+    pub async fn note_turns(&self) {
+        for (executor, registration) in self.presence.take_turning() {
+            if self.contention.is_due(&executor, self.clock.now()) {
+                let detail =
+                    json!({"outcome": "same_registration_twice", "online_registration": registration.as_str()});
+                self.record(EventKind::ExecutorContended, Some(&executor), detail).await;
+            }
+        }
     }
 
     /// An instance was refused since the name belongs to another key: its owner is to know, and whoever governs.
@@ -82,6 +94,7 @@ mod tests {
         assert!(!contention.is_due(&id(0), 159));
         assert!(contention.is_due(&id(1), 159));
         assert!(contention.is_due(&id(0), 160));
+        assert!(contention.is_due(&id(0), 90_000) && contention.is_due(&id(0), 200), "the clock was ahead");
         for i in 0..10 * REMEMBERED {
             assert!(contention.is_due(&id(i), 1_000 + i as u64 * QUIET_SECS));
         }

@@ -15,7 +15,7 @@ use super::events::EventKind;
 use super::{Refusal, Service};
 use crate::auth::{Caller, Denied};
 use crate::presence::State;
-use crate::store::{ExecutorChange, ExecutorRecord, StoreError};
+use crate::store::{ExecutorChange, ExecutorRecord, StoreError, TokenRecord};
 use crate::token::{Labels, Role};
 
 /// Most executors on a page.
@@ -124,11 +124,14 @@ impl Service {
         Ok(self.show(caller, id).await?.record.current.executor)
     }
 
-    /// Changes what an administrator says of an executor. Whoever no longer reaches it keeps what is open.
+    /// Changes what an administrator says of an executor. Clients that no longer reach it for its labels are cut off.
     pub async fn change(&self, caller: &Caller, id: &ExecutorId, change: &ExecutorChange) -> Result<Seen, Refusal> {
+        let before = self.store.executor(id).await?.map(|known| known.trusted());
         let changed = self.store.change_executor(id, change).await?.ok_or(Refusal::Unknown { near: Vec::new() })?;
         let by = caller.token.as_str();
         if let Some(labels) = &change.assigned {
+            self.changed();
+            self.bar(id, &before.unwrap_or_default(), &changed.trusted()).await?;
             self.record(EventKind::ExecutorLabelled, Some(id), json!({"by": by, "labels": labels})).await;
         }
         if let Some(since) = change.draining_since {
@@ -136,6 +139,20 @@ impl Service {
             self.record(kind, Some(id), json!({"by": by})).await;
         }
         Ok(self.seen(changed))
+    }
+
+    /// Cuts off the clients of an executor that its labels let in before, and do not now.
+    async fn bar(&self, id: &ExecutorId, before: &Labels, now: &Labels) -> Result<(), StoreError> {
+        let is_barred = |token: &TokenRecord| {
+            token.role.covers(Role::Client)
+                && token.executors.covers(id)
+                && before.have(&token.labels)
+                && !now.have(&token.labels)
+        };
+        for token in self.store.tokens().await?.into_iter().filter(is_barred) {
+            self.presence.bar(id, &token.id);
+        }
+        Ok(())
     }
 
     /// Whether an administrator lets new clients in, from now on.

@@ -16,6 +16,7 @@ use exedra_proto::secret::Secret;
 
 use super::{Refusal, Service};
 use crate::auth::{Denied, Permit};
+use crate::store::{End, Ended};
 
 /// How long a stock client's call waits for an executor that is away: less than its time-out, 10 s.
 const STOCK_WAIT: Duration = Duration::from_secs(8);
@@ -60,17 +61,22 @@ impl Service {
             Binding { executor: &permit.executor, registration: &registration, client: &request.harness_public_key };
         let now = self.clock.now();
         let ring = self.keys.ring();
-        let token = {
+        let found = {
             let ring = ring.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            binding.check(&ring, request.harness_key_authorization.expose(), now)
+            binding.check_end(&ring, request.harness_key_authorization.expose(), now)
         };
-        let Some(token) = token else {
+        let Some((token, expires_at)) = found else {
             tracing::info!(executor = %permit.executor, "a client's authorization is not good");
             return Ok(false);
         };
         // The token was good when it was issued, so it can have ended only since.
         let ended = self.store.ended_tokens(now.saturating_sub(2 * AUTHORIZATION_SECS), now).await?;
-        Ok(!ended.contains(&token))
+        let issued_at = expires_at.saturating_sub(AUTHORIZATION_SECS);
+        let speaks_against = |ended: &Ended| match ended.how {
+            End::Revoked | End::Expired => true,
+            End::Renewed(until) => issued_at <= until,
+        };
+        Ok(!ended.iter().any(|ended| ended.token == token && speaks_against(ended)))
     }
 
     /// The executor's key, and an authorization of the client's.

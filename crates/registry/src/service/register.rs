@@ -1,8 +1,8 @@
 //! Registration: an executor's instance says that it exists, and gets the ticket with which it connects.
 //!
 //! The same instance gets the same registration, without a write; another one gets the next epoch, on the disk before
-//! the reply. An instance that a newer one superseded keeps its own, which the rendezvous refuses, until the newer one
-//! is gone. A store that is busy or full is waited for, since stock executors end on any refusal: all of one registration
+//! the reply. The token is part of what makes an instance the same: what else it says of itself, others may have read. An instance
+//! that a newer one superseded keeps its own, which the rendezvous refuses, until the newer one is gone, or its token is. A store that is busy or full is waited for, since stock executors end on any refusal: all of one registration
 //! has one deadline, which is shorter than the patience of whoever asks.
 
 use std::collections::BTreeMap;
@@ -65,11 +65,12 @@ impl Service {
             request.idempotency_id.push('+');
             request.idempotency_id.push_str(&key.fingerprint());
         }
-        let (registration, is_superseded) = self.registration(permit, request, transport).await?;
+        let registering = self.registration(permit, request, transport);
+        let (registration, is_superseded) = self.while_good(permit, registering).await?;
         let slot = Slot::of(&registration);
         self.presence.learn(&permit.executor, slot.clone());
         let ticket = self.ticket(&slot, TicketRole::Executor, permit, EXECUTOR_TICKET_SECS)?;
-        self.note_contention(&registration, is_superseded).await;
+        self.note_contention(&registration, &permit.token, is_superseded).await;
         Ok(RegisterReply {
             id: slot.registration.as_str().to_owned(),
             executor_id: permit.executor.as_str().to_owned(),
@@ -142,11 +143,12 @@ impl Service {
             // Where names are bound to keys, the store decides of any other key.
             Some(known)
                 if known.current.idempotency_id == registration.idempotency_id
+                    && known.token == permit.token
                     && (!self.bind_keys || key == bound_key) =>
             {
                 return Ok((known.current, false));
             }
-            Some(known) => (self.is_gone(&known), known.current.epoch),
+            Some(known) => (self.is_gone(&known) || self.is_ended(&known.token).await?, known.current.epoch),
             None => (false, 0),
         };
         let new = NewRegistration {
@@ -181,8 +183,17 @@ impl Service {
     fn is_gone(&self, known: &ExecutorRecord) -> bool {
         let seen = self.presence.last_seen(&known.current.executor);
         let last = [Some(known.current.created_at), known.last_seen, seen, Some(self.started_at)];
-        let last = last.into_iter().flatten().max().unwrap_or_default();
-        self.clock.now().saturating_sub(last) >= GONE_AFTER
+        let now = self.clock.now();
+        // What is yet to come was seen while the clock was ahead.
+        let last = last.into_iter().flatten().filter(|at| *at <= now).max().unwrap_or_default();
+        now - last >= GONE_AFTER
+    }
+
+    /// Whether a token is good no more: whoever came with it does not come back.
+    async fn is_ended(&self, token: &TokenId) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let known = self.store.token_of_id(token).await?;
+        Ok(known.is_none_or(|(token, _)| token.revoked_at.is_some() || token.expires_at.is_some_and(|at| at <= now)))
     }
 }
 

@@ -64,6 +64,17 @@ async fn a_registration_waits_for_a_store_that_cannot_answer() {
 }
 
 #[tokio::test]
+async fn a_registration_that_waits_is_answered_when_its_token_ends() {
+    let stage = Stage::new(Duration::from_secs(3600)).await;
+    let new = NewToken { lifetime: Some(Duration::from_secs(1)), ..NewToken::of(Role::Executor) };
+    let token = stage.service.tokens.create(new).await.unwrap().secret;
+    let stage = Stage { token, ..stage };
+    stage.store.fail(Some(StoreError::Busy));
+    let answer = tokio::time::timeout(Duration::from_secs(20), stage.register("i")).await;
+    assert_eq!(answer.expect("the store never gets better"), Err(Refusal::Denied(Denied::Expired)));
+}
+
+#[tokio::test]
 async fn tokens_at_a_terminal_wait_for_a_store_that_is_busy_and_those_of_requests_do_not() {
     let stage = Stage::new(Duration::ZERO).await;
     let records = Arc::clone(&stage.store) as Arc<dyn Store>;

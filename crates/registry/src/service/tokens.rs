@@ -207,7 +207,8 @@ impl Tokens {
         Ok(readmitted)
     }
 
-    /// Gives a token another secret. The one until now is good for `grace` longer; what is open with it stays open.
+    /// Gives a token another secret. The one until now is good for `grace` longer; then it ends, and what was opened until then, with
+    /// whichever of the two, is cut and its tickets are refused: whoever has the new one comes back.
     ///
     /// # Errors
     /// There is no such token, it ended, or it cannot be saved.

@@ -10,8 +10,8 @@ use exedra_proto::secret::Secret;
 use serde_json::json;
 
 use super::{
-    Access, Event, ExecutorChange, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store, StoreError,
-    TokenRecord, Trade, Traded, Workload,
+    Access, End, Ended, Event, ExecutorChange, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store,
+    StoreError, TokenRecord, Trade, Traded, Workload,
 };
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
@@ -123,9 +123,17 @@ async fn tokens_that_ended_are_found_by_when_they_did(store: &impl Store) {
         store.add_token(&token, &hash(id)).await.unwrap();
     }
     let ended = async |since, now| {
-        let mut ids = store.ended_tokens(since, now).await.unwrap();
-        ids.sort();
-        ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()
+        let mut ended = store.ended_tokens(since, now).await.unwrap();
+        ended.sort();
+        let how = |end: &Ended| match end.how {
+            End::Renewed(until) => format!("{} {until}", end.token),
+            End::Revoked | End::Expired => {
+                let is_revoked = end.token.as_str() == "tok-revoked" || end.token.as_str() == "tok-both";
+                assert_eq!(end.how, if is_revoked { End::Revoked } else { End::Expired });
+                end.token.as_str().to_owned()
+            }
+        };
+        ended.iter().map(how).collect::<Vec<_>>()
     };
     assert_eq!(ended(0, 49).await, ["tok-revoked"], "whatever the clock says now");
     assert_eq!(ended(0, 50).await, ["tok-expires", "tok-revoked"]);
@@ -136,6 +144,20 @@ async fn tokens_that_ended_are_found_by_when_they_did(store: &impl Store) {
     let both = TokenRecord { expires_at: Some(50), revoked_at: Some(60), ..token("tok-both", 10) };
     store.add_token(&both, &hash("both")).await.unwrap();
     assert_eq!(ended(50, 90).await, ["tok-both", "tok-expires", "tok-revoked"], "once");
+    for (secret, until, now) in [("next", 20, 20), ("after", 30, 22)] {
+        store.rotate_token(&TokenId::new("tok-good"), &hash(secret), until, now).await.unwrap().unwrap();
+        assert!(ended(0, until - 1).await.iter().all(|one| !one.starts_with("tok-good")), "not before its time");
+        assert_eq!(
+            ended(until, until).await,
+            [format!("tok-good {until}"), "tok-both".to_owned(), "tok-revoked".to_owned()]
+                .into_iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+        );
+    }
+    store.rotate_token(&TokenId::new("tok-expires"), &hash("late"), 49, 49).await.unwrap().unwrap();
+    assert_eq!(ended(40, 50).await, ["tok-both", "tok-expires", "tok-expires 49", "tok-revoked"], "both");
 }
 
 async fn a_token_cannot_be_added_twice(store: &impl Store) {
@@ -329,6 +351,16 @@ async fn an_instance_keeps_its_registration(store: &impl Store) {
         let again = NewRegistration { take_over, name: None, ..new("box", "i1", "reg-2") };
         assert_eq!(store.register(&again).await.unwrap(), first);
     }
+    store.add_token(&token("tok-2", 10), &hash("2")).await.unwrap();
+    let other = NewRegistration { token: TokenId::new("tok-2"), ..new("elsewhere", "i1", "reg-3") };
+    assert_eq!(store.register(&other).await.unwrap().epoch, 1);
+    let other = NewRegistration {
+        registration: new("elsewhere", "i1", "reg-4").registration,
+        token: TokenId::new("tok-1"),
+        ..other
+    };
+    let by_another_token = store.register(&other).await.unwrap();
+    assert_eq!((by_another_token.epoch, by_another_token.id.as_str()), (2, "reg-4"), "which is another instance");
     let record = store.executor(&executor("box")).await.unwrap().unwrap();
     assert_eq!(record.current, first);
     assert_eq!(record.name.as_deref(), Some("a box"));

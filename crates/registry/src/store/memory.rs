@@ -9,8 +9,8 @@ use std::sync::Mutex;
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 
 use super::{
-    Access, EVENTS_KEPT, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending, REGISTRATIONS_KEPT,
-    Registration, Store, StoreError, TokenRecord, Trade, Traded,
+    Access, EVENTS_KEPT, End, Ended, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending,
+    REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord, Trade, Traded,
 };
 use crate::token::{Role, TokenHash};
 
@@ -19,12 +19,15 @@ pub struct MemoryStore {
     records: Mutex<Records>,
 }
 
+/// A registration, and the token by which it came.
+type Kept = (Registration, TokenId);
+
 #[derive(Default)]
 struct Records {
     tokens: Vec<(TokenRecord, TokenHash)>,
     /// Secrets before the last rotation, and until when they are good.
     old: Vec<(TokenId, TokenHash, u64)>,
-    executors: BTreeMap<ExecutorId, (ExecutorRecord, Vec<Registration>)>,
+    executors: BTreeMap<ExecutorId, (ExecutorRecord, Vec<Kept>)>,
     bound: BTreeMap<ExecutorId, String>,
     events: VecDeque<Event>,
     last_event: u64,
@@ -245,14 +248,21 @@ impl Store for MemoryStore {
         })
     }
 
-    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>> {
-        let is_ended = move |token: &TokenRecord| {
-            token.revoked_at.is_some_and(|at| at >= since)
-                || token.expires_at.is_some_and(|at| (since..=now).contains(&at))
-        };
+    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<Ended>> {
         self.read(move |records| {
-            let tokens = records.tokens.iter().map(|(token, _)| token);
-            tokens.filter(|token| is_ended(token)).map(|token| token.id.clone()).collect()
+            let mut ended = Vec::new();
+            for (token, _) in &records.tokens {
+                let mut end = |how| ended.push(Ended { token: token.id.clone(), how });
+                if token.revoked_at.is_some() {
+                    token.revoked_at.filter(|at| *at >= since).into_iter().for_each(|_| end(End::Revoked));
+                    continue;
+                }
+                let is_over = |at: &u64| (since..=now).contains(at);
+                token.expires_at.filter(is_over).into_iter().for_each(|_| end(End::Expired));
+                let old = records.old.iter().filter(|(id, ..)| *id == token.id).map(|(.., until)| *until);
+                old.filter(is_over).for_each(|until| end(End::Renewed(until)));
+            }
+            ended
         })
     }
 
@@ -271,18 +281,20 @@ impl Store for MemoryStore {
             let kept = records.executors.get(&new.registration.executor);
             let epoch = kept.map_or(0, |(executor, _)| executor.current.epoch);
             let own = kept.into_iter().flat_map(|(_, all)| all);
-            let own = own.rev().find(|one| one.idempotency_id == new.registration.idempotency_id);
+            let is_own =
+                |(one, token): &&Kept| one.idempotency_id == new.registration.idempotency_id && *token == new.token;
+            let own = own.rev().find(is_own).map(|(one, _)| one);
             if let Some(own) = own.filter(|own| own.epoch == epoch || !new.take_over) {
                 return Ok(own.clone());
             }
-            let mut ids = records.executors.values().flat_map(|(_, all)| all).map(|one| &one.id);
+            let mut ids = records.executors.values().flat_map(|(_, all)| all).map(|(one, _)| &one.id);
             if ids.any(|id| *id == new.registration.id) {
                 return Err(StoreError::Failed("there is such a registration".to_owned()));
             }
             let current = Registration { epoch: epoch + 1, ..new.registration.clone() };
             let (before, mut all) = kept.cloned().map_or((None, Vec::new()), |(before, all)| (Some(before), all));
-            all.push(current.clone());
-            all.retain(|one| one.epoch + REGISTRATIONS_KEPT > current.epoch);
+            all.push((current.clone(), new.token.clone()));
+            all.retain(|(one, _)| one.epoch + REGISTRATIONS_KEPT > current.epoch);
             let (labels, metadata) = (new.labels.clone(), new.metadata.clone());
             let record = ExecutorRecord {
                 current: current.clone(),
@@ -369,11 +381,14 @@ impl Store for MemoryStore {
     }
 
     fn registration<'a>(&'a self, id: &'a RegistrationId) -> Pending<'a, Option<Registration>> {
-        self.read(move |records| records.executors.values().flat_map(|(_, all)| all).find(|one| one.id == *id).cloned())
+        self.read(move |records| {
+            let mut all = records.executors.values().flat_map(|(_, all)| all).map(|(one, _)| one);
+            all.find(|one| one.id == *id).cloned()
+        })
     }
 
     fn registrations(&self) -> Pending<'_, Vec<Registration>> {
-        self.read(|records| records.executors.values().flat_map(|(_, all)| all.clone()).collect())
+        self.read(|records| records.executors.values().flat_map(|(_, all)| all).map(|(one, _)| one.clone()).collect())
     }
 
     fn mark_seen<'a>(&'a self, seen: &'a [(ExecutorId, u64)]) -> Pending<'a, ()> {

@@ -24,8 +24,8 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
 use super::{
-    Access, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Operation, Pending, REGISTRATIONS_KEPT,
-    Registration, Store, StoreError, TokenRecord, Trade, Traded, Watch,
+    Access, Ended, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Operation, Pending,
+    REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord, Trade, Traded, Watch,
 };
 use crate::token::TokenHash;
 use line::Line;
@@ -236,7 +236,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<TokenId>> {
+    fn ended_tokens(&self, since: u64, now: u64) -> Pending<'_, Vec<Ended>> {
         self.read(tokens::ended(&self.readers, since, now))
     }
 
@@ -407,10 +407,11 @@ impl Store for SqliteStore {
 async fn standing(tx: &mut SqliteConnection, new: &NewRegistration) -> Result<Option<Registration>, StoreError> {
     let row = sqlx::query(
         "SELECT r.*, e.epoch AS current FROM registrations r JOIN executors e ON e.id = r.executor_id \
-         WHERE r.executor_id = ? AND r.idempotency_id = ? ORDER BY r.epoch DESC LIMIT 1",
+         WHERE r.executor_id = ? AND r.idempotency_id = ? AND r.token_id = ? ORDER BY r.epoch DESC LIMIT 1",
     )
     .bind(new.registration.executor.as_str())
     .bind(&new.registration.idempotency_id)
+    .bind(new.token.as_str())
     .fetch_optional(&mut *tx)
     .await
     .map_err(failure)?;

@@ -6,7 +6,7 @@ use exedra_proto::ids::RegistrationId;
 use exedra_proto::registry::{ConnectReply, Transport};
 use exedra_proto::ticket::{Role as TicketRole, Shape};
 use exedra_registry::NewToken;
-use exedra_registry::token::{Pattern, Role};
+use exedra_registry::token::{Labels, Pattern, Role};
 use serde_json::json;
 
 use crate::support::{START, Site, refusal, site};
@@ -79,6 +79,56 @@ async fn who_waits_gets_an_executor_that_comes_back() {
     });
     assert_eq!(reply.registration_id, registration);
     site.waiting(0).await;
+}
+
+#[tokio::test]
+async fn who_waits_is_answered_when_the_token_ends() {
+    let (site, _dir) = Site::with(|config| config.token_watch = Duration::from_millis(5)).await;
+    site.register("box", "i").await;
+    let tokens = site.registry.tokens();
+    for (number, word) in ["revoked", "expired", "not known"].into_iter().enumerate() {
+        let lifetime = (word == "expired").then(|| Duration::from_secs(60));
+        let token = tokens.create(NewToken { lifetime, ..NewToken::of(Role::Client) }).await.unwrap();
+        let body = json!({"wait_ms": 60_000}).to_string();
+        let (answer, ()) = tokio::join!(
+            tokio::time::timeout(
+                Duration::from_secs(20),
+                site.post("/v1/executors/box/connect", token.secret.expose(), body)
+            ),
+            async {
+                site.waiting(1).await;
+                match number {
+                    0 => drop(tokens.revoke(token.record.id.as_str()).await.unwrap()),
+                    1 => site.clock.advance(60),
+                    _ => drop(tokens.rotate(token.record.id.as_str(), Duration::ZERO).await.unwrap()),
+                }
+            }
+        );
+        let detail = refusal(answer.expect("not after the wait that it asked for"), 401, "unauthenticated").await;
+        assert!(detail.message.as_ref().unwrap().contains(word), "{detail:?}");
+        site.waiting(0).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waited_is_let_in_by_the_labels_of_now() {
+    let (site, _dir) = site().await;
+    let registration = RegistrationId::new(site.register("box", "i").await.id);
+    let label = async |labels: serde_json::Value| {
+        let request = site.http.put(format!("{}/v1/executors/box/labels", site.base)).bearer_auth(&site.admin);
+        let answer = request.body(json!({"labels": labels}).to_string()).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    label(json!({"team": "a"})).await;
+    let labels = Labels::new([("team".to_owned(), "a".to_owned())]).unwrap();
+    let token = site.registry.tokens().create(NewToken { labels, ..NewToken::of(Role::Client) }).await.unwrap();
+    let body = json!({"wait_ms": LONG}).to_string();
+    let (answer, ()) = tokio::join!(site.post("/v1/executors/box/connect", token.secret.expose(), body), async {
+        site.waiting(1).await;
+        label(json!({})).await;
+        site.presence().online(&registration, 1);
+    });
+    refusal(answer, 403, "forbidden").await;
 }
 
 #[tokio::test]

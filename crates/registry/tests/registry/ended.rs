@@ -9,12 +9,14 @@ use exedra_proto::plane::{Cutoff, Presence};
 use exedra_registry::token::Role;
 use exedra_registry::{CreatedToken, NewToken};
 
-use crate::support::{Site, StandingClock, config, refusal, register_body, site, until};
+use crate::support::{START, Site, StandingClock, config, refusal, register_body, site, until};
 
 /// A rendezvous that notes what it is told, and reports as offline what was opened with the token.
 #[derive(Default)]
 struct Rendezvous {
     told: Mutex<Vec<String>>,
+    /// Of these those against whose tickets nothing is to be kept.
+    expired: Mutex<Vec<String>>,
     open: Mutex<Option<Open>>,
 }
 
@@ -33,6 +35,16 @@ impl Rendezvous {
 impl Cutoff for Rendezvous {
     fn registration(&self, registration: &RegistrationId, _: CloseReason) {
         panic!("{registration} is cut");
+    }
+
+    fn expired(&self, token: &TokenId, reason: CloseReason) {
+        self.expired.lock().unwrap().push(token.as_str().to_owned());
+        self.token(token, reason);
+    }
+
+    fn renewed(&self, token: &TokenId, until: u64, reason: CloseReason) {
+        assert_eq!(reason, CloseReason::KeyRevoked);
+        self.told.lock().unwrap().push(format!("{token} until {}", until - START));
     }
 
     fn key(&self, key_id: &str, reason: CloseReason) {
@@ -83,6 +95,48 @@ async fn a_token_that_ends_is_cut_once() {
     revoke(&site, &last).await;
     until(|| rendezvous.told().len() >= 3).await;
     assert_eq!(rendezvous.told(), ids(&[&expires, &revoked, &last]));
+    assert_eq!(*rendezvous.expired.lock().unwrap(), ids(&[&expires]));
+}
+
+#[tokio::test]
+async fn what_the_clock_alone_has_ended_is_good_again_when_it_is_set_right() {
+    let (site, _dir) = Site::with(|config| config.token_watch = Duration::from_millis(5)).await;
+    let token = create(&site, Some(3_600)).await;
+    let rendezvous = rendezvous(&site);
+    let register = async || {
+        let body = register_body("box", "i");
+        site.post("/cloud/executor/box/register", token.secret.expose(), body).await
+    };
+    assert_eq!(register().await.status(), 200);
+    site.clock.advance(86_400);
+    until(|| rendezvous.told() == ids(&[&token])).await;
+    assert_eq!(*rendezvous.expired.lock().unwrap(), ids(&[&token]), "no ticket of it is refused for that");
+    refusal(register().await, 401, "unauthenticated").await;
+    site.clock.set_back(86_400);
+    assert_eq!(register().await.status(), 200);
+    // One more, by which it is seen that somebody looked since.
+    let other = create(&site, None).await;
+    revoke(&site, &other).await;
+    until(|| rendezvous.told() == ids(&[&token, &other])).await;
+    site.clock.advance(3_600);
+    until(|| rendezvous.told() == ids(&[&token, &other, &token])).await;
+}
+
+#[tokio::test]
+async fn what_was_opened_with_a_secret_is_cut_when_that_ends() {
+    let (site, _dir) = Site::with(|config| config.token_watch = Duration::from_millis(5)).await;
+    let (now, later) = (create(&site, None).await, create(&site, None).await);
+    let (now, later) = (now.record.id.as_str(), later.record.id.as_str());
+    let rendezvous = rendezvous(&site);
+    site.registry.tokens().rotate(later, Duration::from_secs(60)).await.unwrap();
+    site.clock.advance(1);
+    site.registry.tokens().rotate(now, Duration::ZERO).await.unwrap();
+    until(|| rendezvous.told() == [format!("{now} until 1")]).await;
+    site.clock.advance(59);
+    until(|| rendezvous.told().len() > 1).await;
+    assert_eq!(rendezvous.told(), [format!("{now} until 1"), format!("{later} until 60")]);
+    site.registry.tokens().rotate(now, Duration::ZERO).await.unwrap();
+    until(|| rendezvous.told().last() == Some(&format!("{now} until 60"))).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use exedra_registry::NewToken;
 use exedra_registry::token::Role;
 use futures_util::future::join_all;
 
-use crate::support::{START, refusal, register_body, site};
+use crate::support::{START, Site, refusal, register_body, site};
 
 const DAY: u64 = 86_400;
 
@@ -149,6 +149,99 @@ async fn a_newer_instance_cuts_the_older_when_it_comes_online_and_gives_way_when
     assert_eq!(site.register("box", "i2").await.id, second, "and now the other one is parked");
     online(&second, 2);
     assert_eq!(cut(), [(second, CloseReason::Revoked)]);
+}
+
+#[tokio::test]
+async fn what_an_instance_says_of_itself_makes_no_other_token_the_same_instance() {
+    let (site, _dir) = site().await;
+    let online = |id: &str, epoch| site.presence().online(&RegistrationId::new(id), epoch);
+    let [owner, thief] = [0, 1].map(|_| NewToken::of(Role::Executor));
+    let tokens = site.registry.tokens();
+    let (owner, thief) = (tokens.create(owner).await.unwrap(), tokens.create(thief).await.unwrap());
+    let register = async |token: &exedra_registry::CreatedToken| {
+        let reply = site.post("/cloud/executor/box/register", token.secret.expose(), register_body("box", "i")).await;
+        let reply: exedra_proto::registry::RegisterReply = reply.json().await.unwrap();
+        let claims = site.verify(reply.url.expose()).unwrap();
+        assert_eq!(claims.token, token.record.id);
+        (reply.id, claims.epoch)
+    };
+    let (first, epoch) = register(&owner).await;
+    assert_eq!(epoch, 1);
+    online(&first, 1);
+    let (second, epoch) = register(&thief).await;
+    assert!(second != first && epoch == 2, "{second} {epoch}");
+    let events: serde_json::Value = site
+        .http
+        .get(format!("{}/v1/events", site.base))
+        .bearer_auth(&site.admin)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let contended = events["events"].as_array().unwrap().iter().find(|event| event["kind"] == "executor_contended");
+    let detail = &contended.expect("both owners see it")["detail"];
+    assert_eq!(
+        (&detail["online_registration"], &detail["outcome"]),
+        (&first.as_str().into(), &"newcomer_takes_over".into())
+    );
+    assert_eq!(detail["asking_token_id"], thief.record.id.as_str());
+    online(&second, 2);
+    assert_eq!(register(&owner).await, (first, 1), "parked");
+    tokens.revoke(thief.record.id.as_str()).await.unwrap();
+    let (third, epoch) = register(&owner).await;
+    assert_eq!(epoch, 3, "who cannot come back is not waited for");
+    online(&third, 3);
+    tokens.rotate(owner.record.id.as_str(), Duration::from_secs(60)).await.unwrap();
+    assert_eq!(register(&owner).await, (third, 3), "another secret is the same token");
+}
+
+#[tokio::test]
+async fn an_instance_that_was_seen_while_the_clock_was_ahead_is_not_waited_for_until_then() {
+    let (site, _dir) = site().await;
+    let first = site.register("box", "i1").await.id;
+    let second = RegistrationId::new(site.register("box", "i2").await.id);
+    site.presence().online(&second, 2);
+    site.clock.advance(DAY);
+    site.presence().offline(&second, 0);
+    site.clock.set_back(DAY);
+    site.clock.advance(30);
+    assert_eq!(site.register("box", "i1").await.id, first);
+    site.clock.advance(30);
+    assert_ne!(site.register("box", "i1").await.id, first, "it has been away for long enough");
+}
+
+#[tokio::test]
+async fn connections_of_one_registration_that_take_turns_are_told_of() {
+    let (site, _dir) = Site::with(|config| config.token_watch = Duration::from_millis(5)).await;
+    let registration = site.executor("box").await;
+    let told = async || {
+        let events = site.http.get(format!("{}/v1/events", site.base)).bearer_auth(&site.admin).send().await.unwrap();
+        let events: serde_json::Value = events.json().await.unwrap();
+        let all = events["events"].as_array().unwrap().clone();
+        all.into_iter().find(|event| event["kind"] == "executor_contended")
+    };
+    let replace = |times| (0..times).for_each(|_| site.presence().replaced(&registration));
+    replace(3);
+    site.clock.advance(121);
+    replace(3);
+    // The journal has what comes later, so that it would have this.
+    site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap();
+    assert_eq!(told().await, None, "a network that comes and goes");
+    replace(1);
+    let event = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            if let Some(event) = told().await {
+                return event;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let event = event.await.unwrap();
+    assert_eq!(event["executor_id"], "box");
+    assert_eq!(event["detail"]["outcome"], "same_registration_twice");
+    assert_eq!(event["detail"]["online_registration"], registration.as_str());
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use exedra_proto::ids::RegistrationId;
+use exedra_proto::close::CloseReason;
+use exedra_proto::ids::{RegistrationId, TokenId};
+use exedra_proto::plane::Cutoff;
 use exedra_registry::NewToken;
 use exedra_registry::token::{Labels, Pattern, Role};
 use futures_util::StreamExt as _;
@@ -80,6 +82,54 @@ async fn an_administrators_labels_decide_who_may() {
     }
     call(&site, Method::PUT, "/v1/executors/box/labels", &site.admin, json!({"labels": {}})).await;
     refusal(connect().await, 403, "forbidden").await;
+}
+
+#[derive(Default)]
+struct Bars(std::sync::Mutex<Vec<(String, String)>>);
+
+impl Cutoff for Bars {
+    fn registration(&self, registration: &RegistrationId, _: CloseReason) {
+        panic!("{registration} is cut");
+    }
+
+    fn token(&self, token: &TokenId, _: CloseReason) {
+        panic!("{token} is cut");
+    }
+
+    fn key(&self, _: &str, _: CloseReason) {}
+
+    fn barred(&self, registration: &RegistrationId, token: &TokenId, reason: CloseReason) {
+        assert_eq!(reason, CloseReason::Revoked);
+        self.0.lock().unwrap().push((registration.as_str().to_owned(), token.as_str().to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_label_that_is_taken_away_cuts_those_off_whom_it_let_in() {
+    let (site, _dir) = site().await;
+    let registration = site.executor("box").await;
+    let bars = std::sync::Arc::new(Bars::default());
+    site.registry.set_cutoff(std::sync::Arc::clone(&bars) as _);
+    let create = async |role, labels: &[(&str, &str)], pattern: &str| {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let labels = Labels::new(labels).unwrap();
+        let executors = exedra_registry::token::Pattern::parse(pattern).unwrap();
+        site.registry.tokens().create(NewToken { labels, executors, ..NewToken::of(role) }).await.unwrap().record.id
+    };
+    let team = create(Role::Client, &[("team", "a")], "b*").await;
+    create(Role::Client, &[("gpu", "yes")], "*").await;
+    create(Role::Client, &[("team", "b")], "*").await;
+    create(Role::Client, &[("team", "a")], "other").await;
+    create(Role::Client, &[], "*").await;
+    create(Role::Executor, &[("team", "a")], "*").await;
+    let label = async |labels: Value| {
+        let done = call(&site, Method::PUT, "/v1/executors/box/labels", &site.admin, json!({"labels": labels})).await;
+        assert_eq!(done.status(), 200);
+        std::mem::take(&mut *bars.0.lock().unwrap())
+    };
+    assert_eq!(label(json!({"team": "a", "gpu": "yes"})).await, []);
+    assert_eq!(label(json!({"gpu": "yes"})).await, [(registration.as_str().to_owned(), team.as_str().to_owned())]);
+    assert_eq!(label(json!({"gpu": "yes"})).await, []);
 }
 
 #[tokio::test]

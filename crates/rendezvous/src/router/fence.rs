@@ -1,5 +1,5 @@
-//! What the router remembers against tickets that are still signed well: cut registrations and tokens, and the highest
-//! epoch seen of a registration.
+//! What the router remembers against tickets that are still signed well: cut registrations and tokens, tokens that got another
+//! secret or may no longer come to an executor, and the highest epoch seen of a registration.
 //!
 //! Times in (seconds since 1970), refusals out. An entry is kept as long as the longest ticket that it stands against
 //! can live, and those past their time are swept out whenever the number has doubled.
@@ -21,6 +21,12 @@ pub struct Fences {
     registrations: BTreeMap<RegistrationId, Fence>,
     /// Until when it is remembered that the token was cut: [`KEPT_SECS`] after that.
     tokens: BTreeMap<TokenId, u64>,
+    /// Up to when tickets were issued of which this token has another secret now.
+    #[serde(default)]
+    renewed: BTreeMap<TokenId, u64>,
+    /// Up to when tickets were issued with which clients come no more, by executor and token.
+    #[serde(default)]
+    barred: BTreeMap<RegistrationId, BTreeMap<TokenId, u64>>,
     #[serde(skip)]
     swept: usize,
 }
@@ -46,6 +52,12 @@ impl Fences {
     ) -> Result<(), Rejection> {
         self.sweep(now);
         if self.tokens.get(token).is_some_and(|until| issued_at.saturating_add(KEPT_SECS) <= *until) {
+            return Err(Rejection::Fenced);
+        }
+        // A time that is yet to come was told while the clock was ahead.
+        let is_before = |until: &u64| issued_at <= *until && *until <= now;
+        let barred = self.barred.get(registration).and_then(|tokens| tokens.get(token));
+        if self.renewed.get(token).is_some_and(is_before) || barred.is_some_and(is_before) {
             return Err(Rejection::Fenced);
         }
         let until = now.saturating_add(KEPT_SECS);
@@ -78,13 +90,36 @@ impl Fences {
         self.sweep(now);
     }
 
+    /// No ticket of the token passes that was issued up to `until`, once it is that time.
+    pub fn renew_token(&mut self, token: &TokenId, until: u64, now: u64) {
+        self.renewed.insert(token.clone(), until);
+        self.sweep(now);
+    }
+
+    /// No ticket of the token for this registration passes that was issued up to now.
+    pub fn bar(&mut self, registration: &RegistrationId, token: &TokenId, now: u64) {
+        self.barred.entry(registration.clone()).or_default().insert(token.clone(), now);
+        self.sweep(now);
+    }
+
+    fn len(&self) -> usize {
+        let barred = self.barred.values().map(BTreeMap::len).sum::<usize>();
+        self.registrations.len() + self.tokens.len() + self.renewed.len() + barred
+    }
+
     fn sweep(&mut self, now: u64) {
-        if self.registrations.len() + self.tokens.len() < SWEEP_FROM.max(2 * self.swept) {
+        if self.len() < SWEEP_FROM.max(2 * self.swept) {
             return;
         }
+        let is_kept = |since: &u64| since.saturating_add(KEPT_SECS) > now;
         self.registrations.retain(|_, fence| fence.until > now);
         self.tokens.retain(|_, until| *until > now);
-        self.swept = self.registrations.len() + self.tokens.len();
+        self.renewed.retain(|_, until| is_kept(until));
+        self.barred.retain(|_, tokens| {
+            tokens.retain(|_, at| is_kept(at));
+            !tokens.is_empty()
+        });
+        self.swept = self.len();
     }
 }
 
@@ -123,5 +158,28 @@ mod tests {
         fences.pass(&id, (&other, 0), 1, 150).unwrap();
         fences.shut_token(&token, 200);
         assert_eq!(fences.pass(&id, (&token, 101), 1, 250), Err(Rejection::Fenced), "cut once more");
+    }
+
+    #[test]
+    fn tickets_from_before_another_secret_or_a_bar_pass_no_more_and_later_ones_do() {
+        let mut fences = Fences::default();
+        let (token, other) = (TokenId::new("t"), TokenId::new("o"));
+        let (id, elsewhere) = (RegistrationId::new("r"), RegistrationId::new("s"));
+        fences.renew_token(&token, 100, 101);
+        fences.bar(&id, &other, 101);
+        let text = serde_json::to_string(&fences).unwrap();
+        for fences in [&mut fences, &mut serde_json::from_str(&text).unwrap()] {
+            assert_eq!(fences.pass(&id, (&token, 100), 1, 101), Err(Rejection::Fenced));
+            assert_eq!(fences.pass(&id, (&other, 101), 1, 101), Err(Rejection::Fenced));
+            fences.pass(&id, (&token, 101), 1, 101).unwrap();
+            fences.pass(&id, (&other, 102), 1, 102).unwrap();
+            fences.pass(&elsewhere, (&other, 101), 1, 101).unwrap();
+            fences.pass(&id, (&token, 90), 1, 95).unwrap();
+        }
+        for i in 0..10_000 {
+            fences.renew_token(&TokenId::new(format!("t{i}")), i * 100, i * 100);
+            fences.bar(&RegistrationId::new(format!("r{}", i % 7)), &TokenId::new(format!("t{i}")), i * 100);
+        }
+        assert!(fences.len() <= 4 * usize::try_from(KEPT_SECS / 100).unwrap() + SWEEP_FROM, "{}", fences.len());
     }
 }

@@ -42,6 +42,10 @@ fn offline(registration: &str, executor: ConnectionId) -> Effect {
     Effect::Report(Report::Offline { registration: RegistrationId::new(registration), executor })
 }
 
+fn replaced(registration: &str) -> Effect {
+    Effect::Report(Report::Replaced { registration: RegistrationId::new(registration) })
+}
+
 /// A router with a pair that is joined.
 fn joined() -> (Router, ConnectionId, ConnectionId) {
     let mut router = Router::new(100, Fences::default());
@@ -185,6 +189,7 @@ fn a_newer_executor_replaces_the_older_and_its_client_is_told() {
     let (mut router, e, c) = joined();
     let newer = router.admit(&executor("r", 1), 0).unwrap();
     let told = [close(e, CloseReason::Replaced), close(c, CloseReason::Replaced), offline("r", e), online("r", 1)];
+    let told = [&[replaced("r")], &told[..]].concat();
     assert_eq!(router.opened(newer), told);
     assert_eq!(router.ended(e, End::Ordered(CloseReason::Replaced)), []);
     assert_eq!(router.ended(c, End::Ordered(CloseReason::Replaced)), []);
@@ -215,7 +220,8 @@ fn a_lower_epoch_is_fenced_off() {
     assert_eq!(router.admit(&client("r", 4), 0), Err(Rejection::ExecutorAway), "that executor is not here yet");
     assert_eq!(router.admit(&executor("r", 3), 0), Err(Rejection::Fenced));
     let newer = router.admit(&executor("r", 4), 0).unwrap();
-    assert_eq!(router.opened(newer), [close(e, CloseReason::Replaced), offline("r", e), online("r", 4)]);
+    let told = [replaced("r"), close(e, CloseReason::Replaced), offline("r", e), online("r", 4)];
+    assert_eq!(router.opened(newer), told);
 }
 
 #[test]
@@ -248,6 +254,62 @@ fn a_cut_token_takes_its_connections_and_stays_out() {
     assert!(router.admit(&claims(Role::Harness, "r", "tok-f", 1), 0).is_ok());
     let effects = router.cut_token(&TokenId::new("tok-e"), CloseReason::Revoked, 0);
     assert!(effects.contains(&close(e, CloseReason::Revoked)) && effects.contains(&offline("r", e)));
+}
+
+#[test]
+fn what_an_expired_token_opened_goes_and_its_tickets_are_good_as_long_as_they_say() {
+    let (mut router, e, c) = joined();
+    let effects = router.cut_expired(&TokenId::new("tok-e"), CloseReason::Revoked);
+    assert_eq!(effects, [close(e, CloseReason::Revoked), close(c, CloseReason::Revoked), offline("r", e)]);
+    let e = router.admit(&executor("r", 1), 0).unwrap();
+    assert_eq!(router.opened(e), [online("r", 1)], "the clock was wrong");
+}
+
+#[test]
+fn what_was_opened_before_another_secret_goes_and_what_came_later_stays() {
+    let at = |issued_at, claims: Claims| Claims { shape: Shape::Streams, issued_at, ..claims };
+    let mut router = Router::new(100, Fences::default());
+    let e = router.admit(&at(5, executor("r", 1)), 5).unwrap();
+    router.opened(e);
+    let [old, new] = [9, 11].map(|issued_at| {
+        let one = router.admit(&at(issued_at, client("r", 1)), 11).unwrap();
+        router.opened(one);
+        one
+    });
+    let renewed =
+        |router: &mut Router, token| router.cut_renewed(&TokenId::new(token), 10, CloseReason::KeyRevoked, 11);
+    assert_eq!(renewed(&mut router, "tok-c"), [close(old, CloseReason::KeyRevoked)]);
+    assert_eq!(router.admit(&at(10, client("r", 1)), 11), Err(Rejection::Fenced));
+    assert!(router.admit(&at(11, client("r", 1)), 11).is_ok());
+    assert_eq!(renewed(&mut router, "tok-c"), [], "told twice, nobody goes twice");
+    let effects = renewed(&mut router, "tok-e");
+    assert!(effects.contains(&close(e, CloseReason::KeyRevoked)) && effects.contains(&offline("r", e)), "{effects:?}");
+    assert!(effects.contains(&close(new, CloseReason::KeyRevoked)), "with its executor");
+    assert_eq!(router.admit(&at(5, executor("r", 1)), 11), Err(Rejection::Fenced));
+    let e = router.admit(&at(11, executor("r", 1)), 11).unwrap();
+    assert_eq!(router.opened(e), [online("r", 1)]);
+}
+
+#[test]
+fn a_barred_token_loses_its_clients_at_that_executor_alone() {
+    let streams = |claims: Claims| Claims { shape: Shape::Streams, ..claims };
+    let mut router = Router::new(100, Fences::default());
+    let mut clients = Vec::new();
+    for registration in ["r", "s"] {
+        let e = router.admit(&streams(executor(registration, 1)), 0).unwrap();
+        router.opened(e);
+        for token in ["tok-c", "tok-d"] {
+            let one = router.admit(&streams(claims(Role::Harness, registration, token, 1)), 0).unwrap();
+            router.opened(one);
+            clients.push(one);
+        }
+    }
+    let (r, token) = (RegistrationId::new("r"), TokenId::new("tok-c"));
+    assert_eq!(router.bar(&r, &token, CloseReason::Revoked, 5), [close(clients[0], CloseReason::Revoked)]);
+    assert_eq!(router.admit(&streams(client("r", 1)), 5), Err(Rejection::Fenced));
+    assert!(router.admit(&streams(client("s", 1)), 5).is_ok());
+    assert!(router.admit(&Claims { issued_at: 6, ..streams(client("r", 1)) }, 6).is_ok(), "let in anew");
+    assert_eq!(router.bar(&r, &TokenId::new("tok-e"), CloseReason::Revoked, 5), [], "no executor goes");
 }
 
 #[test]
@@ -376,6 +438,9 @@ impl Model {
                     assert_eq!(self.online.insert(registration, executor), None, "online twice");
                 }
                 Effect::Challenge { connection } => panic!("nobody wants the executor of {connection}"),
+                Effect::Report(Report::Replaced { registration }) => {
+                    assert!(self.online.contains_key(registration.as_str()), "nobody was there");
+                }
                 Effect::Report(Report::Held { registration }) => {
                     assert!(self.online.contains_key(registration.as_str()));
                     assert!(self.held.insert(registration.as_str().to_owned()), "held twice");

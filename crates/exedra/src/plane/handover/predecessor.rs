@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::plane::Cutoff;
+use exedra_proto::plane::{Connection, Cutoff};
 use exedra_rendezvous::Legacy;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -172,6 +172,21 @@ impl Cutoff for Both {
         self.pass_on(Order::Token(token.clone(), reason));
     }
 
+    fn expired(&self, token: &TokenId, reason: CloseReason) {
+        self.here.expired(token, reason);
+        self.pass_on(Order::Expired(token.clone(), reason));
+    }
+
+    fn renewed(&self, token: &TokenId, until: u64, reason: CloseReason) {
+        self.here.renewed(token, until, reason);
+        self.pass_on(Order::Renewed(token.clone(), until, reason));
+    }
+
+    fn barred(&self, registration: &RegistrationId, token: &TokenId, reason: CloseReason) {
+        self.here.barred(registration, token, reason);
+        self.pass_on(Order::Barred(registration.clone(), token.clone(), reason));
+    }
+
     fn key(&self, key_id: &str, reason: CloseReason) {
         self.here.key(key_id, reason);
         self.pass_on(Order::Key(key_id.to_owned(), reason));
@@ -180,5 +195,9 @@ impl Cutoff for Both {
     fn wanted(&self, registration: &RegistrationId) {
         self.here.wanted(registration);
         self.pass_on(Order::Wanted(registration.clone()));
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        self.here.connections()
     }
 }

@@ -192,7 +192,7 @@ pub async fn show(
     Ok(Json(service.as_used(service.tokens.show(&credentials::segment(id)).await?).into()))
 }
 
-/// Gives a token another secret; what is open with the old one stays open
+/// Gives a token another secret; when the old one ends, what was opened until then is closed, and comes back with the new one
 #[utoipa::path(
     post, operation_id = "rotate_token", path = "/v1/tokens/{id}/rotate", tag = "tokens", params(("id" = String, Path, description = "its id")),
     request_body(content = Option<RotateBody>, example = json!({"grace": 60})),
@@ -207,7 +207,9 @@ pub async fn rotate(
     service.governor(credentials::bearer(&headers).as_ref()).await?;
     let body: Option<RotateBody> = limits::json_or_nothing(body, "a body has grace, in seconds").await?;
     let grace = Duration::from_secs(body.unwrap_or_default().grace);
-    Ok(Json(service.tokens.rotate(&credentials::segment(id), grace).await?.into()))
+    let rotated = service.tokens.rotate(&credentials::segment(id), grace).await?;
+    service.cut_ended().await.map_err(crate::service::Refusal::from)?;
+    Ok(Json(rotated.into()))
 }
 
 /// Makes a token worthless; what is open with it is closed within 2 s

@@ -120,7 +120,8 @@ fn time(row: &SqliteRow, column: &str) -> Result<u64, StoreError> {
     to_time(row.try_get(column).map_err(failure)?)
 }
 
-fn optional_time(row: &SqliteRow, column: &str) -> Result<Option<u64>, StoreError> {
+/// A time that may be missing.
+pub fn optional_time(row: &SqliteRow, column: &str) -> Result<Option<u64>, StoreError> {
     row.try_get::<Option<i64>, _>(column).map_err(failure)?.map(to_time).transpose()
 }
 

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::rows::{self, failure, from_time};
-use crate::store::{StoreError, TokenRecord};
+use crate::store::{End, Ended, StoreError, TokenRecord};
 use crate::token::TokenHash;
 
 /// Adds a token.
@@ -75,8 +75,7 @@ pub async fn rotate(
     now: u64,
 ) -> Result<Option<TokenRecord>, StoreError> {
     let row = sqlx::query(
-        "UPDATE tokens SET old_hash = CASE WHEN ?3 > ?4 THEN hash END, old_until = CASE WHEN ?3 > ?4 THEN ?3 END, \
-         hash = ?2 WHERE id = ?1 AND issuer IS NULL AND revoked_at IS NULL AND coalesce(expires_at > ?4, 1) RETURNING *",
+        "UPDATE tokens SET old_hash = CASE WHEN ?3 > ?4 THEN hash END, old_until = ?3, hash = ?2 WHERE id = ?1 AND issuer IS NULL AND revoked_at IS NULL AND coalesce(expires_at > ?4, 1) RETURNING *",
     )
     .bind(id.as_str())
     .bind(hash.as_bytes())
@@ -112,16 +111,29 @@ pub async fn revoke(tx: &mut SqliteConnection, id: &TokenId, now: u64) -> Result
     row.as_ref().map(rows::token).transpose()
 }
 
-/// Ids of the tokens that ended at `since` or later.
-pub async fn ended(readers: &SqlitePool, since: u64, now: u64) -> Result<Vec<TokenId>, StoreError> {
+/// The tokens that ended at `since` or later.
+pub async fn ended(readers: &SqlitePool, since: u64, now: u64) -> Result<Vec<Ended>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id FROM tokens WHERE revoked_at >= ? OR (expires_at >= ? AND expires_at <= ?) ORDER BY rowid",
+        "SELECT id, revoked_at, expires_at, old_until FROM tokens WHERE revoked_at >= ?1 \
+         OR (revoked_at IS NULL AND (expires_at BETWEEN ?1 AND ?2 OR old_until BETWEEN ?1 AND ?2)) ORDER BY rowid",
     )
-    .bind(from_time(since))
     .bind(from_time(since))
     .bind(from_time(now))
     .fetch_all(readers)
     .await
     .map_err(failure)?;
-    rows.iter().map(rows::token_id).collect()
+    let mut ended = Vec::new();
+    for row in &rows {
+        let token = rows::token_id(row)?;
+        let time = |column| rows::optional_time(row, column);
+        if time("revoked_at")?.is_some() {
+            ended.push(Ended { token, how: End::Revoked });
+            continue;
+        }
+        let is_over = |at: &u64| (since..=now).contains(at);
+        let expired = time("expires_at")?.filter(is_over).map(|_| End::Expired);
+        let renewed = time("old_until")?.filter(is_over).map(End::Renewed);
+        ended.extend(expired.into_iter().chain(renewed).map(|how| Ended { token: token.clone(), how }));
+    }
+    Ok(ended)
 }
