@@ -10,6 +10,7 @@ mod exit;
 mod hint;
 mod log;
 mod output;
+mod owner;
 mod plane;
 mod relay;
 mod runtime;

@@ -124,7 +124,9 @@ impl RegistryError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotADirectory { .. } => Some("name a directory with --data-dir"),
-            Self::ForeignOwner { .. } => Some("run as that user, or use a --data-dir of your own"),
+            Self::ForeignOwner { .. } => Some(
+                "run as that user, or use a --data-dir of your own; as root, commands beside the server become that user",
+            ),
             Self::Locked { .. } => Some("stop it first, or use another --data-dir"),
             Self::ReadOnly { .. } => StoreError::ReadOnly.hint(),
             Self::Full { .. } => StoreError::Full.hint(),

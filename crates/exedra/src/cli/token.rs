@@ -30,6 +30,20 @@ pub enum TokenCommand {
     Aws(TokenAwsArgs),
 }
 
+impl TokenCommand {
+    /// Where the records are kept, if that is said.
+    pub fn data_dir(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Create(args) => args.data_dir.as_ref(),
+            Self::List(args) => args.data_dir.as_ref(),
+            Self::Show(args) => args.data_dir.as_ref(),
+            Self::Rotate(args) => args.data_dir.as_ref(),
+            Self::Revoke(args) | Self::Readmit(args) => args.data_dir.as_ref(),
+            Self::Aws(args) => args.data_dir.as_ref(),
+        }
+    }
+}
+
 /// Flags of `token create`.
 #[derive(Debug, Args)]
 pub struct TokenCreateArgs {

@@ -7,7 +7,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::backup::BackupArgs;
 use crate::exit::{Exit, Failure};
-use crate::{log, output, runtime, settings};
+use crate::{log, output, owner, runtime, settings};
 
 /// Saves the records.
 ///
@@ -16,7 +16,9 @@ use crate::{log, output, runtime, settings};
 pub fn save(args: BackupArgs) -> Result<Exit, Failure> {
     log::init(LevelFilter::WARN)?;
     let data_dir = settings::data_dir(args.data_dir)?;
-    let saved = runtime::light(async { Ok(backup(&data_dir, &args.directory).await?) })?;
+    let saved = owner::making(&data_dir, &args.directory, |directory| {
+        runtime::light(async { Ok(backup(&data_dir, directory).await?) })
+    })?;
     tell(&saved, args.json, &format!("saved in {}", args.directory.display()))
 }
 
@@ -27,7 +29,8 @@ pub fn save(args: BackupArgs) -> Result<Exit, Failure> {
 pub fn put(args: BackupArgs) -> Result<Exit, Failure> {
     log::init(LevelFilter::WARN)?;
     let data_dir = settings::data_dir(args.data_dir)?;
-    let restored = runtime::light(async { Ok(restore(&args.directory, &data_dir).await?) })?;
+    let restored =
+        owner::acting(&data_dir, || runtime::light(async { Ok(restore(&args.directory, &data_dir).await?) }))?;
     tell(&restored, args.json, &format!("restored into {}", data_dir.display()))
 }
 

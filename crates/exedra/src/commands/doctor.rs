@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::DoctorArgs;
 use crate::exit::{Exit, Failure};
-use crate::{log, output, runtime};
+use crate::{log, output, owner, runtime};
 
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -70,19 +70,17 @@ impl From<checkup::Finding> for Finding {
 /// It could not look.
 pub fn run(args: DoctorArgs) -> Result<Exit, Failure> {
     log::init(LevelFilter::ERROR)?;
-    let findings = runtime::light(async {
-        let mut findings = Vec::new();
-        if let Some(url) = &args.server {
-            findings.extend(server::look(url).await);
-        }
-        if let Some(dir) = &args.data_dir {
-            findings.extend(checkup::checkup(dir).await.into_iter().map(Finding::from));
-        }
-        if args.server.is_none() && args.data_dir.is_none() {
-            findings.extend(machine().await?);
-        }
-        Ok(findings)
-    })?;
+    let mut findings = Vec::new();
+    if let Some(url) = &args.server {
+        findings.extend(runtime::light(async { Ok(server::look(url).await) })?);
+    }
+    if let Some(dir) = &args.data_dir {
+        let found = owner::acting(dir, || runtime::light(async { Ok(checkup::checkup(dir).await) }))?;
+        findings.extend(found.into_iter().map(Finding::from));
+    }
+    if args.server.is_none() && args.data_dir.is_none() {
+        findings.extend(runtime::light(machine())?);
+    }
     let sound = findings.iter().all(|finding| finding.works);
     if args.json {
         output::json(&findings)?;

@@ -2,7 +2,7 @@
 //!
 //! In flow the flags, out flows a new token alone on stdout, or the list without any secret.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exedra_registry::store::TokenRecord;
@@ -16,7 +16,7 @@ use crate::cli::token::{
     Role, TokenAwsArgs, TokenCommand, TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenRotateArgs, TokenShowArgs,
 };
 use crate::exit::{Exit, Failure};
-use crate::{log, output, runtime, settings};
+use crate::{log, output, owner, runtime, settings};
 
 /// What `--json` prints of a token that was made.
 #[derive(Serialize)]
@@ -32,18 +32,20 @@ struct Made<'a> {
 /// The records cannot be used, or what was asked for makes no sense.
 pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
     log::init(LevelFilter::WARN)?;
-    runtime::light(async {
+    let dir = settings::data_dir(command.data_dir().cloned())?;
+    let work = async {
         match command {
-            TokenCommand::Create(args) => create(args).await,
-            TokenCommand::List(args) => list(args).await,
-            TokenCommand::Show(args) => show(args).await,
-            TokenCommand::Rotate(args) => rotate(args).await,
-            TokenCommand::Revoke(args) => revoke(args).await,
-            TokenCommand::Readmit(args) => readmit(args).await,
-            TokenCommand::Aws(args) => aws(args).await,
+            TokenCommand::Create(args) => create(args, &dir).await,
+            TokenCommand::List(args) => list(args, &dir).await,
+            TokenCommand::Show(args) => show(args, &dir).await,
+            TokenCommand::Rotate(args) => rotate(args, &dir).await,
+            TokenCommand::Revoke(args) => revoke(args, &dir).await,
+            TokenCommand::Readmit(args) => readmit(args, &dir).await,
+            TokenCommand::Aws(args) => aws(args, &dir).await,
         }?;
         Ok(Exit::Success)
-    })
+    };
+    owner::acting(&dir, || runtime::light(work))
 }
 
 /// Lets another key have an executor's name.
@@ -52,8 +54,9 @@ pub fn run(command: TokenCommand) -> Result<Exit, Failure> {
 /// The records cannot be used, or the name is bound to none.
 pub fn forget_key(args: ForgetKeyArgs) -> Result<Exit, Failure> {
     log::init(LevelFilter::WARN)?;
-    runtime::light(async {
-        let tokens = open_existing(args.data_dir).await?;
+    let dir = settings::data_dir(args.data_dir)?;
+    let work = async {
+        let tokens = open_existing(&dir).await?;
         let forgotten = tokens.forget_key(&args.executor).await.map_err(usage);
         tokens.close().await;
         if forgotten? {
@@ -61,10 +64,11 @@ pub fn forget_key(args: ForgetKeyArgs) -> Result<Exit, Failure> {
         }
         let what = format!("the name {} is bound to no key", args.executor);
         Err(Failure::usage(what, "any key may register it"))
-    })
+    };
+    owner::acting(&dir, || runtime::light(work))
 }
 
-async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
+async fn create(args: TokenCreateArgs, dir: &Path) -> Result<(), Failure> {
     let executors = Pattern::parse(&args.executor)
         .map_err(|error| Failure::usage(error.to_string(), "write an id, or a pattern such as gpu-* or *"))?;
     let labels = Labels::new(args.label)
@@ -91,7 +95,7 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
         uses: args.uses,
         ..NewToken::of(role(args.role))
     };
-    let tokens = open(args.data_dir).await?;
+    let tokens = open(dir).await?;
     let created = tokens.create(new).await.map_err(usage);
     tokens.close().await;
     let created = created?;
@@ -103,8 +107,8 @@ async fn create(args: TokenCreateArgs) -> Result<(), Failure> {
     print(&created, args.json)
 }
 
-async fn rotate(args: TokenRotateArgs) -> Result<(), Failure> {
-    let tokens = open_existing(args.data_dir).await?;
+async fn rotate(args: TokenRotateArgs, dir: &Path) -> Result<(), Failure> {
+    let tokens = open_existing(dir).await?;
     let rotated = tokens.rotate(&args.id, args.grace).await.map_err(usage);
     tokens.close().await;
     print(&rotated?, args.json)
@@ -116,8 +120,8 @@ fn print(made: &CreatedToken, json: bool) -> Result<(), Failure> {
     Ok(printed?)
 }
 
-async fn show(args: TokenShowArgs) -> Result<(), Failure> {
-    let tokens = open_existing(args.data_dir).await?;
+async fn show(args: TokenShowArgs, dir: &Path) -> Result<(), Failure> {
+    let tokens = open_existing(dir).await?;
     let found = tokens.show(&args.id).await.map_err(usage);
     tokens.close().await;
     let found = found?;
@@ -151,8 +155,8 @@ async fn show(args: TokenShowArgs) -> Result<(), Failure> {
     Ok(output::table(rows.map(|row| row.map(str::to_owned)))?)
 }
 
-async fn list(args: TokenListArgs) -> Result<(), Failure> {
-    let tokens = open_existing(args.data_dir).await?;
+async fn list(args: TokenListArgs, dir: &Path) -> Result<(), Failure> {
+    let tokens = open_existing(dir).await?;
     let records = tokens.list().await;
     tokens.close().await;
     let records = records?;
@@ -166,8 +170,8 @@ async fn list(args: TokenListArgs) -> Result<(), Failure> {
     Ok(output::table(std::iter::once(header).chain(rows))?)
 }
 
-async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
-    let tokens = open_existing(args.data_dir).await?;
+async fn revoke(args: TokenRevokeArgs, dir: &Path) -> Result<(), Failure> {
+    let tokens = open_existing(dir).await?;
     let revoked = tokens.revoke(&args.id).await.map_err(usage);
     tokens.close().await;
     let revoked = revoked?;
@@ -177,8 +181,8 @@ async fn revoke(args: TokenRevokeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn readmit(args: TokenRevokeArgs) -> Result<(), Failure> {
-    let tokens = open_existing(args.data_dir).await?;
+async fn readmit(args: TokenRevokeArgs, dir: &Path) -> Result<(), Failure> {
+    let tokens = open_existing(dir).await?;
     let readmitted = tokens.readmit(&args.id).await.map_err(usage);
     tokens.close().await;
     let readmitted = readmitted?;
@@ -188,8 +192,8 @@ async fn readmit(args: TokenRevokeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn aws(args: TokenAwsArgs) -> Result<(), Failure> {
-    let tokens = open_existing(args.data_dir).await?;
+async fn aws(args: TokenAwsArgs, dir: &Path) -> Result<(), Failure> {
+    let tokens = open_existing(dir).await?;
     let pair = tokens.aws(&args.id).await.map_err(usage);
     tokens.close().await;
     let pair = pair?;
@@ -201,18 +205,17 @@ async fn aws(args: TokenAwsArgs) -> Result<(), Failure> {
     Ok(output::line(&format!("AWS_SECRET_ACCESS_KEY={secret}"))?)
 }
 
-async fn open(data_dir: Option<PathBuf>) -> Result<Tokens, Failure> {
-    Ok(open_tokens(&settings::data_dir(data_dir)?).await?)
+async fn open(dir: &Path) -> Result<Tokens, Failure> {
+    Ok(open_tokens(dir).await?)
 }
 
 /// The same, where there has to be something: a mistyped directory is not made.
-async fn open_existing(data_dir: Option<PathBuf>) -> Result<Tokens, Failure> {
-    let dir = settings::data_dir(data_dir)?;
+async fn open_existing(dir: &Path) -> Result<Tokens, Failure> {
     if !dir.exists() {
         let what = format!("there is no data directory {}", dir.display());
         return Err(Failure::usage(what, "name the one of the server with --data-dir"));
     }
-    Ok(open_tokens(&dir).await?)
+    Ok(open_tokens(dir).await?)
 }
 
 /// A setting that makes no sense is wrong usage.

@@ -12,6 +12,7 @@ mod handover;
 mod join;
 mod keys;
 mod memory;
+mod owner;
 mod plane;
 mod policy;
 mod program;
