@@ -45,7 +45,6 @@ use contention::Contention;
 pub use direct::Direct;
 use ended::Ended;
 use listeners::Listeners;
-use ready::Writes;
 use tokens::Tokens;
 
 pub use crate::auth::{Denied, has_noted_token, noting};
@@ -63,7 +62,6 @@ pub struct Service {
     key_refusals: Contention,
     direct: Direct,
     bind_keys: bool,
-    writes: Writes,
     access: AccessLog,
     pub(crate) listeners: Listeners,
     pub(crate) tokens: Tokens,
@@ -119,7 +117,6 @@ impl Service {
             key_refusals: Contention::default(),
             direct,
             bind_keys,
-            writes: Writes::default(),
             rates,
             auth,
             clock,

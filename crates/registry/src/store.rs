@@ -10,6 +10,7 @@ mod ended;
 #[cfg(test)]
 pub(crate) mod memory;
 mod sqlite;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -422,8 +423,11 @@ pub trait Store: Send + Sync + 'static {
     /// Whether it answers.
     fn check(&self) -> Pending<'_, ()>;
 
-    /// Whether it can be written: writes something that changes nothing.
+    /// Whether it can be written: takes new room on the disk, and writes something that changes nothing.
     fn try_write(&self) -> Pending<'_, ()>;
+
+    /// Why it cannot be written: what a write failed with, other than busy, since [`Store::try_write`] last went well.
+    fn failing(&self) -> Option<StoreError>;
 
     /// Ends all use of it; what comes later fails with [`StoreError::Closed`].
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;

@@ -226,6 +226,8 @@ impl From<Refusal> for Problem {
                 "none of the transports offered can be served; this server has `direct`, `relay`, and `noise` with the \
                  profile `noise_hybrid_ik_v1` and a public key of each end",
             ),
+            Refusal::Full => Self::unavailable("the server's disk is full", STORE_RETRY),
+            Refusal::ReadOnly => Self::unavailable("the server's disk is read-only", STORE_RETRY),
             Refusal::Unavailable => Self::unavailable("the store cannot answer at the moment", STORE_RETRY),
             Refusal::Draining => Self::unavailable("the server is shutting down", DRAIN_RETRY),
         }

@@ -52,9 +52,8 @@ impl Service {
         let trade = Trade { join: join.id.clone(), credential, hash, now };
         let deadline = Instant::now() + self.write_patience;
         let traded = patiently(deadline, StoreError::is_retryable, || self.store.trade(&trade)).await;
-        let token = match traded.inspect_err(|error| self.note_write(Some(error)))? {
+        let token = match traded? {
             Traded::Made(token) => {
-                self.note_write(None);
                 self.auth.note_used(&join.id);
                 let detail = json!({"token_id": token.id.as_str(), "joined_with": join.id.as_str()});
                 self.record(EventKind::ExecutorJoined, Some(&executor), detail).await;

@@ -1,23 +1,15 @@
 //! Whether new work may come: the store answers, could be written when that was last tried, and the server stays.
 //!
-//! Outcomes of writes flow in, an answer flows out. The housekeeping tries a write every so often, and more often after
+//! What the store says of itself flows in, an answer flows out. The housekeeping tries a write every so often, and more often after
 //! one failed, so that neither a full disk nor the end of it waits for an executor to register.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Refusal, Service};
 use crate::auth::Caller;
-use crate::store::StoreError;
 
 /// How long the store may take to say that it is well.
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
-
-/// How the last write went.
-#[derive(Default)]
-pub struct Writes {
-    are_failing: AtomicBool,
-}
 
 /// How the server is.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +50,8 @@ impl Service {
         if self.presence.is_draining() {
             return Err(Refusal::Draining);
         }
-        if self.writes_are_failing() {
-            return Err(Refusal::Unavailable);
+        if let Some(error) = self.store.failing() {
+            return Err(Refusal::of_failing(&error));
         }
         match tokio::time::timeout(CHECK_DEADLINE, self.store.check()).await {
             Ok(answer) => Ok(answer?),
@@ -69,28 +61,12 @@ impl Service {
 
     /// Finds out whether the store can be written.
     pub async fn try_write(&self) {
-        let outcome = self.store.try_write().await;
-        self.note_write(outcome.as_ref().err());
+        // The store keeps what came of it, and tells.
+        let _ = self.store.try_write().await;
     }
 
-    /// Whether the last write failed.
+    /// Whether the store cannot be written.
     pub fn writes_are_failing(&self) -> bool {
-        self.writes.are_failing.load(Ordering::Relaxed)
-    }
-
-    /// A write went well, or failed with this.
-    pub fn note_write(&self, failure: Option<&StoreError>) {
-        // It is somebody else's write that is going on.
-        if failure == Some(&StoreError::Busy) {
-            return;
-        }
-        let did_fail = self.writes.are_failing.swap(failure.is_some(), Ordering::Relaxed);
-        match failure {
-            Some(error) if !did_fail => {
-                tracing::error!(%error, hint = error.hint(), "the store cannot be written; the server is not ready");
-            }
-            None if did_fail => tracing::info!("the store can be written again"),
-            _ => {}
-        }
+        self.store.failing().is_some()
     }
 }

@@ -68,6 +68,10 @@ pub enum Refusal {
     CrowdedByOwn,
     /// The store does not answer, or cannot be written.
     Unavailable,
+    /// There is no room on the server's disk.
+    Full,
+    /// The server's disk cannot be written.
+    ReadOnly,
     /// The server is shutting down.
     Draining,
 }
@@ -78,7 +82,18 @@ impl From<StoreError> for Refusal {
             return Self::OtherKey;
         }
         tracing::error!(%error, hint = error.hint(), "the store cannot answer");
-        Self::Unavailable
+        Self::of_failing(&error)
+    }
+}
+
+impl Refusal {
+    /// What is told of a store that fails so.
+    pub fn of_failing(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::Full,
+            StoreError::ReadOnly => Self::ReadOnly,
+            _ => Self::Unavailable,
+        }
     }
 }
 
@@ -116,7 +131,11 @@ impl From<RegistryError> for Refusal {
             RegistryError::Store { source, .. } => source.into(),
             error => {
                 tracing::error!(%error, hint = error.hint(), "a token could not be changed");
-                Self::Unavailable
+                match error {
+                    RegistryError::Full { .. } => Self::Full,
+                    RegistryError::ReadOnly { .. } => Self::ReadOnly,
+                    _ => Self::Unavailable,
+                }
             }
         }
     }

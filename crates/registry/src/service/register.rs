@@ -165,13 +165,12 @@ impl Service {
             self.note_other_key(&new, bound_key.as_deref()).await;
             return Err(Refusal::OtherKey);
         }
-        let registration = outcome.inspect_err(|error| self.note_write(Some(error)))?;
+        let registration = outcome?;
         if let Some(key) = key.filter(|_| self.bind_keys && bound_key.is_none()) {
             let detail = json!({"token_id": permit.token.as_str(), "key": key});
             self.record(EventKind::ExecutorKeyBound, Some(&permit.executor), detail).await;
         }
         if registration.id == new.registration.id {
-            self.note_write(None);
             let Registration { id, executor, epoch, .. } = &registration;
             tracing::info!(%executor, registration = %id, epoch, token = %permit.token, "an executor registered");
         }

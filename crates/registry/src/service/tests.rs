@@ -97,7 +97,7 @@ async fn tokens_at_a_terminal_wait_for_a_store_that_is_busy_and_those_of_request
 async fn patience_has_an_end_and_none_is_had_with_what_does_not_pass() {
     let stage = Stage::new(Duration::ZERO).await;
     stage.store.fail(Some(StoreError::Full));
-    assert_eq!(stage.register("i").await, Err(Refusal::Unavailable));
+    assert_eq!(stage.register("i").await, Err(Refusal::Full));
     let stage = Stage::new(Duration::from_secs(3600)).await;
     stage.store.fail(Some(StoreError::Corrupt("a page".to_owned())));
     assert_eq!(stage.register("i").await, Err(Refusal::Unavailable));
@@ -127,16 +127,21 @@ async fn a_server_whose_store_cannot_be_written_is_not_ready() {
     let stage = Stage::new(Duration::ZERO).await;
     stage.store.fail(Some(StoreError::Full));
     assert_eq!(stage.service.check().await, Ok(()), "nobody has tried");
-    stage.register("i").await.unwrap_err();
-    assert_eq!(stage.service.check().await, Err(Refusal::Unavailable));
+    // Any write, not registrations alone.
+    stage.store.mark_seen(&[]).await.unwrap_err();
+    assert_eq!(stage.service.check().await, Err(Refusal::Full));
     stage.service.try_write().await;
-    assert_eq!(stage.service.check().await, Err(Refusal::Unavailable));
+    assert_eq!(stage.service.check().await, Err(Refusal::Full));
     stage.store.fail(None);
     stage.register("i").await.unwrap();
+    assert_eq!(stage.service.check().await, Err(Refusal::Full), "it may have found room that the store had already");
+    stage.service.try_write().await;
     assert_eq!(stage.service.check().await, Ok(()));
     for (failure, answer) in [
-        (Some(StoreError::ReadOnly), Err(Refusal::Unavailable)),
-        (Some(StoreError::Busy), Err(Refusal::Unavailable)),
+        (Some(StoreError::ReadOnly), Err(Refusal::ReadOnly)),
+        (Some(StoreError::Busy), Err(Refusal::ReadOnly)),
+        (None, Ok(())),
+        (Some(StoreError::Failed("a cable".to_owned())), Err(Refusal::Unavailable)),
         (None, Ok(())),
         (Some(StoreError::Busy), Ok(())),
     ] {

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 
+use super::writes::Writes;
 use super::{
     Access, EVENTS_KEPT, End, Ended, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Pending,
     REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord, Trade, Traded,
@@ -17,6 +18,7 @@ use crate::token::{Role, TokenHash};
 #[derive(Default)]
 pub struct MemoryStore {
     records: Mutex<Records>,
+    writes: Writes,
 }
 
 /// A registration, and the token by which it came.
@@ -62,13 +64,13 @@ impl MemoryStore {
     ) -> Pending<'a, T> {
         Box::pin(async move {
             let mut records = self.records.lock().unwrap();
-            if records.closed {
-                return Err(StoreError::Closed);
-            }
-            match &records.failure {
+            let outcome = match &records.failure {
+                _ if records.closed => Err(StoreError::Closed),
                 Some(failure) => Err(failure.clone()),
                 None => write(&mut records),
-            }
+            };
+            self.writes.note(&outcome);
+            outcome
         })
     }
 }
@@ -425,7 +427,16 @@ impl Store for MemoryStore {
     }
 
     fn try_write(&self) -> Pending<'_, ()> {
-        self.write(|_| Ok(()))
+        let trial = self.write(|_| Ok(()));
+        Box::pin(async move {
+            let outcome = trial.await;
+            self.writes.note_trial(&outcome);
+            outcome
+        })
+    }
+
+    fn failing(&self) -> Option<StoreError> {
+        self.writes.failure()
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

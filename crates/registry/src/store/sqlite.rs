@@ -15,7 +15,7 @@ mod tokens;
 mod trade;
 mod workloads;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Instant;
 
@@ -23,6 +23,7 @@ use exedra_proto::ids::{ExecutorId, RegistrationId, TokenId};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, Row as _, Sqlite, SqliteConnection, Transaction};
 
+use super::writes::Writes;
 use super::{
     Access, Ended, Event, ExecutorChange, ExecutorRecord, NewEvent, NewRegistration, Operation, Pending,
     REGISTRATIONS_KEPT, Registration, Store, StoreError, TokenRecord, Trade, Traded, Watch,
@@ -40,6 +41,9 @@ pub struct SqliteStore {
     readers: SqlitePool,
     line: Line,
     watch: Option<Watch>,
+    writes: Writes,
+    /// Where the database is, and room is looked for.
+    directory: PathBuf,
 }
 
 impl SqliteStore {
@@ -56,7 +60,8 @@ impl SqliteStore {
             }
         };
         let (writer, readers) = schema::open(path, check, schema::Patience::default(), busy).await?;
-        Ok(Self { writer, readers, line: Line::default(), watch: None })
+        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { writer, readers, line: Line::default(), watch: None, writes: Writes::default(), directory })
     }
 
     /// Copies the database at `path`, as it is at one moment, to the file `to`, which is empty. Others may be writing. Gives
@@ -103,7 +108,12 @@ impl SqliteStore {
         &'a self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> Pending<'a, T> {
-        self.timed(Operation::Write, work)
+        let work = self.timed(Operation::Write, work);
+        Box::pin(async move {
+            let outcome = work.await;
+            self.writes.note(&outcome);
+            outcome
+        })
     }
 
     fn timed<'a, T: Send + 'a>(
@@ -388,11 +398,23 @@ impl Store for SqliteStore {
     }
 
     fn try_write(&self) -> Pending<'_, ()> {
-        self.write(async move {
+        let trial = self.write(async move {
+            let directory = self.directory.clone();
+            let room = tokio::task::spawn_blocking(move || schema::take_room(&directory)).await;
+            room.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))?;
             let mut tx = self.begin().await?;
             schema::rewrite_header(&mut tx).await?;
             tx.commit().await.map_err(failure)
+        });
+        Box::pin(async move {
+            let outcome = trial.await;
+            self.writes.note_trial(&outcome);
+            outcome
         })
+    }
+
+    fn failing(&self) -> Option<StoreError> {
+        self.writes.failure()
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -163,7 +163,8 @@ async fn inside_full() {
     for _ in 0..3 {
         let response = site.register_raw("box", "i2").await;
         assert!(response.headers().contains_key("retry-after"));
-        refusal(response, 503, "unavailable").await;
+        let told = refusal(response, 503, "unavailable").await;
+        assert_eq!(told.message.as_deref(), Some("the server's disk is full"));
         let error = site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap_err();
         assert!(matches!(error, RegistryError::Full { .. }), "{error:?}");
         assert!(site.registry.rotate_keys().await.is_err());
@@ -172,11 +173,9 @@ async fn inside_full() {
     refusal(site.connect_raw("box", 0).await, 409, "environment_offline").await;
     refusal(site.connect_raw("bix", 0).await, 404, "executor_unknown").await;
     assert_eq!(site.get("/healthz").await.status(), 200);
-    refusal(site.get("/readyz").await, 503, "unavailable").await;
     std::fs::remove_file(&filler).unwrap();
     let second = site.register("box", "i2").await;
     assert_eq!(site.verify(second.url.expose()).unwrap().epoch, 2, "and the rest does, once there is space");
-    assert_eq!(site.get("/readyz").await.status(), 200);
     site.registry.rotate_keys().await.unwrap();
 
     let admin = site.admin.clone();
@@ -184,10 +183,18 @@ async fn inside_full() {
     let mut config = config(&data, &StandingClock::new());
     (config.housekeeping, config.token_watch) = (Duration::from_millis(10), Duration::from_millis(10));
     let site = Site::start(config).await.unwrap();
-    fill();
-    ready(&site, 503).await;
-    std::fs::remove_file(&filler).unwrap();
-    ready(&site, 200).await;
+    for _ in 0..3 {
+        fill();
+        ready(&site, 503).await;
+        // What is written beside the requests finds room that the database has, and is no reason to think that there is more.
+        for _ in 0..50 {
+            site.registry.look().store_answers().await;
+            let told = refusal(site.get("/readyz").await, 503, "unavailable").await;
+            assert_eq!(told.message.as_deref(), Some("the server's disk is full"));
+        }
+        std::fs::remove_file(&filler).unwrap();
+        ready(&site, 200).await;
+    }
     site.stop().await;
     fill();
     for dir in [mount_point().join("new"), data.clone()] {

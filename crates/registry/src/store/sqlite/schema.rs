@@ -4,6 +4,7 @@
 //! `user_version`; the migrations are numbered files, each run once, in its own transaction. A version that is newer
 //! than the newest known here is refused before anything is written.
 
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -39,6 +40,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that read. More callers wait in line for up to [`ACQUIRE_TIMEOUT`]; a read takes a fraction of a
 /// millisecond.
 const READERS: u32 = 2;
+
+/// Room that there has to be for new work, in bytes: a checkpoint of the database's log needs some.
+const ROOM: usize = 128 * 1024;
 
 /// How much of an existing file is looked at before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,14 +151,25 @@ pub async fn rewrite_header(connection: &mut SqliteConnection) -> Result<(), Sto
     Ok(())
 }
 
+/// Takes room on the disk of `directory`, and gives it back. The database's own files may have some left that was theirs
+/// before, while there is none for anything else.
+pub fn take_room(directory: &Path) -> Result<(), StoreError> {
+    let taken = tempfile::tempfile_in(directory).and_then(|mut file| file.write_all(&[0; ROOM]));
+    taken.map_err(|error| of_io(&error, "room cannot be taken on the disk"))
+}
+
 /// Makes an empty file that only its owner can read; SQLite gives the files beside it the same mode.
 fn create(path: &Path) -> Result<(), StoreError> {
     let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    opened.map(drop).map_err(|error| match error.kind() {
+    opened.map(drop).map_err(|error| of_io(&error, "the file cannot be opened"))
+}
+
+fn of_io(error: &std::io::Error, what: &str) -> StoreError {
+    match error.kind() {
         std::io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly,
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
-        _ => StoreError::Failed(format!("the file cannot be opened: {error}")),
-    })
+        _ => StoreError::Failed(format!("{what}: {error}")),
+    }
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

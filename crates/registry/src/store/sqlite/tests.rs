@@ -126,7 +126,8 @@ async fn a_start_waits_for_whoever_is_writing() {
         };
         let (opened, ()) = tokio::join!(opening, release);
         let (writer, readers) = opened.unwrap();
-        let store = SqliteStore { writer, readers, line: Line::default(), watch: None };
+        let (writes, directory) = (Writes::default(), dir.path().to_owned());
+        let store = SqliteStore { writer, readers, line: Line::default(), watch: None, writes, directory };
         assert_eq!(store.tokens().await.unwrap(), [], "{file}");
     }
 }
