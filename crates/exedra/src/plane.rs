@@ -268,17 +268,21 @@ impl Plane {
         successor.your_turn(self.rendezvous.retire(RETIRE_WINDOW)).await;
         succeeded.cancel();
         let here = Arc::clone(&self.rendezvous) as Arc<dyn Cutoff>;
-        let (cutoff, orders) = self.before.map_or((here, None), |before| (before.cutoff, Some(before.orders)));
-        let emptied = async {
+        let (cutoff, mut orders) = self.before.map_or((here, None), |before| (before.cutoff, Some(before.orders)));
+        let left = async {
             self.rendezvous.emptied().await;
-            if let Some(mut orders) = orders {
-                orders.ended().await;
+            match &mut orders {
+                Some(orders) => orders.hand_on().await,
+                None => None,
             }
         };
         tokio::select! {
-            () = emptied => {}
             () = stop => {}
-            () = successor.obey(cutoff.as_ref()) => tracing::info!("the new process has ended, and this one does"),
+            () = successor.obey(cutoff.as_ref(), left) => {}
+        }
+        drop(cutoff);
+        if let Some(orders) = orders {
+            orders.finish().await;
         }
         self.rendezvous
     }

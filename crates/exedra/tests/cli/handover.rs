@@ -120,18 +120,58 @@ fn nobody_is_refused_and_idle_executors_follow() {
 }
 
 #[test]
-fn a_command_in_use_is_not_interrupted_and_the_old_process_ends_with_it() {
+fn a_command_in_use_is_not_interrupted_and_of_the_old_processes_its_own_alone_stays() {
     let it = Generations::start();
     let _executor = it.server.executor("box");
     let (cat, mut stdin) = it.cat(&[]);
-    let (first, second) = (it.hand_over(), it.hand_over());
+    let first = it.hand_over();
+    for _ in 0..4 {
+        let before = it.hand_over();
+        until("the end of one with nobody", || !is_alive(before));
+    }
+    // Two more at once: the second is to let go of the first before that one has.
+    let (sixth, seventh) = (it.hand_over(), it.hand_over());
+    until("the end of both", || !is_alive(sixth) && !is_alive(seventh));
     stdin.write_all(b"two\n").unwrap();
     assert_eq!(cat.line(), "two");
-    assert!(is_alive(first) && is_alive(second), "they stay for it");
+    assert!(is_alive(first), "it stays for it");
     drop(stdin);
     let ended = cat.finish();
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "and nothing was said");
-    until("the old ones have ended", || !is_alive(first) && !is_alive(second));
+    until("the old one has ended", || !is_alive(first));
+    assert_eq!(run(&mut it.server.exec(&["--wait", "60s", "box", "--", "true"])).code, 0);
+}
+
+#[test]
+fn each_of_several_with_somebody_stays_and_hears_of_what_is_revoked() {
+    let it = Generations::start();
+    let (_box, _other) = (it.server.executor("box"), it.server.executor("other"));
+    let (cat, stdin) = it.cat(&["--reconnect", "0s"]);
+    let first = it.hand_over();
+    assert_eq!(run(&mut it.server.exec(&["--wait", "60s", "other", "--", "true"])).code, 0);
+    let mut held = Running::start(it.server.exec(&["-i", "other", "--", "cat"]).stdin(Stdio::piped()));
+    let mut held_stdin = held.stdin();
+    held_stdin.write_all(b"here\n").unwrap();
+    assert_eq!(held.line(), "here");
+    let second = it.hand_over();
+    let third = it.hand_over();
+    until("the end of one with nobody", || !is_alive(third));
+    assert!(is_alive(first) && is_alive(second), "they stay");
+    drop(held_stdin);
+    assert_eq!(held.wait(), 0);
+    until("the end of the one between", || !is_alive(second));
+    assert!(is_alive(first));
+    let data_dir = it.server.data_dir();
+    let data_dir = data_dir.to_str().unwrap();
+    let list = run(&mut exedra(&["token", "list", "--json", "--data-dir", data_dir]));
+    let list: Value = serde_json::from_str(list.out()).unwrap();
+    let client = list.as_array().unwrap().iter().find(|token| token["role"] == "client").unwrap();
+    let revoke = ["token", "revoke", client["id"].as_str().unwrap(), "--data-dir", data_dir];
+    assert_eq!(run(&mut exedra(&revoke)).code, 0);
+    let ended = cat.finish();
+    assert!(ended.code == 255, "{}", ended.stderr);
+    drop(stdin);
+    until("the end of the first", || !is_alive(first));
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! The socket between the old process and the new one: two file descriptors first, and then messages.
+//! The socket between the old process and the new one: two file descriptors first, then messages, and perhaps one more
+//! descriptor at the end.
 //!
 //! In flow values and descriptors, out flow the same at the other end. A message is its length in four bytes and then
 //! JSON. It does not know what is said.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -14,7 +14,8 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
+use tokio::net::UnixStream;
 
 /// Which messages are spoken: the old process sends it along with the descriptors, and a new one that speaks others says
 /// so and ends.
@@ -22,21 +23,21 @@ const VERSION: u8 = 1;
 /// Largest message, in bytes: as many used tickets as a rendezvous remembers, three times over.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
-/// Sends both descriptors.
-pub fn send_descriptors(socket: &StdStream, descriptors: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+/// Sends descriptors, two at most.
+pub fn send_descriptors(socket: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("there is no room for descriptors"));
     }
-    match sendmsg(socket, &[IoSlice::new(&[VERSION])], &mut ancillary, SendFlags::NOSIGNAL)? {
+    match sendmsg(socket.as_fd(), &[IoSlice::new(&[VERSION])], &mut ancillary, SendFlags::NOSIGNAL)? {
         1 => Ok(()),
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 
-/// Receives them.
-pub fn receive_descriptors(socket: &StdStream) -> io::Result<[OwnedFd; 2]> {
+/// Receives them: as many as are wanted, and no others.
+pub fn receive_descriptors<const N: usize>(socket: impl AsFd) -> io::Result<[OwnedFd; N]> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut version = [0];
@@ -54,7 +55,35 @@ pub fn receive_descriptors(socket: &StdStream) -> io::Result<[OwnedFd; 2]> {
         let text = format!("it speaks version {} of the hand-over, and this program speaks {VERSION}", version[0]);
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
-    given.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "there are not two descriptors"))
+    given
+        .try_into()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "there are too few descriptors, or too many"))
+}
+
+/// Sends a descriptor after messages.
+pub async fn send_descriptor(socket: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        socket.writable().await?;
+        match socket.try_io(Interest::WRITABLE, || send_descriptors(socket, &[descriptor])) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return sent,
+        }
+    }
+}
+
+/// Waits for a descriptor; none when the other process is done. May be dropped, and nothing is lost.
+pub async fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    loop {
+        socket.readable().await?;
+        match socket.try_io(Interest::READABLE, || receive_descriptors(socket)) {
+            Ok([descriptor]) => return Ok(Some(descriptor)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Sends a message.
@@ -96,6 +125,7 @@ fn too_long() -> io::Error {
 mod tests {
     use std::fs::File;
     use std::io::{Read as _, Seek as _, Write as _};
+    use std::os::unix::net::UnixStream as StdStream;
 
     use super::*;
 
@@ -104,7 +134,7 @@ mod tests {
         let (here, there) = StdStream::pair().unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"this file").unwrap();
-        send_descriptors(&here, [file.as_fd(), here.as_fd()]).unwrap();
+        send_descriptors(&here, &[file.as_fd(), here.as_fd()]).unwrap();
         let [received, _] = receive_descriptors(&there).unwrap();
         let flags = rustix::io::fcntl_getfd(&received).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
@@ -120,10 +150,10 @@ mod tests {
             let (here, there) = StdStream::pair().unwrap();
             send(&here);
             drop(here);
-            receive_descriptors(&there).unwrap_err().to_string()
+            receive_descriptors::<2>(&there).unwrap_err().to_string()
         };
         assert!(told(&|mut here| here.write_all(&[9]).unwrap()).contains("version 9"));
-        assert!(told(&|mut here| here.write_all(&[VERSION]).unwrap()).contains("not two descriptors"));
+        assert!(told(&|mut here| here.write_all(&[VERSION]).unwrap()).contains("too few descriptors"));
         told(&|_| {});
     }
 
@@ -143,5 +173,19 @@ mod tests {
         let (here, mut there) = tokio::io::duplex(16);
         drop(here);
         assert_eq!(receive::<String>(&mut there).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_comes_after_messages_and_an_end_is_none() {
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let (file, beside) = UnixStream::pair().unwrap();
+        send(&mut here, &"a word").await.unwrap();
+        send_descriptor(&here, file.as_fd()).await.unwrap();
+        drop((here, file));
+        assert_eq!(receive::<String>(&mut there).await.unwrap().unwrap(), "a word");
+        let received = receive_descriptor(&there).await.unwrap().unwrap();
+        assert_eq!(receive_descriptor(&there).await.unwrap().map(drop), None);
+        drop(received);
+        assert_eq!(receive_descriptor(&beside).await.unwrap().map(drop), None, "it was the last copy");
     }
 }

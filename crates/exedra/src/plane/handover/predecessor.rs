@@ -12,9 +12,10 @@ use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::{Connection, Cutoff};
 use exedra_rendezvous::Legacy;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ use crate::exit::Failure;
 
 /// How long the old process may take for its word: it was there a moment ago.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the last orders may take.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 /// Orders that the old process has not read yet. When there are more it hangs, and the connection to it is closed, on
 /// which it sends away all whom it has: so no order is lost.
 const ORDERS: usize = 4_096;
@@ -94,20 +97,25 @@ impl Predecessor {
     }
 }
 
-/// The way to the old process, for as long as it has connections.
+/// The way to the old process, for as long as it has connections; and then to the one before that, if that still has some.
 #[derive(Debug)]
 pub struct Orders {
     orders: mpsc::Sender<Order>,
     full: CancellationToken,
+    /// Whether the way is wanted by the process that takes the place of this one.
+    wanted: CancellationToken,
+    way: oneshot::Receiver<OwnedFd>,
     task: JoinSet<()>,
 }
 
 impl Orders {
     fn over(socket: UnixStream) -> Self {
         let (orders, receiver) = mpsc::channel(ORDERS);
-        let (full, mut task) = (CancellationToken::new(), JoinSet::new());
-        task.spawn(deliver(socket, receiver, full.clone()));
-        Self { orders, full, task }
+        let (full, wanted, mut task) = (CancellationToken::new(), CancellationToken::new(), JoinSet::new());
+        let (tell, way) = oneshot::channel();
+        let courier = Courier { socket, orders: receiver, wanted: wanted.clone(), tell };
+        task.spawn(deliver(courier, full.clone()));
+        Self { orders, full, wanted, way, task }
     }
 
     /// What passes orders on: to `here` at once, and to the old process.
@@ -115,32 +123,106 @@ impl Orders {
         Arc::new(Both { here, orders: self.orders.clone(), full: self.full.clone() })
     }
 
-    /// Returns when the old process has ended.
-    pub async fn ended(&mut self) {
-        while self.task.join_next().await.is_some() {}
+    /// The way, for the process that takes the place of this one; none if nobody is there any more. From then on what comes
+    /// here is still passed on, and the end of the old process is not seen.
+    pub async fn hand_on(&mut self) -> Option<OwnedFd> {
+        self.wanted.cancel();
+        (&mut self.way).await.ok()
+    }
+
+    /// Passes on what is left, once nothing more can come.
+    pub async fn finish(mut self) {
+        drop(self.orders);
+        let finished = async { while self.task.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WAIT, finished).await.is_err() {
+            tracing::warn!("the server that was replaced hangs, and is left to itself");
+        }
     }
 }
 
-async fn deliver(socket: UnixStream, orders: mpsc::Receiver<Order>, full: CancellationToken) {
+async fn deliver(courier: Courier, full: CancellationToken) {
     tokio::select! {
         () = full.cancelled() => tracing::warn!("the server that was replaced hangs, and is left to itself"),
-        () = pass_on(socket, orders) => tracing::info!("the server that was replaced has no connections any more"),
+        () = courier.run() => {}
     }
 }
 
-async fn pass_on(mut socket: UnixStream, mut orders: mpsc::Receiver<Order>) {
-    let (mut reader, mut writer) = socket.split();
-    let mut byte = [0];
-    loop {
-        tokio::select! {
-            biased;
-            // It says no more: this is its end.
-            _ = reader.read(&mut byte) => return,
-            order = orders.recv() => {
-                let Some(order) = order else { return };
-                if channel::send(&mut writer, &ToOld::Order(order)).await.is_err() {
-                    return;
+/// Brings orders to the process that is the next before this one and has somebody.
+struct Courier {
+    socket: UnixStream,
+    orders: mpsc::Receiver<Order>,
+    wanted: CancellationToken,
+    tell: oneshot::Sender<OwnedFd>,
+}
+
+/// Why there is nothing to do for now.
+enum Rest {
+    /// Nobody is there any more, or no order comes any more.
+    Done,
+    /// Nobody is there any more but in the process before, to which this is the way.
+    Inherited(OwnedFd),
+    /// Somebody else is to have the way.
+    Wanted,
+}
+
+impl Courier {
+    async fn run(mut self) {
+        loop {
+            match self.pass_on().await {
+                Rest::Done => return,
+                Rest::Inherited(way) => {
+                    tracing::info!("the server that was replaced has no connections any more; the one before it has");
+                    match self.follow(way).await {
+                        Ok(next) => self.socket = next,
+                        Err(error) => return tracing::warn!(%error, "there is no way to it"),
+                    }
                 }
+                Rest::Wanted => return self.lend().await,
+            }
+        }
+    }
+
+    async fn pass_on(&mut self) -> Rest {
+        loop {
+            tokio::select! {
+                biased;
+                more = channel::receive_descriptor(&self.socket) => match more {
+                    Ok(Some(way)) => return Rest::Inherited(way),
+                    Ok(None) | Err(_) => {
+                        tracing::info!("the server that was replaced has no connections any more");
+                        return Rest::Done;
+                    }
+                },
+                () = self.wanted.cancelled() => return Rest::Wanted,
+                order = self.orders.recv() => {
+                    let Some(order) = order else { return Rest::Done };
+                    if channel::send(&mut self.socket, &ToOld::Order(order)).await.is_err() {
+                        return Rest::Done;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the process go that has nobody any more. What it was told it passes on first; so nobody else may speak on its
+    /// way before its end.
+    async fn follow(&mut self, way: OwnedFd) -> io::Result<UnixStream> {
+        self.socket.shutdown().await?;
+        while channel::receive_descriptor(&self.socket).await?.is_some() {}
+        let way = StdStream::from(way);
+        way.set_nonblocking(true)?;
+        UnixStream::from_std(way)
+    }
+
+    /// Gives a copy of the way to the process that takes the place of this one, which alone listens from now on.
+    async fn lend(mut self) {
+        let Ok(way) = self.socket.as_fd().try_clone_to_owned() else { return };
+        if self.tell.send(way).is_err() {
+            return;
+        }
+        while let Some(order) = self.orders.recv().await {
+            if channel::send(&mut self.socket, &ToOld::Order(order)).await.is_err() {
+                return;
             }
         }
     }

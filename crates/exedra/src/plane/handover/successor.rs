@@ -71,7 +71,7 @@ impl Successor {
         let child = command.spawn().with_context(|| format!("cannot start {}", program.path.display()))?;
         tracing::info!(pid = child.id(), "a new process is to take the place of this one");
         let mut started = Started { child: Some(child) };
-        channel::send_descriptors(&socket, [listener, hold.as_fd()])?;
+        channel::send_descriptors(&socket, &[listener, hold.as_fd()])?;
         // What is left of the command has a copy of the other end, by which its end would not be seen.
         drop(command);
         socket.set_nonblocking(true)?;
@@ -95,18 +95,32 @@ impl Successor {
         }
     }
 
-    /// Carries out the new process's orders, until there are none to come: it has ended.
-    pub async fn obey(&mut self, cutoff: &dyn Cutoff) {
-        loop {
-            match channel::receive(&mut self.socket).await {
-                Ok(Some(ToOld::Order(order))) => order.carry_out(cutoff),
-                Ok(Some(ToOld::Ready)) => {}
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "the new process is not understood");
-                    return;
+    /// Carries out the new process's orders, until there are none to come: it has ended, or goes on without this one.
+    ///
+    /// `left` is over when nobody is here any more. If it then gives the way to the process before this one, which
+    /// still has somebody, the new one gets that, and the orders that it has given until then are carried out.
+    pub async fn obey(&mut self, cutoff: &dyn Cutoff, left: impl Future<Output = Option<OwnedFd>>) {
+        let (mut reader, writer) = self.socket.split();
+        let obeying = async {
+            loop {
+                match channel::receive(&mut reader).await {
+                    Ok(Some(ToOld::Order(order))) => order.carry_out(cutoff),
+                    Ok(Some(ToOld::Ready)) => {}
+                    Ok(None) => return,
+                    Err(error) => return tracing::warn!(%error, "the new process is not understood"),
                 }
             }
+        };
+        let leaving = async {
+            let Some(way) = left.await else { return };
+            match channel::send_descriptor(writer.as_ref(), way.as_fd()).await {
+                Ok(()) => std::future::pending().await,
+                Err(error) => tracing::warn!(%error, "the new process is gone"),
+            }
+        };
+        tokio::select! {
+            () = obeying => tracing::info!("the new process needs this one no more, or has ended"),
+            () = leaving => {}
         }
     }
 
