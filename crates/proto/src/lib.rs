@@ -23,6 +23,7 @@ pub mod method;
 pub mod noise;
 pub mod path;
 pub mod plane;
+pub mod problem;
 pub mod process;
 pub mod registry;
 pub mod rights;

@@ -47,7 +47,7 @@ pub fn guarded(service: &Service, rendezvous: Router) -> Router {
 
 /// What the routes are, in OpenAPI 3.1.
 pub fn openapi() -> OpenApi {
-    routes().split_for_parts().1
+    openapi::formed(routes().split_for_parts().1)
 }
 
 /// All routes. What is not here is not served.

@@ -1,7 +1,7 @@
 //! The HTTP face: `GET /rendezvous/{registration_id}?…` with a websocket upgrade.
 //!
 //! In comes a request, out goes 101 and a connection for [`meeting`], or a refusal before any upgrade: the status and
-//! header of the [`Rejection`], and a body in upstream's shape. The query is a secret: it is neither logged nor repeated.
+//! header of the [`Rejection`], and the body of a problem. The query is a secret: it is neither logged nor repeated.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,8 @@ use axum::routing::get;
 use bytes::Bytes;
 use exedra_proto::introduction;
 use exedra_proto::plane::{Origin, Refused};
-use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
+use exedra_proto::problem::{self, ProblemBody};
+use exedra_proto::registry::code;
 use exedra_proto::ticket::{REJECTION_HEADER, Rejection};
 use http::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
@@ -224,10 +225,10 @@ fn rejected(rejection: Rejection, is_pair_executor: bool) -> Response<Body> {
 }
 
 fn problem(status: StatusCode, code: &str, message: &str) -> Response<Body> {
-    let error = ErrorDetail { code: Some(code.into()), message: Some(message.into()), ..ErrorDetail::default() };
-    let mut response = Response::new(Body::from(serde_json::to_vec(&ErrorBody { error }).unwrap_or_default()));
+    let body = ProblemBody::plain(status.as_u16(), status.canonical_reason().unwrap_or_default(), code, message);
+    let mut response = Response::new(Body::from(body.bytes()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(problem::form("/rendezvous")));
     response
 }
 
@@ -299,8 +300,12 @@ mod tests {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 405 "), "{answer}");
         assert_eq!(head.lines().filter(|line| line.starts_with("allow: GET")).count(), 1, "{answer}");
-        let body: ErrorBody = serde_json::from_str(body).unwrap();
-        assert_eq!(body.error.code.as_deref(), Some(code::METHOD_NOT_ALLOWED));
-        assert!(body.error.message.is_some());
+        let body: ProblemBody = serde_json::from_str(body).unwrap();
+        assert_eq!((body.status, body.title.as_str()), (405, "Method Not Allowed"));
+        assert_eq!(body.kind, format!("urn:exedra:problem:{}", code::METHOD_NOT_ALLOWED));
+        assert_eq!(
+            (body.error.code.as_deref(), body.error.message),
+            (Some(code::METHOD_NOT_ALLOWED), Some(body.detail))
+        );
     }
 }

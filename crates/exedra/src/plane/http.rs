@@ -8,6 +8,7 @@ pub(super) mod descriptors;
 mod door;
 mod host;
 mod paced;
+mod problem;
 pub mod proxies;
 mod secure;
 mod slots;
@@ -269,10 +270,10 @@ async fn serve(io: Io, caller: Caller, slot: Slot, door: Door, limits: Limits, s
             let (turn, door, caller, router) = (turn.clone(), door.clone(), caller.clone(), router.clone());
             async move {
                 let answer = match host::is_said(&request) {
-                    false => Ok(host::answer()),
+                    false => Ok(host::answer(request.uri().path())),
                     true => match door.admit(&caller, &mut request).await {
                         Ok(_origin) => router.call(request).await,
-                        Err(full) => Ok(full.answer()),
+                        Err(full) => Ok(full.answer(request.uri().path())),
                     },
                 };
                 turn.send_replace(Turn::Client(Instant::now()));
@@ -342,6 +343,7 @@ mod tests {
     use axum::http::{Response, StatusCode};
     use axum::routing::get;
     use exedra_proto::plane::Origin;
+    use exedra_proto::problem::ProblemBody;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::{Semaphore, mpsc};
 
@@ -420,7 +422,7 @@ mod tests {
         let server = patient(LONG, Crowd::new(8), Router::new().route("/", get(async || "fine"))).await;
         for head in ["", "Host: x\r\nHost: x\r\n", "Host: a b\r\n"] {
             let refused = exchange(&server, &format!("GET / HTTP/1.1\r\n{head}\r\n")).await;
-            assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("host_invalid"), "{refused}");
+            assert_problem(&refused, 400, "host_invalid", "application/json");
         }
         for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] {
             let served = exchange(&server, request).await;
@@ -453,6 +455,16 @@ mod tests {
         }
     }
 
+    /// The answer is a problem, in the shape that all have.
+    fn assert_problem(answer: &str, status: u16, code: &str, form: &str) {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(head.to_lowercase().lines().any(|line| line == format!("content-type: {form}")), "{answer}");
+        let body: ProblemBody = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert_eq!((body.status, body.kind), (status, format!("urn:exedra:problem:{code}")));
+        assert_eq!((body.error.code.as_deref(), body.error.message), (Some(code), Some(body.detail)));
+    }
+
     #[tokio::test]
     async fn one_connection_too_many_is_told_so_and_an_executor_is_not_refused() {
         let (hold, mut arrivals, finish) = holding();
@@ -465,10 +477,14 @@ mod tests {
         let mut holder = TcpStream::connect(server.address()).await.unwrap();
         holder.write_all(ask("/hold").as_bytes()).await.unwrap();
         arrivals.recv().await.unwrap();
-        for path in ["/hold", "/rendezvous/x?role=harness"] {
-            let full = exchange(&server, &ask(path)).await.to_lowercase();
-            assert!(full.starts_with("http/1.1 429 ") && full.contains("retry-after: 5"), "{full}");
-            assert!(full.contains("too_many_connections"), "{full}");
+        for (path, form) in [
+            ("/hold", "application/json"),
+            ("/rendezvous/x?role=harness", "application/json"),
+            ("/v1/executors", "application/problem+json"),
+        ] {
+            let full = exchange(&server, &ask(path)).await;
+            assert!(full.to_lowercase().contains("retry-after: 5"), "{full}");
+            assert_problem(&full, 429, "too_many_connections", form);
         }
         let register = "POST /cloud/executor/x/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let answer = exchange(&server, register).await;

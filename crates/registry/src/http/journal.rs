@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use exedra_proto::ids::ExecutorId;
 use exedra_proto::plane::Origin;
+use exedra_proto::problem;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Level};
 use uuid::Uuid;
@@ -22,7 +23,6 @@ use uuid::Uuid;
 use crate::service::{Service, noting};
 use crate::store::Access;
 
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest id that is taken over.
@@ -51,8 +51,8 @@ pub async fn request(State(service): State<Arc<Service>>, request: Request, next
     line.request_id.clone_from(&id);
     line.outcome = status.as_str().to_owned();
     service.note_access(line);
-    if !status.is_success() && path.starts_with("/v1/") {
-        response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
+    if status.is_client_error() || status.is_server_error() {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(problem::form(&path)));
     }
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {

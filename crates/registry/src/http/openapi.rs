@@ -4,8 +4,9 @@
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use exedra_proto::problem;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi, Paths, SecurityRequirement};
+use utoipa::openapi::{Components, Info, OpenApi, Paths, RefOr, SecurityRequirement};
 
 use super::problem::{Problem, ProblemBody};
 
@@ -23,6 +24,22 @@ pub fn head() -> OpenApi {
     components.add_security_scheme("token", bearer);
     document.components = Some(components);
     document.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]);
+    document
+}
+
+/// The document with the forms in which problems are sent, which handlers do not know: they depend on the path.
+pub fn formed(mut document: OpenApi) -> OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        let form = problem::form(path);
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        let responses = operations.into_iter().flatten().flat_map(|operation| &mut operation.responses.responses);
+        for (_, response) in responses.filter(|(status, _)| status.starts_with(['4', '5'])) {
+            if let RefOr::T(response) = response {
+                let content = std::mem::take(&mut response.content);
+                response.content = content.into_values().map(|content| (form.to_owned(), content)).collect();
+            }
+        }
+    }
     document
 }
 

@@ -7,6 +7,7 @@ use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use exedra_proto::plane::Refused;
+use exedra_proto::problem;
 use exedra_proto::registry::{ErrorDetail, code};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -22,19 +23,20 @@ const STORE_RETRY: &str = "2";
 /// After how many seconds somebody may come back who met a server that was shutting down.
 const DRAIN_RETRY: &str = "3";
 
-/// After how many seconds somebody may come back who found no place among those who wait for events.
 /// After how many seconds somebody may come back whose issuer's keys could not be had.
 const ISSUER_RETRY: &str = "5";
+/// After how many seconds somebody may come back who found no place among those who wait for events.
 const CROWD_RETRY: &str = "10";
 
 /// The body of an answer that is no success: the members of RFC 9457, and beside them upstream's shape.
+// As `problem::ProblemBody`, which knows no schema.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemBody {
     /// `urn:exedra:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
     /// What the status means.
-    title: &'static str,
+    title: String,
     /// The status.
     status: u16,
     /// What went wrong, for people.
@@ -42,6 +44,13 @@ pub struct ProblemBody {
     /// The same in upstream's shape: `code`, which is stable, `message`, and members that depend on the code.
     #[schema(value_type = Object)]
     error: ErrorDetail,
+}
+
+impl From<problem::ProblemBody> for ProblemBody {
+    fn from(body: problem::ProblemBody) -> Self {
+        let problem::ProblemBody { kind, title, status, detail, error } = body;
+        Self { kind, title, status, detail, error }
+    }
 }
 
 /// An answer that is no success.
@@ -242,15 +251,9 @@ impl From<RegistryError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let code = self.detail.code.as_deref().unwrap_or_default();
-        let body = ProblemBody {
-            kind: format!("urn:exedra:problem:{code}"),
-            title: self.status.canonical_reason().unwrap_or_default(),
-            status: self.status.as_u16(),
-            detail: self.detail.message.clone().unwrap_or_default(),
-            error: *self.detail,
-        };
-        let mut response = (self.status, Json(body)).into_response();
+        let title = self.status.canonical_reason().unwrap_or_default();
+        let body = problem::ProblemBody::new(self.status.as_u16(), title, *self.detail);
+        let mut response = (self.status, Json(ProblemBody::from(body))).into_response();
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }

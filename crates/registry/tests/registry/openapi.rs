@@ -111,27 +111,37 @@ async fn every_operation_does_what_the_document_says() {
         if let Some(example) = example.filter(|example| !example.is_null()) {
             request = request.body(example.to_string());
         }
+        let stranger = site.http.request(method.clone(), request.try_clone().unwrap().build().unwrap().url().clone());
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let what = format!("{method} {path}: {status}");
         let is_own = path.starts_with("/v1/");
         assert!(!is_own || (200..300).contains(&status), "{what}: {}", response.text().await.unwrap());
-        let responses = &operation["responses"];
-        let answer = responses.get(status.to_string()).or_else(|| responses.get(format!("{}XX", status / 100)));
-        let answer = answer.unwrap_or_else(|| panic!("{what}: not in the document"));
-        let form = response.headers().get("content-type").map(|form| form.to_str().unwrap().to_owned());
-        let schema = answer.pointer("/content/application~1json/schema");
-        match (form.as_deref(), schema) {
-            (Some("text/event-stream"), _) => assert!(answer["content"].get("text/event-stream").is_some(), "{what}"),
-            (Some("application/json"), Some(schema)) => {
-                let body: Value = response.json().await.unwrap();
-                assert_eq!(wrong(&served, schema, &body), None, "{what}");
-            }
-            (Some(form), _) => assert!(form.starts_with("text/plain"), "{what}: {form}"),
-            (None, schema) => assert!(schema.is_none() && answer.get("content").is_none(), "{what}"),
+        check(&served, operation, &what, response).await;
+        if operation["security"] != json!([{}]) {
+            let refused = stranger.send().await.unwrap();
+            assert_eq!(refused.status(), 401, "{what}");
+            check(&served, operation, &what, refused).await;
         }
     }
     let problem = site.get("/v1/executors").await;
     let schema = json!({"$ref": "#/components/schemas/ProblemBody"});
     assert_eq!(wrong(&served, &schema, &problem.json().await.unwrap()), None);
+}
+
+/// An answer has the form and the body that the document names for its status.
+async fn check(served: &Value, operation: &Value, what: &str, response: reqwest::Response) {
+    let status = response.status().as_u16();
+    let responses = &operation["responses"];
+    let answer = responses.get(status.to_string()).or_else(|| responses.get(format!("{}XX", status / 100)));
+    let answer = answer.unwrap_or_else(|| panic!("{what}: {status} is not in the document"));
+    let form = response.headers().get("content-type").map(|form| form.to_str().unwrap().to_owned());
+    let Some(form) = form.as_deref().and_then(|form| form.split(';').next()) else {
+        return assert!(answer.get("content").is_none(), "{what}: nothing is sent");
+    };
+    let content = answer["content"].get(form).unwrap_or_else(|| panic!("{what}: {status} has no {form}: {answer}"));
+    if form.ends_with("json") {
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(wrong(served, &content["schema"], &body), None, "{what}");
+    }
 }

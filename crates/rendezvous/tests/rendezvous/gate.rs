@@ -3,6 +3,7 @@
 use exedra_proto::close::CloseReason;
 use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::Cutoff as _;
+use exedra_proto::problem::ProblemBody;
 use exedra_proto::ticket::{Claims, KeyRing, Role, Shape, SigningKey};
 use futures_util::SinkExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,7 +15,8 @@ use crate::stage::{Stage, claims, message, now, within};
 
 async fn refusal(stage: &Stage, url: &str) -> (u16, String) {
     let (status, reason, body) = stage.refused(url).await;
-    assert!(body.starts_with(r#"{"error":{"code":""#) && body.contains(r#""message":"#), "{body}");
+    let code = serde_json::from_str::<ProblemBody>(&body).unwrap().error.code.unwrap();
+    assert_problem(body.as_bytes(), status, &code);
     assert!(!body.contains("sig="), "{body}");
     (status, reason)
 }
@@ -124,13 +126,23 @@ async fn a_full_or_draining_rendezvous_answers_503() {
     assert_eq!(refusal(&stage, &stage.sign(&expired)).await, (409, "expired".into()), "never a 5xx for an expired one");
 }
 
+/// The body is a problem's, in the shape that all have.
+fn assert_problem(body: &[u8], status: u16, code: &str) {
+    let body: ProblemBody = serde_json::from_slice(body).unwrap();
+    assert_eq!((body.status, body.kind), (status, format!("urn:exedra:problem:{code}")));
+    assert_eq!((body.error.code.as_deref(), body.error.message), (Some(code), Some(body.detail)));
+}
+
 #[tokio::test]
 async fn a_request_from_a_browser_is_refused() {
     let stage = Stage::start().await;
     let mut request = stage.sign(&claims(Role::Executor)).into_client_request().unwrap();
     request.headers_mut().insert("origin", "https://example.org".parse().unwrap());
     match stage.dial_with(request).await {
-        Err(Error::Http(response)) => assert_eq!(response.status(), 403),
+        Err(Error::Http(response)) => {
+            assert_eq!(response.status(), 403);
+            assert_problem(response.body().as_deref().unwrap(), 403, "forbidden");
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(stage.rendezvous.connections(), 0);
@@ -145,9 +157,14 @@ async fn a_request_that_is_no_upgrade_is_told_what_is_served() {
         let mut stream = TcpStream::connect(stage.address).await.unwrap();
         let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{upgrade}sec-websocket-version: {version}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = [0; 12];
-        within(stream.read_exact(&mut answer)).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 426");
+        // Nothing comes behind it, and so the end of it is looked for.
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}}") {
+            assert_ne!(within(stream.read_buf(&mut answer)).await.unwrap(), 0);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 426"));
+        let body = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        assert_problem(&answer[body..], 426, "upgrade_required");
     }
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
     stream.write_all(format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.unwrap();

@@ -16,21 +16,24 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 use exedra_executor::listen::tls::Tls;
 use exedra_proto::plane::Origin;
-use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
+use exedra_proto::registry::code;
 use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::crowd::{Crowd, Place};
+use super::problem;
 use super::proxies::Proxies;
 
-/// What a client without a place is told, where nothing more than a line can be said.
-const FULL_LINE: &[u8] =
-    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// What a client without a place is told before its request is read, and the length of a body.
+const FULL_HEAD: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\n\
+                         Content-Type: application/json\r\nContent-Length: ";
+/// The same for people.
+const FULL: &str = "your address has as many connections as it may; try again later";
 
 /// How long an executor's websocket waits for a place of its address: less than the 10 s that executors wait for one.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -88,7 +91,9 @@ impl Door {
     pub async fn refuse(&self, mut stream: TcpStream) {
         // A TLS client could not read it.
         if self.tls.is_none() {
-            let _ = stream.write_all(FULL_LINE).await;
+            let body = problem::body(StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY_CONNECTIONS, FULL);
+            let answer = [format!("{FULL_HEAD}{}\r\n\r\n", body.len()).into_bytes(), body].concat();
+            let _ = stream.write_all(&answer).await;
             let _ = stream.shutdown().await;
         }
     }
@@ -142,17 +147,10 @@ fn errand<B>(request: &Request<B>) -> Errand {
 }
 
 impl Full {
-    /// What the client is told.
-    pub fn answer(self) -> Response<Body> {
-        let error = ErrorDetail {
-            code: Some(code::TOO_MANY_CONNECTIONS.to_owned()),
-            message: Some("your address has as many connections as it may; try again later".to_owned()),
-            ..ErrorDetail::default()
-        };
-        let mut response = Response::new(Body::from(serde_json::to_vec(&ErrorBody { error }).unwrap_or_default()));
-        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    /// What the client is told who asked for `path`.
+    pub fn answer(self, path: &str) -> Response<Body> {
+        let mut response = problem::answer(path, StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY_CONNECTIONS, FULL);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response

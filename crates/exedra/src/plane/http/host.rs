@@ -5,10 +5,12 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use axum::http::header::{CONNECTION, HOST};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Response, StatusCode, Version};
-use exedra_proto::registry::{ErrorBody, ErrorDetail, code};
+use exedra_proto::registry::code;
+
+use super::problem;
 
 /// Whether the request has one `Host`, and one that can be; before HTTP/1.1 none will do.
 pub fn is_said<B>(request: &Request<B>) -> bool {
@@ -27,18 +29,11 @@ fn is_host(text: &str) -> bool {
     port.is_some_and(|port| port.is_empty() || port.starts_with(':') && port[1..].bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// What a client is told whose request does not say it.
-pub fn answer() -> Response<Body> {
-    let error = ErrorDetail {
-        code: Some(code::HOST_INVALID.to_owned()),
-        message: Some("the request has no header `Host`, more than one, or one that no host can have".to_owned()),
-        ..ErrorDetail::default()
-    };
-    let mut response = Response::new(Body::from(serde_json::to_vec(&ErrorBody { error }).unwrap_or_default()));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+/// What a client is told whose request for `path` does not say it.
+pub fn answer(path: &str) -> Response<Body> {
+    let message = "the request has no header `Host`, more than one, or one that no host can have";
+    let mut response = problem::answer(path, StatusCode::BAD_REQUEST, code::HOST_INVALID, message);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
