@@ -175,12 +175,16 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// The next message that is not a pong.
 pub async fn message(peer: &mut Peer) -> Message {
-    loop {
-        match within(peer.next()).await.expect("an end").expect("a message") {
-            Message::Ping(_) | Message::Pong(_) => {}
-            message => return message,
+    // All of it, since pings go on for ever.
+    within(async {
+        loop {
+            match peer.next().await.expect("an end").expect("a message") {
+                Message::Ping(_) | Message::Pong(_) => {}
+                message => return message,
+            }
         }
-    }
+    })
+    .await
 }
 
 /// Reads to the close frame and answers it: its code, and the data before it.
