@@ -60,8 +60,19 @@ struct Shared {
     board: Board,
     sleepers: HashMap<WaiterId, Arc<Notify>>,
     turns: Turns,
-    /// To be told of.
-    turning: Vec<(ExecutorId, RegistrationId)>,
+    /// To be told of; an entry for each connection that took a name since that was last done.
+    contests: Vec<Contest>,
+}
+
+/// A connection took an executor's name from another that was there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contest {
+    /// Whose name.
+    pub executor: ExecutorId,
+    /// The registration that was online.
+    pub older: RegistrationId,
+    /// The one that is now; none, if it is the same and that again and again.
+    pub newer: Option<Slot>,
 }
 
 /// Why a client was not granted the executor.
@@ -77,7 +88,7 @@ impl Tracker {
     /// Nobody is online. A grant lapses after `reservation`, if the client does not come.
     pub fn new(clock: Arc<dyn Clock>, reservation: Duration) -> Self {
         let (board, sleepers) = (Board::new(reservation), HashMap::new());
-        let state = Shared { board, sleepers, turns: Turns::default(), turning: Vec::new() };
+        let state = Shared { board, sleepers, turns: Turns::default(), contests: Vec::new() };
         let draining = CancellationToken::new();
         Self { state: Mutex::new(state), cutoff: Mutex::new(None), clock, draining }
     }
@@ -109,9 +120,9 @@ impl Tracker {
         }
     }
 
-    /// Executors of which two connections of one registration take turns, since this was last asked.
-    pub fn take_turning(&self) -> Vec<(ExecutorId, RegistrationId)> {
-        std::mem::take(&mut self.lock().turning)
+    /// Who took a name from whom since this was last asked.
+    pub fn take_contests(&self) -> Vec<Contest> {
+        std::mem::take(&mut self.lock().contests)
     }
 
     /// What was opened with tickets of this signing key has to go, if there is somebody to tell.
@@ -295,7 +306,18 @@ impl Tracker {
     fn come(&self, registration: &RegistrationId, epoch: u64, told: bool) {
         tracing::debug!(%registration, epoch, told, "online");
         let now = self.now();
-        let effects = self.lock().board.online(registration, (epoch, told), now);
+        let effects = {
+            let mut state = self.lock();
+            let executor = state.board.executor_of(registration).cloned();
+            let before = executor.and_then(|executor| Some((state.board.present(&executor)?.clone(), executor)));
+            let effects = state.board.online(registration, (epoch, told), now);
+            if let Some((older, executor)) = before
+                && let Some(newer) = state.board.present(&executor).filter(|newer| newer.epoch > older.epoch).cloned()
+            {
+                state.contests.push(Contest { executor, older: older.registration, newer: Some(newer) });
+            }
+            effects
+        };
         self.carry_out(effects);
     }
 }
@@ -320,7 +342,7 @@ impl Presence for Tracker {
                 %executor, %registration,
                 "connections of one registration take the name from each other: is one machine's state used by two?"
             );
-            state.turning.push((executor, registration.clone()));
+            state.contests.push(Contest { executor, older: registration.clone(), newer: None });
         }
     }
 

@@ -286,7 +286,7 @@ async fn token_watch(service: Arc<Service>, every: Duration, stop: CancellationT
         }
         service.save_access(false).await;
         service.save_used(false).await;
-        service.note_turns().await;
+        service.note_contests().await;
         match service.cut_ended().await {
             Ok(_) => is_failing = false,
             Err(error) if !is_failing => {

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Service;
 use super::events::EventKind;
+use crate::presence::Contest;
 use crate::store::{NewRegistration, Registration};
 
 /// For so long after an event nothing more is said of the same executor, in seconds.
@@ -57,14 +58,23 @@ impl Service {
         self.record(EventKind::ExecutorContended, Some(&given.executor), detail).await;
     }
 
-    /// Connections of one registration took its place from each other again and again: whoever watches is to know.
-    pub async fn note_turns(&self) {
-        for (executor, registration) in self.presence.take_turning() {
-            if self.contention.is_due(&executor, self.clock.now()) {
-                let detail =
-                    json!({"outcome": "same_registration_twice", "online_registration": registration.as_str()});
-                self.record(EventKind::ExecutorContended, Some(&executor), detail).await;
+    /// Connections took a name from others that were there, or one registration's from each other again and again: whoever
+    /// watches is to know, if it was not said when they registered.
+    pub async fn note_contests(&self) {
+        for Contest { executor, older, newer } in self.presence.take_contests() {
+            if !self.contention.is_due(&executor, self.clock.now()) {
+                continue;
             }
+            let mut detail = json!({"outcome": "same_registration_twice", "online_registration": older.as_str()});
+            if let Some(newer) = newer {
+                detail["outcome"] = "newcomer_takes_over".into();
+                detail["asking_registration"] = newer.registration.as_str().into();
+                detail["asking_epoch"] = newer.epoch.into();
+                let known = self.store.executor(&executor).await.ok().flatten();
+                let token = known.filter(|known| known.current.id == newer.registration).map(|known| known.token);
+                detail["asking_token_id"] = token.as_ref().map(TokenId::as_str).into();
+            }
+            self.record(EventKind::ExecutorContended, Some(&executor), detail).await;
         }
     }
 

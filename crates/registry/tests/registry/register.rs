@@ -198,6 +198,31 @@ async fn what_an_instance_says_of_itself_makes_no_other_token_the_same_instance(
 }
 
 #[tokio::test]
+async fn a_name_that_is_taken_by_who_registered_before_the_other_came_is_told_of() {
+    let (site, _dir) = Site::with(|config| config.token_watch = Duration::from_millis(5)).await;
+    let first = site.register("box", "i1").await.id;
+    let second = site.register("box", "i2").await.id;
+    site.presence().online(&RegistrationId::new(first.as_str()), 1);
+    site.presence().online(&RegistrationId::new(second.as_str()), 2);
+    let event = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let events = site.http.get(format!("{}/v1/events", site.base)).bearer_auth(&site.admin).send().await;
+            let events: serde_json::Value = events.unwrap().json().await.unwrap();
+            let all = events["events"].as_array().unwrap();
+            if let Some(event) = all.iter().find(|event| event["kind"] == "executor_contended") {
+                return event.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let detail = &event.await.unwrap()["detail"];
+    assert_eq!(detail["outcome"], "newcomer_takes_over");
+    let sides = (&detail["online_registration"], &detail["asking_registration"]);
+    assert_eq!(sides, (&first.as_str().into(), &second.as_str().into()));
+    assert!(detail["asking_token_id"].is_string(), "{detail}");
+}
+
+#[tokio::test]
 async fn an_instance_that_was_seen_while_the_clock_was_ahead_is_not_waited_for_until_then() {
     let (site, _dir) = site().await;
     let first = site.register("box", "i1").await.id;
