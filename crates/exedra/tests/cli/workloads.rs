@@ -154,7 +154,7 @@ fn neither_end_needs_a_secret_of_ours_and_a_new_token_in_the_file_is_taken() {
     assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
     // The first token's end cuts the connection; the executor comes back with the second.
     stage.file("job", &stage.issuer.token("job:1", 3_600));
-    stage.serve.stderr_line("a token is no longer good");
+    stage.serve.stderr_line("is no longer good, and what was opened with it is cut");
     executor.stderr_line("registered with executor_id ci-7");
     let done = stage.exec(&agent);
     assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
