@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::rates::{Rates, Wait};
-use crate::store::{ExecutorRecord, Store, StoreError, TokenRecord};
+use crate::store::{End, ExecutorRecord, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 use crate::uses::Uses;
 use crate::workload::{self, Fault, Workloads};
@@ -445,12 +445,8 @@ impl Auth {
 
     /// Whether it is good now; then it was used.
     fn living(&self, token: &TokenRecord) -> Result<(), Denied> {
-        let now = self.clock.now();
-        if token.revoked_at.is_some() {
-            return Err(Denied::Revoked);
-        }
-        if token.expires_at.is_some_and(|at| at <= now) {
-            return Err(Denied::Expired);
+        if let Some(how) = token.ended(self.clock.now()) {
+            return Err(if how == End::Revoked { Denied::Revoked } else { Denied::Expired });
         }
         self.note_used(&token.id);
         Ok(())

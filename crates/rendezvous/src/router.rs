@@ -315,7 +315,7 @@ impl Router {
     /// All that came in by this token has to go, and its tickets that were issued up to now are refused.
     pub fn cut_token(&mut self, token: &TokenId, reason: CloseReason, now: u64) -> Vec<Effect> {
         self.fences.shut_token(token, now);
-        self.cut_all(|connection| connection.token == *token, reason)
+        self.cut_expired(token, reason)
     }
 
     /// All that came in by this token has to go; its tickets have ended by themselves.

@@ -192,7 +192,7 @@ impl Service {
     async fn is_ended(&self, token: &TokenId) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let known = self.store.token_of_id(token).await?;
-        Ok(known.is_none_or(|(token, _)| token.revoked_at.is_some() || token.expires_at.is_some_and(|at| at <= now)))
+        Ok(known.is_none_or(|(token, _)| token.ended(now).is_some()))
     }
 }
 

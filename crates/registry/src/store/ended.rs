@@ -2,6 +2,8 @@
 
 use exedra_proto::ids::TokenId;
 
+use super::TokenRecord;
+
 /// A token that ended, or a secret of one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ended {
@@ -20,4 +22,14 @@ pub enum End {
     Expired,
     /// It is good with another secret; the one until then was good until this second.
     Renewed(u64),
+}
+
+impl TokenRecord {
+    /// How it has ended by `now`, if it has.
+    pub fn ended(&self, now: u64) -> Option<End> {
+        if self.revoked_at.is_some() {
+            return Some(End::Revoked);
+        }
+        self.expires_at.is_some_and(|at| at <= now).then_some(End::Expired)
+    }
 }

@@ -167,12 +167,8 @@ impl Store for MemoryStore {
             if records.tokens.iter().any(|(_, kept)| kept.matches(hash)) {
                 return Err(StoreError::Failed("there is such a token".to_owned()));
             }
-            let is_good = |token: &TokenRecord| {
-                token.id == *id
-                    && token.workload.is_none()
-                    && token.revoked_at.is_none()
-                    && token.expires_at.is_none_or(|at| at > now)
-            };
+            let is_good =
+                |token: &TokenRecord| token.id == *id && token.workload.is_none() && token.ended(now).is_none();
             let Some((token, kept)) = records.tokens.iter_mut().find(|(token, _)| is_good(token)) else {
                 return Ok(None);
             };
@@ -185,8 +181,7 @@ impl Store for MemoryStore {
     fn trade<'a>(&'a self, trade: &'a Trade) -> Pending<'a, Traded> {
         self.write(move |records| {
             let (now, wanted) = (trade.now, &trade.credential);
-            let is_good =
-                |token: &TokenRecord| token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now);
+            let is_good = |token: &TokenRecord| token.ended(now).is_none();
             if let Some((known, _)) = records.tokens.iter().find(|(_, kept)| kept.matches(&trade.hash)) {
                 let is_same = known.joined_with.is_some() && known.executors == wanted.executors;
                 return Ok(match (is_same, is_good(known)) {
@@ -427,12 +422,7 @@ impl Store for MemoryStore {
     }
 
     fn try_write(&self) -> Pending<'_, ()> {
-        let trial = self.write(|_| Ok(()));
-        Box::pin(async move {
-            let outcome = trial.await;
-            self.writes.note_trial(&outcome);
-            outcome
-        })
+        self.writes.tried(self.write(|_| Ok(())))
     }
 
     fn failing(&self) -> Option<StoreError> {

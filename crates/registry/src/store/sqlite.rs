@@ -406,11 +406,7 @@ impl Store for SqliteStore {
             schema::rewrite_header(&mut tx).await?;
             tx.commit().await.map_err(failure)
         });
-        Box::pin(async move {
-            let outcome = trial.await;
-            self.writes.note_trial(&outcome);
-            outcome
-        })
+        self.writes.tried(trial)
     }
 
     fn failing(&self) -> Option<StoreError> {

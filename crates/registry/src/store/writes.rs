@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::StoreError;
+use super::{Pending, StoreError};
 
 /// How the writes went.
 #[derive(Debug, Default)]
@@ -31,12 +31,16 @@ impl Writes {
         }
     }
 
-    /// It was tried whether it can be written.
-    pub fn note_trial(&self, outcome: &Result<(), StoreError>) {
-        self.note(outcome);
-        if outcome.is_ok() && self.lock().take().is_some() {
-            tracing::info!("the store can be written again");
-        }
+    /// Tries whether it can be written, by `trial`.
+    pub fn tried<'a>(&'a self, trial: Pending<'a, ()>) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let outcome = trial.await;
+            self.note(&outcome);
+            if outcome.is_ok() && self.lock().take().is_some() {
+                tracing::info!("the store can be written again");
+            }
+            outcome
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<StoreError>> {
