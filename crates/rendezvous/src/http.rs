@@ -236,8 +236,6 @@ fn problem(status: StatusCode, code: &str, message: &str) -> Response<Body> {
 mod tests {
     use std::sync::RwLock;
 
-    use exedra_proto::ids::RegistrationId;
-    use exedra_proto::plane::Presence;
     use exedra_proto::ticket::{KeyRing, SigningKey};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -246,15 +244,8 @@ mod tests {
 
     use super::*;
     use crate::limits::STALL;
+    use crate::piped::Nobody;
     use crate::router::Fences;
-
-    struct Nobody;
-
-    impl Presence for Nobody {
-        fn online(&self, _: &RegistrationId, _: u64) {}
-        fn held(&self, _: &RegistrationId) {}
-        fn offline(&self, _: &RegistrationId, _: u64) {}
-    }
 
     #[tokio::test]
     async fn a_connection_accepted_over_tcp_is_taken_as_such_and_sends_at_once() {

@@ -26,6 +26,8 @@ pub mod limits;
 mod linger;
 mod mailbox;
 mod meeting;
+#[cfg(test)]
+mod piped;
 mod presence;
 mod pump;
 mod router;

@@ -39,6 +39,17 @@ impl Generations {
         (cat, stdin)
     }
 
+    /// Revokes the token of the server's clients.
+    fn revoke_client(&self) {
+        let data_dir = self.server.data_dir();
+        let data_dir = data_dir.to_str().unwrap();
+        let list = run(&mut exedra(&["token", "list", "--json", "--data-dir", data_dir]));
+        let list: Value = serde_json::from_str(list.out()).unwrap();
+        let client = list.as_array().unwrap().iter().find(|token| token["role"] == "client").unwrap();
+        let revoke = ["token", "revoke", client["id"].as_str().unwrap(), "--data-dir", data_dir];
+        assert_eq!(run(&mut exedra(&revoke)).code, 0);
+    }
+
     /// The process that holds the data directory.
     fn pid(&self) -> Option<i32> {
         let holder: Value = serde_json::from_str(&std::fs::read_to_string(&self.lock).ok()?).ok()?;
@@ -161,13 +172,7 @@ fn each_of_several_with_somebody_stays_and_hears_of_what_is_revoked() {
     assert_eq!(held.wait(), 0);
     until("the end of the one between", || !is_alive(second));
     assert!(is_alive(first));
-    let data_dir = it.server.data_dir();
-    let data_dir = data_dir.to_str().unwrap();
-    let list = run(&mut exedra(&["token", "list", "--json", "--data-dir", data_dir]));
-    let list: Value = serde_json::from_str(list.out()).unwrap();
-    let client = list.as_array().unwrap().iter().find(|token| token["role"] == "client").unwrap();
-    let revoke = ["token", "revoke", client["id"].as_str().unwrap(), "--data-dir", data_dir];
-    assert_eq!(run(&mut exedra(&revoke)).code, 0);
+    it.revoke_client();
     let ended = cat.finish();
     assert!(ended.code == 255, "{}", ended.stderr);
     drop(stdin);
@@ -197,13 +202,7 @@ fn what_is_revoked_afterwards_is_cut_in_the_old_process_too() {
     let (cat, stdin) = it.cat(&["--reconnect", "0s"]);
     let first = it.hand_over();
     assert!(is_alive(first));
-    let data_dir = it.server.data_dir();
-    let data_dir = data_dir.to_str().unwrap();
-    let list = run(&mut exedra(&["token", "list", "--json", "--data-dir", data_dir]));
-    let list: Value = serde_json::from_str(list.out()).unwrap();
-    let client = list.as_array().unwrap().iter().find(|token| token["role"] == "client").unwrap();
-    let revoke = ["token", "revoke", client["id"].as_str().unwrap(), "--data-dir", data_dir];
-    assert_eq!(run(&mut exedra(&revoke)).code, 0);
+    it.revoke_client();
     let ended = cat.finish();
     assert_eq!(ended.code, 255, "{}", ended.stderr);
     drop(stdin);

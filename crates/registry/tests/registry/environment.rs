@@ -261,8 +261,7 @@ async fn with_bound_keys_only_the_key_first_seen_may_have_the_name() {
 
 /// The events of these kinds, with what they say.
 async fn told(site: &Site, kinds: &[&str]) -> Vec<(String, Value)> {
-    let asked = site.http.get(format!("{}/v1/events", site.base)).bearer_auth(&site.admin).send().await.unwrap();
-    let page: Value = asked.json().await.unwrap();
+    let page = site.shown("/v1/events").await;
     let events = page["events"].as_array().unwrap().iter();
     let events = events.map(|event| (event["kind"].as_str().unwrap().to_owned(), event["detail"].clone()));
     events.filter(|(kind, _)| kinds.contains(&kind.as_str())).collect()
@@ -286,16 +285,7 @@ async fn who_is_refused_a_bound_name_disturbs_nobody_and_is_told_of() {
         refusal(reply, 403, "executor_key_bound").await;
     }
     // As somebody who calls himself what the registry calls the holder.
-    let shown: Value = site
-        .http
-        .get(format!("{}/v1/executors/box", site.base))
-        .bearer_auth(&site.admin)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let shown = site.shown("/v1/executors/box").await;
     let fingerprint = shown["bound_key"].as_str().unwrap().to_owned();
     refusal(site.register_raw("box", &format!("key+{fingerprint}")).await, 403, "executor_key_bound").await;
     assert_eq!((&shown["registration_id"], &shown["state"]), (&json!(held), &json!("online")));

@@ -170,18 +170,8 @@ async fn what_an_instance_says_of_itself_makes_no_other_token_the_same_instance(
     online(&first, 1);
     let (second, epoch) = register(&thief).await;
     assert!(second != first && epoch == 2, "{second} {epoch}");
-    let events: serde_json::Value = site
-        .http
-        .get(format!("{}/v1/events", site.base))
-        .bearer_auth(&site.admin)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    let contended = events["events"].as_array().unwrap().iter().find(|event| event["kind"] == "executor_contended");
-    let detail = &contended.expect("both owners see it")["detail"];
+    let contended = site.events("executor_contended").await;
+    let detail = &contended.first().expect("both owners see it")["detail"];
     assert_eq!(
         (&detail["online_registration"], &detail["outcome"]),
         (&first.as_str().into(), &"newcomer_takes_over".into())
@@ -206,11 +196,8 @@ async fn a_name_that_is_taken_by_who_registered_before_the_other_came_is_told_of
     site.presence().online(&RegistrationId::new(second.as_str()), 2);
     let event = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
-            let events = site.http.get(format!("{}/v1/events", site.base)).bearer_auth(&site.admin).send().await;
-            let events: serde_json::Value = events.unwrap().json().await.unwrap();
-            let all = events["events"].as_array().unwrap();
-            if let Some(event) = all.iter().find(|event| event["kind"] == "executor_contended") {
-                return event.clone();
+            if let Some(event) = site.events("executor_contended").await.into_iter().next() {
+                return event;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -241,12 +228,7 @@ async fn an_instance_that_was_seen_while_the_clock_was_ahead_is_not_waited_for_u
 async fn connections_of_one_registration_that_take_turns_are_told_of() {
     let (site, _dir) = Site::with(|config| config.token_watch = Duration::from_millis(5)).await;
     let registration = site.executor("box").await;
-    let told = async || {
-        let events = site.http.get(format!("{}/v1/events", site.base)).bearer_auth(&site.admin).send().await.unwrap();
-        let events: serde_json::Value = events.json().await.unwrap();
-        let all = events["events"].as_array().unwrap().clone();
-        all.into_iter().find(|event| event["kind"] == "executor_contended")
-    };
+    let told = async || site.events("executor_contended").await.into_iter().next();
     let replace = |times| (0..times).for_each(|_| site.presence().replaced(&registration));
     replace(3);
     site.clock.advance(121);

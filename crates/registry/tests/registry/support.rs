@@ -124,6 +124,20 @@ impl Site {
         self.http.get(format!("{}{path}", self.base)).send().await.unwrap()
     }
 
+    /// What the administrator is shown at `path`.
+    pub async fn shown(&self, path: &str) -> Value {
+        let asked = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.admin).send().await;
+        asked.unwrap().json().await.unwrap()
+    }
+
+    /// The events of this kind, the oldest first.
+    pub async fn events(&self, kind: &str) -> Vec<Value> {
+        let mut page = self.shown("/v1/events").await;
+        let Value::Array(mut events) = page["events"].take() else { panic!("no events in {page}") };
+        events.retain(|event| event["kind"] == kind);
+        events
+    }
+
     pub async fn post(&self, path: &str, token: &str, body: impl Into<reqwest::Body>) -> Response {
         self.http.post(format!("{}{path}", self.base)).bearer_auth(token).body(body).send().await.unwrap()
     }

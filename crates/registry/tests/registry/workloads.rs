@@ -436,10 +436,7 @@ async fn who_ended_longer_ago_than_the_access_log_reaches_is_forgotten_with_what
     comes(async || stage.workloads().await == [stage.site.registry.tokens().show(revoked.id.as_str()).await.unwrap()])
         .await;
     assert_eq!(stage.connect(&stage.pod()).await.status(), 401, "who was revoked stays out");
-    let events = stage.site.http.get(format!("{}/v1/events", stage.site.base)).bearer_auth(&stage.site.admin);
-    let events: Value = events.send().await.unwrap().json().await.unwrap();
-    let forgotten =
-        events["events"].as_array().unwrap().iter().find(|event| event["kind"] == "executor_forgotten").unwrap();
+    let forgotten = &stage.site.events("executor_forgotten").await[0];
     assert_eq!((&forgotten["executor_id"], &forgotten["detail"]["by"]), (&"ci-77".into(), &"lapsed".into()));
     comes(async || log().await.contains("tokens of workloads that ended")).await;
     assert_eq!(

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::config::Times;
 use crate::limits::{CLOSE_DEADLINE, MAX_PIECE};
+use crate::piped;
 use crate::router::Fences;
-use crate::socket::io::Io;
 
 /// What a pipe holds in each direction.
 const PIPE: usize = 1_000;
@@ -54,22 +54,11 @@ async fn introduced(asks: bool, said: Client) -> Stage {
     let hub = Arc::new(Hub::new(10, Fences::default(), presence.clone(), crate::limits::STALL));
     let mut tasks = JoinSet::new();
     let mut connect = |role| {
-        let claims = Claims {
-            registration: RegistrationId::new("r"),
-            role,
-            shape: Shape::Pair,
-            epoch: 1,
-            token: TokenId::new(if role == Role::Executor { "e" } else { "c" }),
-            issued_at: 0,
-            expires_at: 1,
-            ticket_id: String::new(),
-            client: said.clone(),
-        };
-        let (seat, mailbox) = hub.admit(&claims, "k", asks, 0).unwrap();
+        let claims = Claims { client: said.clone(), ..piped::claims(role, Shape::Pair) };
         let (ours, theirs) = tokio::io::duplex(PIPE);
-        let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
+        let link = piped::link(&hub, &claims, asks, ours);
         let hub = Arc::clone(&hub);
-        tasks.spawn(async move { run(Box::new(Link { seat, socket, mailbox }), &hub, Times::default()).await });
+        tasks.spawn(async move { run(link, &hub, Times::default()).await });
         theirs
     };
     let executor = connect(Role::Executor);

@@ -4,22 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::limits::MAX_CLIENTS;
+use crate::piped;
 use exedra_proto::introduction::Client;
 use exedra_proto::rights::Rights;
 use exedra_proto::ticket::Shape;
 
 fn claims(role: Role, registration: &str, token: &str, epoch: u64) -> Claims {
-    Claims {
-        registration: RegistrationId::new(registration),
-        role,
-        shape: Shape::Pair,
-        epoch,
-        token: TokenId::new(token),
-        issued_at: 0,
-        expires_at: 100,
-        ticket_id: String::new(),
-        client: Client::default(),
-    }
+    let (registration, token) = (RegistrationId::new(registration), TokenId::new(token));
+    Claims { registration, epoch, token, expires_at: 100, ..piped::claims(role, Shape::Pair) }
 }
 
 fn executor(registration: &str, epoch: u64) -> Claims {

@@ -3,27 +3,15 @@
 use std::io;
 use std::sync::atomic::AtomicUsize;
 
-use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::introduction::Client;
-use exedra_proto::plane::Presence;
-use exedra_proto::ticket::{Claims, Role, Shape};
+use exedra_proto::ticket::{Role, Shape};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
 use super::super::*;
 use crate::frames::header;
 use crate::hub::Hub;
 use crate::limits::STALL;
+use crate::piped::{self, Nobody};
 use crate::router::Fences;
-use crate::socket::Socket;
-use crate::socket::io::Io;
-
-struct Nobody;
-
-impl Presence for Nobody {
-    fn online(&self, _: &RegistrationId, _: u64) {}
-    fn held(&self, _: &RegistrationId) {}
-    fn offline(&self, _: &RegistrationId, _: u64) {}
-}
 
 /// A pipe whose writes are counted.
 struct Counted(DuplexStream, Arc<AtomicUsize>);
@@ -52,23 +40,10 @@ impl AsyncWrite for Counted {
 
 /// A connection, its other end, and how often we write to it.
 fn connect(hub: &Arc<Hub>, role: Role) -> (Box<Link>, DuplexStream, Arc<AtomicUsize>) {
-    let claims = Claims {
-        registration: RegistrationId::new("r"),
-        role,
-        shape: Shape::Streams,
-        epoch: 1,
-        token: TokenId::new("t"),
-        issued_at: 0,
-        expires_at: 1,
-        ticket_id: String::new(),
-        client: Client::default(),
-    };
-    let (seat, mailbox) = hub.admit(&claims, "k", false, 0).unwrap();
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let writes = Arc::<AtomicUsize>::default();
     let ours = Counted(ours, Arc::clone(&writes));
-    let socket = Socket::new(Io::Other(Box::new(ours)), bytes::Bytes::new(), Times::default());
-    (Box::new(Link { seat, socket, mailbox }), theirs, writes)
+    (piped::link(hub, &piped::claims(role, Shape::Streams), false, ours), theirs, writes)
 }
 
 /// A message with the mask 0, as a peer sends it.

@@ -7,10 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use exedra_proto::frame::{Body, Frame as Relay, Invalid, StreamId, reset};
-use exedra_proto::ids::{RegistrationId, TokenId};
-use exedra_proto::introduction::Client;
-use exedra_proto::plane::Presence;
-use exedra_proto::ticket::{Claims, Role, Shape};
+use exedra_proto::ticket::{Role, Shape};
 
 use super::super::Hall;
 use super::peer::Peer;
@@ -20,9 +17,8 @@ use crate::hub::{Hub, Link};
 use crate::limits::{
     ASKED_QUEUE, CLIENT_QUEUE, COLLECTED, COLLECTED_IN_ALL, EXECUTOR_QUEUE, HALLS_QUEUE, MAX_PIECE, STALL,
 };
+use crate::piped::{self, Nobody};
 use crate::router::Fences;
-use crate::socket::Socket;
-use crate::socket::io::Io;
 
 /// Clients at once.
 const CLIENTS: usize = 5;
@@ -89,14 +85,6 @@ impl Wake for Woken {
     }
 }
 
-struct Nobody;
-
-impl Presence for Nobody {
-    fn online(&self, _: &RegistrationId, _: u64) {}
-    fn held(&self, _: &RegistrationId) {}
-    fn offline(&self, _: &RegistrationId, _: u64) {}
-}
-
 pub struct World {
     seed: u64,
     rng: fastrand::Rng,
@@ -138,21 +126,9 @@ fn end(stream: u32) -> Bytes {
 }
 
 fn connect(hub: &Arc<Hub>, role: Role, pipe: usize) -> (Option<Box<Link>>, Peer) {
-    let claims = Claims {
-        registration: RegistrationId::new("r"),
-        role,
-        shape: Shape::Streams,
-        epoch: 1,
-        token: TokenId::new(if role == Role::Executor { "e" } else { "c" }),
-        issued_at: 0,
-        expires_at: 1,
-        ticket_id: String::new(),
-        client: Client::default(),
-    };
-    let (seat, mailbox) = hub.admit(&claims, "k", false, 0).unwrap();
     let (ours, theirs) = tokio::io::duplex(pipe);
-    let socket = Socket::new(Io::Other(Box::new(ours)), Bytes::new(), Times::default());
-    (hub.opened(Box::new(Link { seat, socket, mailbox })), Peer::new(theirs, pipe))
+    let link = piped::link(hub, &piped::claims(role, Shape::Streams), false, ours);
+    (hub.opened(link), Peer::new(theirs, pipe))
 }
 
 impl World {
