@@ -78,11 +78,12 @@ impl Last {
 }
 
 /// Waits for a short while, without sleeping, until there is something to read; if there is not, that is no matter.
+/// Whoever else wants this processor has it in between: it may be the peer.
 pub fn look(sockets: [BorrowedFd<'_>; 2]) {
     let mut sockets = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN));
     let begin = Instant::now();
     while matches!(poll(&mut sockets, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0)) && begin.elapsed() < LINGER {
-        std::hint::spin_loop();
+        std::thread::yield_now();
     }
 }
 
