@@ -7,6 +7,7 @@
 //! process or a file is.
 
 pub mod carrier;
+pub mod certificate;
 pub mod connection;
 pub mod dial;
 pub mod error;

@@ -4,7 +4,6 @@
 //! In flow the flags, out flow a table or JSON, and a status that a script can ask for. How each part is looked at stands
 //! beneath.
 
-mod certificate;
 mod server;
 
 use exedra_host::sandbox::Strength;

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use exedra_link::certificate::Validity;
 use exedra_link::ws;
 use exedra_proto::ticket::REJECTION_HEADER;
 use reqwest::header::DATE;
@@ -17,7 +18,6 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::certificate::not_after;
 use super::{Finding, Status};
 
 /// Limit for each step.
@@ -176,9 +176,11 @@ async fn answer(client: &Client, url: &Url, findings: &mut Vec<Finding>) -> Opti
 
 /// It was found good, or there would be no answer; how long it is.
 fn certificate(answer: &Response) -> Finding {
-    let end = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate).and_then(not_after);
-    let Some(end) = end else { return Finding::new("certificate", Status::Warn, "good; its end cannot be read") };
-    let days = end.saturating_sub(seconds(SystemTime::now())) / 86_400;
+    let validity = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate).and_then(Validity::of);
+    let Some(Validity { not_after, .. }) = validity else {
+        return Finding::new("certificate", Status::Warn, "good; its end cannot be read");
+    };
+    let days = not_after.saturating_sub(seconds(SystemTime::now())) / 86_400;
     let status = if days < DAYS_LEFT { Status::Warn } else { Status::Ok };
     Finding::new("certificate", status, format!("good for {days} days"))
 }
