@@ -90,8 +90,7 @@ async fn serve(config: PlaneConfig, json: bool) -> Result<Exit, Failure> {
     let mut handovers = signal(SignalKind::user_defined2())?;
     let is_first = !matches!(config.listen, Listen::After(_));
     let tls = config.front.tls.clone();
-    let has_files = tls.is_some() || config.workloads.is_some();
-    let hangup = has_files.then(|| signals.take_hangup()).transpose()?;
+    let hangup = signals.take_hangup()?;
     let plane = tokio::select! {
         plane = Plane::start(config) => plane?,
         _ = signals.next() => return Ok(Exit::Success),
@@ -114,13 +113,14 @@ async fn until_the_end(
     plane: Plane,
     program: &Program,
     (signals, handovers): (&mut Signals, &mut Signal),
-    (tls, mut hangup): (Option<Arc<Tls>>, Option<Signal>),
+    (tls, mut hangup): (Option<Arc<Tls>>, Signal),
     succeeded: &CancellationToken,
 ) -> Result<Exit, Failure> {
     loop {
         let wish = tokio::select! {
             stop = signals.next() => Err(stop),
-            () = hung_up(&mut hangup) => {
+            _ = hangup.recv() => {
+                tracing::info!("certificate and workload rules are read again, as far as there are files of them");
                 if let Some(tls) = &tls {
                     tls.reload();
                 }
@@ -156,16 +156,5 @@ fn finish(done: Result<(), Stop>) -> Result<Exit, Failure> {
     match done {
         Ok(()) => Ok(Exit::Success),
         Err(stop) => Ok(Exit::Signal(stop.number())),
-    }
-}
-
-/// Waits for SIGHUP, where there is something to be read again then.
-async fn hung_up(hangup: &mut Option<Signal>) {
-    let heard = match hangup {
-        Some(hangup) => hangup.recv().await,
-        None => None,
-    };
-    if heard.is_none() {
-        std::future::pending().await
     }
 }
