@@ -37,6 +37,11 @@ pub struct DataDir {
     path: PathBuf,
 }
 
+/// Whether there is a database in the directory `path`, so that some server has worked on it, or somebody for one.
+pub fn has_records(path: &Path) -> bool {
+    path.join(DATABASE).exists()
+}
+
 /// The directory is held, until this and all its copies are dropped.
 #[derive(Debug)]
 pub struct Hold {

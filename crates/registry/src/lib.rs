@@ -26,6 +26,7 @@ mod uses;
 pub mod workload;
 
 pub use config::{ACCESS_KEEP, PublicUrl, RegistryConfig};
+pub use datadir::has_records;
 pub use error::RegistryError;
 pub use http::openapi_text;
 pub use rates::RateLimits;

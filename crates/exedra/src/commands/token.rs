@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exedra_registry::store::TokenRecord;
 use exedra_registry::token::{self, Labels, Pattern, Rights};
-use exedra_registry::{CreatedToken, NewToken, RegistryError, Tokens, open_tokens};
+use exedra_registry::{CreatedToken, NewToken, RegistryError, Tokens, has_records, open_tokens};
 use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -205,8 +205,17 @@ async fn aws(args: TokenAwsArgs, dir: &Path) -> Result<(), Failure> {
     Ok(output::line(&format!("AWS_SECRET_ACCESS_KEY={secret}"))?)
 }
 
+/// Where nothing is there yet, it is made, and said so: a server on another directory would not know the token.
 async fn open(dir: &Path) -> Result<Tokens, Failure> {
-    Ok(open_tokens(dir).await?)
+    let is_new = !has_records(dir);
+    let tokens = open_tokens(dir).await?;
+    if is_new {
+        output::note(&format!(
+            "note: there were no records in {}, so they were made; a server that runs already has its own --data-dir",
+            dir.display()
+        ));
+    }
+    Ok(tokens)
 }
 
 /// The same, where there has to be something: a mistyped directory is not made.
