@@ -170,7 +170,17 @@ impl Plane {
         let (listener, predecessor) = listen.open().await?;
         let url = match config.public_url {
             Some(url) => url,
-            None => PublicUrl::of_listener(listener.local_addr()?, config.front.tls.is_some())?,
+            None => {
+                let url = PublicUrl::of_listener(listener.local_addr()?, config.front.tls.is_some())?;
+                if !config.front.proxies.networks.is_empty() {
+                    tracing::warn!(
+                        "tickets lead to {}, which is another machine for whoever comes through a proxy: \
+                         name the proxy's URL with --public-url",
+                        url.http_base()
+                    );
+                }
+                url
+            }
         };
         registry.set_public_url(url.clone());
         let mut rendezvous_config = RendezvousConfig::new(registry.key_ring(), registry.presence());

@@ -9,6 +9,8 @@ mod registry;
 
 use std::time::Duration;
 
+use url::{Host, Url};
+
 pub use disconnect::Disconnect;
 pub use registry::{Cause, Class, ConnectError, Refusal, RegisterError};
 
@@ -102,6 +104,9 @@ impl LinkError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Address(_) => Some("addresses are ws://HOST:PORT, wss://HOST or unix:///PATH"),
+            Self::Unreachable { peer, .. } if is_this_machine(peer) => Some(
+                "is the server running? If it is on another machine, it has to be told its URL: `exedra serve --public-url URL`",
+            ),
             Self::Unreachable { .. } => Some("is the server running, and is the address right?"),
             Self::TimedOut { .. } => Some("a firewall may drop the packets, or the server is overloaded"),
             Self::Tls { .. } => {
@@ -113,5 +118,30 @@ impl LinkError {
             Self::Register(error) => error.hint(),
             Self::Connect(error) => error.hint(),
         }
+    }
+}
+
+/// Whether `scheme://host:port` leads to where it is dialled from.
+fn is_this_machine(peer: &str) -> bool {
+    match Url::parse(peer).ok().as_ref().and_then(Url::host) {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_led_to_his_own_machine_is_told_what_the_server_may_lack() {
+        let hints = |peer: &str| {
+            let source = std::io::ErrorKind::ConnectionRefused.into();
+            LinkError::Unreachable { peer: peer.to_owned(), source }.hint().unwrap().contains("--public-url")
+        };
+        assert_eq!(["ws://127.0.0.1:8900", "ws://[::1]:1", "wss://localhost:443"].map(hints), [true; 3]);
+        assert_eq!(["ws://192.0.2.1:8900", "wss://exedra.example.org:443", "unix:///run/e"].map(hints), [false; 3]);
     }
 }

@@ -140,6 +140,11 @@ impl Service {
         *self.public_url.write().unwrap_or_else(PoisonError::into_inner) = Some(url);
     }
 
+    /// The URL that tickets name, once it is set.
+    pub fn public_url(&self) -> Option<PublicUrl> {
+        self.public_url.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Permits the bearer to be a client of `executor`.
     pub async fn permit_client(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
         Ok(self.auth.permit(bearer, Role::Client, executor).await?)
@@ -185,8 +190,7 @@ impl Service {
                 TicketRole::Executor => Client::default(),
             },
         };
-        let url = self.public_url.read().unwrap_or_else(PoisonError::into_inner);
-        let base = url.as_ref().map(PublicUrl::ws_base).ok_or_else(|| {
+        let base = self.public_url().as_ref().map(PublicUrl::ws_base).ok_or_else(|| {
             tracing::error!("no public URL is set; no ticket can be given out");
             Refusal::Unavailable
         })?;

@@ -70,10 +70,24 @@ fn a_good_server_is_found_good_on_each_step() {
     assert_eq!(code, 0);
     let names: Vec<_> = findings.iter().map(|(name, status, _)| (name.as_str(), status.as_str())).collect();
     let ok = |name| (name, "ok");
-    assert_eq!(names, ["url", "connection", "clock", "ready", "version", "websocket"].map(ok), "{findings:?}");
+    assert_eq!(
+        names,
+        ["url", "connection", "clock", "ready", "version", "tickets", "websocket"].map(ok),
+        "{findings:?}"
+    );
     assert_eq!(found(&findings, "version").1, env!("CARGO_PKG_VERSION"));
     let table = run(&mut exedra(&["doctor", "--server", &server.url]));
     assert!(table.out().lines().all(|line| line.starts_with("ok")), "{}", table.out());
+}
+
+#[test]
+fn a_server_that_sends_others_to_themselves_is_found_out() {
+    let server = Server::start();
+    // The unspecified address leads here as well, and is not that of loopback.
+    let (findings, code) = doctor(&["--server", &server.url.replace("127.0.0.1", "0.0.0.0")]);
+    let (status, text) = found(&findings, "tickets");
+    assert_eq!((status, code), ("fail", 1), "{findings:?}");
+    assert!(text.contains(&server.url) && text.contains("--public-url http://0.0.0.0"), "{text}");
 }
 
 #[test]

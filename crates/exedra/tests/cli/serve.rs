@@ -51,6 +51,34 @@ fn a_public_url_is_the_one_that_is_told() {
 }
 
 #[test]
+fn behind_a_proxy_a_url_of_this_machine_alone_is_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--trusted-proxy", "10.0.0.0/8"];
+    let serve =
+        |more: &[&str]| Running::start(exedra(&args).args(["--data-dir", data_dir.to_str().unwrap()]).args(more));
+    let bare = serve(&[]);
+    let told = bare.stderr_line("--public-url");
+    assert!(told.contains(&bare.line()), "{told}");
+    assert_eq!(bare.stop().code, 0);
+    let named = serve(&["--public-url", "https://exedra.example"]);
+    named.line();
+    let stopped = named.stop();
+    assert!(!stopped.stderr.contains("--public-url"), "{}", stopped.stderr);
+}
+
+#[test]
+fn a_hangup_ends_no_server() {
+    let mut server = Server::start();
+    for _ in 0..2 {
+        server.serving().signal("HUP");
+        server.log_line("read again");
+    }
+    assert_eq!(run(&mut server.exec(&["nobody", "--wait", "0s", "--", "true"])).code, 255, "it answers");
+    assert_eq!(server.stop().code, 0);
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = tempfile::tempdir().unwrap();

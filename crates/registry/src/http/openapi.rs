@@ -1,14 +1,19 @@
 //! `GET /v1/openapi.json`: what this interface is, in OpenAPI 3.1, made from the handlers themselves.
 //!
-//! The routes flow in, a document flows out; `docs/openapi.json` is the same text.
+//! The routes flow in, a document flows out; `docs/openapi.json` is the same text, without this server's URL.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use exedra_proto::problem;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi, Paths, RefOr, SecurityRequirement};
+use utoipa::openapi::{Components, Info, OpenApi, Paths, RefOr, SecurityRequirement, Server};
 
 use super::problem::{Problem, ProblemBody};
+use crate::config::PublicUrl;
+use crate::service::Service;
 
 /// The document before any route.
 pub fn head() -> OpenApi {
@@ -43,22 +48,27 @@ pub fn formed(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// The document as it is served and kept.
+/// The document as it is served, with the URL in `public`; without one as it is kept.
 ///
 /// # Errors
 /// It cannot be written as JSON, which cannot be.
-pub fn text() -> Result<String, serde_json::Error> {
-    let mut text = serde_json::to_string_pretty(&super::openapi())?;
+pub fn text(public: Option<&str>) -> Result<String, serde_json::Error> {
+    let mut document = super::openapi();
+    document.servers = public.map(|url| vec![Server::new(url)]);
+    let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
     Ok(text)
 }
 
 /// This interface
+///
+/// `servers` names the URL that tickets lead to.
 #[utoipa::path(
     get, path = "/v1/openapi.json", tag = "server", security(()),
     responses((status = 200, body = Object), (status = "5XX", body = ProblemBody)),
 )]
-pub async fn document() -> Result<impl IntoResponse, Problem> {
-    let text = text().map_err(|error| Problem::body_invalid(error.to_string()))?;
+pub async fn document(State(service): State<Arc<Service>>) -> Result<impl IntoResponse, Problem> {
+    let text = text(service.public_url().as_ref().map(PublicUrl::http_base))
+        .map_err(|error| Problem::body_invalid(error.to_string()))?;
     Ok(([(CONTENT_TYPE, "application/json")], text))
 }

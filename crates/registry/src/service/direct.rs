@@ -73,7 +73,7 @@ impl Service {
     }
 
     fn verify_as_public(&self, claim: &Claim, secret: &str, request: &Request<'_>) -> Result<(), Fault> {
-        let public = self.public_url.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let public = self.public_url();
         let public = public.as_ref().and_then(|url| url.http_base().split_once("://"));
         let Some((_, address)) = public else { return Err(Fault::Mismatch) };
         let (host, prefix) = address.find('/').map_or((address, ""), |at| address.split_at(at));

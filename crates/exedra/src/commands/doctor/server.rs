@@ -236,6 +236,20 @@ async fn version(client: &Client, url: &Url, findings: &mut Vec<Finding>) {
         }
         None => Finding::new("version", Status::Warn, "the server does not say it"),
     });
+    if let Some(public) = document["servers"][0]["url"].as_str().and_then(|text| Url::parse(text).ok()) {
+        findings.push(tickets(&public, url));
+    }
+}
+
+/// Where executors and clients are sent by a server that was asked at `url`.
+fn tickets(public: &Url, url: &Url) -> Finding {
+    let lead = format!("lead to {}", shown(public.as_str().trim_end_matches('/')));
+    if is_here(public) && !is_here(url) {
+        let url = url.as_str().trim_end_matches('/');
+        let text = format!("{lead}, which is another machine for everybody else: start it with `--public-url {url}`");
+        return Finding::new("tickets", Status::Fail, text);
+    }
+    Finding::new("tickets", Status::Ok, lead)
 }
 
 /// Whether a request for a websocket reaches the rendezvous as one.
