@@ -121,6 +121,13 @@ fn an_executor_that_joins_starts_before_the_trade_and_after_it() {
 }
 
 #[test]
+fn commands_of_an_executor_are_not_the_owner_of_the_servers_records() {
+    let user = |unit: &str| values(&[packaging().join(unit)], "User");
+    // With `DynamicUser=` and no name of its own, a user that exists by the unit's name would be taken.
+    assert_eq!((user("exedra.service"), user(EXECUTOR)), (vec!["exedra-server".to_owned()], vec!["exedra".to_owned()]));
+}
+
+#[test]
 fn systemd_understands_the_units() {
     let system = Path::new("/usr/lib/systemd/system");
     let has = Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_ok();
