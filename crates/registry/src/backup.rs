@@ -158,22 +158,27 @@ pub async fn restore(backup: &Path, data_dir: &Path) -> Result<Backup, RegistryE
     let dir = DataDir::prepare(data_dir)?;
     let _hold = dir.hold("exedra restore", SystemClock.now()).await?;
     dir.check_empty()?;
-    let keys = told.files.iter().map(|file| &file.name).filter(|name| **name != DATABASE);
-    let mut keys = keys.map(|name| (backup.join(name), data_dir.join(name)));
-    let put = keys
-        .try_for_each(|(from, to)| copy(&from, &to))
-        // With the database the directory counts as full, so it comes last and at once.
-        .and_then(|()| copy(&backup.join(DATABASE), &dir.arriving()))
-        .and_then(|()| {
-            std::fs::rename(dir.arriving(), dir.database()).map_err(|error| RegistryError::io(&dir.database(), error))
-        })
-        .and_then(|()| sync(Some(data_dir)));
+    let put = put(backup, &told, &dir, data_dir).await;
     if put.is_err() {
         let _ = std::fs::remove_file(dir.signing_keys());
         let _ = std::fs::remove_file(dir.server_key());
         let _ = std::fs::remove_file(dir.arriving());
     }
     put.map(|()| told)
+}
+
+async fn put(backup: &Path, told: &Backup, dir: &DataDir, data_dir: &Path) -> Result<(), RegistryError> {
+    for name in told.files.iter().map(|file| &file.name).filter(|name| **name != DATABASE) {
+        copy(&backup.join(name), &data_dir.join(name))?;
+    }
+    // With the database the directory counts as full, so it comes last and at once.
+    let (arriving, database) = (dir.arriving(), dir.database());
+    copy(&backup.join(DATABASE), &arriving)?;
+    // Beyond any id that was given after the backup, whose holders would hear nothing until it is reached again.
+    let first = (SystemClock.now() + 1) * 1_000;
+    SqliteStore::leap_events(&arriving, first).await.map_err(|error| RegistryError::store(&arriving, error))?;
+    std::fs::rename(&arriving, &database).map_err(|error| RegistryError::io(&database, error))?;
+    sync(Some(data_dir))
 }
 
 /// Where a backup grows before it is whole.

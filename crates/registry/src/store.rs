@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod conformance;
 mod ended;
+mod event;
 #[cfg(test)]
 pub(crate) mod memory;
 mod sqlite;
@@ -27,14 +28,12 @@ use serde_json::Value;
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
 pub use ended::{End, Ended};
+pub use event::{EVENTS_KEPT, Event, NewEvent};
 pub use sqlite::{Check, SqliteStore, WAIT, outwait};
 
 /// Registrations kept of one executor, the current one included; the oldest give way. An instance whose registration is
 /// forgotten counts as a new one when it registers again.
 pub const REGISTRATIONS_KEPT: u64 = 8;
-
-/// Events kept in the journal; the oldest give way.
-pub const EVENTS_KEPT: u64 = 10_000;
 
 /// What a store was asked to do, as far as its time is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,34 +283,6 @@ pub enum Traded {
     HashTaken,
 }
 
-/// Something that happened, to be written down.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewEvent {
-    /// When, seconds since 1970.
-    pub at: u64,
-    /// What, in one stable word.
-    pub kind: String,
-    /// Of which executor, if it is of one.
-    pub executor: Option<ExecutorId>,
-    /// More of it; the members belong to the kind.
-    pub detail: Value,
-}
-
-/// Something that happened, as the journal has it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Event {
-    /// Its place: higher than that of any event before, never used again.
-    pub id: u64,
-    /// When, seconds since 1970.
-    pub at: u64,
-    /// What, in one stable word.
-    pub kind: String,
-    /// Of which executor, if it is of one.
-    pub executor: Option<ExecutorId>,
-    /// More of it; the members belong to the kind.
-    pub detail: Value,
-}
-
 /// Keeps the records.
 pub trait Store: Send + Sync + 'static {
     /// Adds a token.
@@ -414,11 +385,14 @@ pub trait Store: Send + Sync + 'static {
     /// are left out.
     fn mark_seen<'a>(&'a self, seen: &'a [(ExecutorId, u64)]) -> Pending<'a, ()>;
 
-    /// Appends to the journal of events: the new one's id, which is higher than any before.
-    fn append_event<'a>(&'a self, event: &'a NewEvent) -> Pending<'a, u64>;
+    /// Appends to the journal, all of them or none: the last one's id. Each has a higher one than any before.
+    fn append_events<'a>(&'a self, events: &'a [NewEvent]) -> Pending<'a, u64>;
 
     /// The events of the journal with ids above `id`, oldest first; at most `limit`. The last [`EVENTS_KEPT`] are there.
     fn events_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Event>>;
+
+    /// The highest id that an event may have had, whether or not it is kept; 0 before the first.
+    fn last_event(&self) -> Pending<'_, u64>;
 
     /// Whether it answers.
     fn check(&self) -> Pending<'_, ()>;

@@ -138,6 +138,9 @@ pub fn events(args: EventsArgs) -> Result<Exit, Failure> {
             match server.ask(Verb::Get, &["events"], &[("after", after.to_string())]).await {
                 Ok(page) => {
                     is_away = false;
+                    if let Some(gap) = page["gap"].as_u64() {
+                        output::note(&missing(after, gap));
+                    }
                     for event in page["events"].as_array().into_iter().flatten() {
                         tell(event, args.server.json)?;
                     }
@@ -205,6 +208,15 @@ pub(super) fn start() -> Result<(), Failure> {
 
 pub(super) fn server(args: &ServerArgs) -> Result<Server, Failure> {
     Access::resolve(args.server.clone(), args.token_file.as_deref())?.server(args.insecure_http)
+}
+
+/// What is said where a page does not begin with the event after `after`, but with `gap`.
+fn missing(after: u64, gap: u64) -> String {
+    if gap > after {
+        format!("note: events after {after} and before {gap} are not kept")
+    } else {
+        format!("note: there is no event {after} in this journal; all that are kept follow")
+    }
 }
 
 fn tell(event: &Value, json: bool) -> Result<(), Failure> {

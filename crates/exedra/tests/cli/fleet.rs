@@ -88,6 +88,10 @@ fn events_and_requests_are_told() {
         1,
         "its executors' alone"
     );
+    let (all, beyond) = (ask(&server, &admin, &["events"]), ask(&server, &admin, &["events", "--after", "999999"]));
+    assert!(!all.stderr.contains("note:"), "{}", all.stderr);
+    assert_eq!(beyond.out().lines().count(), all.out().lines().count());
+    assert!(beyond.stderr.contains("note: there is no event 999999 in this journal"), "{}", beyond.stderr);
     let log = ask(&server, &admin, &["access-log"]);
     assert!(log.out().contains("POST /v1/executors/{id}/drain box"), "{}", log.out());
     assert_eq!(ask(&server, &server.client_token, &["access-log"]).code, 255);

@@ -81,36 +81,54 @@ impl EventKind {
     }
 }
 
+/// A page of events.
+#[derive(Debug)]
+pub struct Heard {
+    /// Those that the caller may hear of, the oldest first.
+    pub events: Vec<Event>,
+    /// After which one the next page begins.
+    pub next: u64,
+    /// The oldest that is kept or will come, where some between the one that was asked for and it are not kept, or that
+    /// one is beyond the last that there ever was here: then the page begins with the oldest.
+    pub gap: Option<u64>,
+}
+
 impl Service {
     /// Writes down that something happened. `detail` is an object whose members belong to the kind; it holds no secret.
     pub async fn record(&self, kind: EventKind, executor: Option<&ExecutorId>, detail: Value) {
         let kind = kind.as_str();
         tracing::info!(kind, executor = executor.map(ExecutorId::as_str), %detail, "event");
         let event = NewEvent { at: self.clock.now(), kind: kind.to_owned(), executor: executor.cloned(), detail };
-        let outcome = timeout(JOURNAL_PATIENCE, self.store.append_event(&event)).await;
-        if let Err(error) = outcome.unwrap_or(Err(StoreError::Busy)) {
+        let written = timeout(JOURNAL_PATIENCE, self.store.append_events(std::slice::from_ref(&event))).await;
+        if let Err(error) = written.unwrap_or(Err(StoreError::Busy)) {
             tracing::warn!(kind, %error, "an event is not in the journal");
         }
     }
 
-    /// A page of at most `most` of the events after `after` that the caller may hear of, and after which one the next begins.
-    pub async fn events_for(&self, caller: &Caller, after: u64, most: u32) -> Result<(Vec<Event>, u64), Refusal> {
+    /// A page of at most `most` of the events after `after`, as far as the caller may hear of them.
+    pub async fn events_for(&self, caller: &Caller, after: u64, most: u32) -> Result<Heard, Refusal> {
         caller.sees_any()?;
-        let page = self.store.events_after(after, most).await?;
-        let next = page.last().map_or(after, |last| last.id);
-        let mut heard = Vec::new();
-        for event in page {
-            if self.may_hear(caller, event.executor.as_ref()).await? {
-                heard.push(event);
+        let (mut after, mut gap) = (after, None);
+        let mut page = self.store.events_after(after, most).await?;
+        if let Some(first) = page.first() {
+            // Nothing is missing before the first look.
+            gap = (after > 0 && first.id - 1 > after).then_some(first.id);
+        } else {
+            let last = self.store.last_event().await?;
+            if after > last {
+                after = 0;
+                page = self.store.events_after(after, most).await?;
+                gap = Some(page.first().map_or(last + 1, |first| first.id));
             }
         }
-        Ok((heard, next))
-    }
-
-    /// The id of the oldest event that is kept, if one after `after` is no longer; nothing is missing before the first look.
-    pub async fn gap(&self, after: u64) -> Result<Option<u64>, Refusal> {
-        let first = self.store.events_after(after, 1).await?.into_iter().next();
-        Ok(first.map(|first| first.id).filter(|first| after > 0 && *first > after + 1))
+        let next = page.last().map_or(after, |last| last.id);
+        let mut events = Vec::new();
+        for event in page {
+            if self.may_hear(caller, event.executor.as_ref()).await? {
+                events.push(event);
+            }
+        }
+        Ok(Heard { events, next, gap })
     }
 
     /// A place among those who wait for events.

@@ -245,7 +245,7 @@ impl Tokens {
 
     async fn write_down(&self, kind: EventKind, executor: Option<ExecutorId>, detail: Value) {
         let event = NewEvent { at: self.clock.now(), kind: kind.as_str().to_owned(), executor, detail };
-        if let Err(error) = self.ask(|| self.store.append_event(&event)).await {
+        if let Err(error) = self.ask(|| self.store.append_events(std::slice::from_ref(&event))).await {
             tracing::warn!(kind = kind.as_str(), %error, "an event is not in the journal");
         }
     }

@@ -10,8 +10,8 @@ use exedra_proto::secret::Secret;
 use serde_json::json;
 
 use super::{
-    Access, End, Ended, Event, ExecutorChange, NewEvent, NewRegistration, REGISTRATIONS_KEPT, Registration, Store,
-    StoreError, TokenRecord, Trade, Traded, Workload,
+    Access, EVENTS_KEPT, End, Ended, Event, ExecutorChange, NewEvent, NewRegistration, REGISTRATIONS_KEPT,
+    Registration, Store, StoreError, TokenRecord, Trade, Traded, Workload,
 };
 use crate::token::{Labels, Pattern, Rights, Role, TokenHash};
 
@@ -41,6 +41,7 @@ pub async fn suite<S: Store, F: Future<Output = S>>(make: impl Fn() -> F) {
     the_access_log_keeps_its_order(&make().await).await;
     instances_at_once_get_epochs_of_their_own(&make().await).await;
     events_come_in_order_from_an_id_on(&make().await).await;
+    the_oldest_events_give_way_and_the_last_id_is_known(&make().await).await;
     a_closed_store_says_so(&make().await).await;
 }
 
@@ -606,7 +607,7 @@ async fn events_come_in_order_from_an_id_on(store: &impl Store) {
     };
     let mut ids = Vec::new();
     for i in 0..4 {
-        ids.push(store.append_event(&event(i)).await.unwrap());
+        ids.push(store.append_events(&[event(i)]).await.unwrap());
     }
     assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     let all = store.events_after(0, 10).await.unwrap();
@@ -617,6 +618,23 @@ async fn events_come_in_order_from_an_id_on(store: &impl Store) {
     }
     assert_eq!(store.events_after(ids[1], 1).await.unwrap(), all[2..3]);
     assert_eq!(store.events_after(ids[3], 10).await.unwrap(), []);
+    assert_eq!(store.last_event().await.unwrap(), ids[3]);
+}
+
+async fn the_oldest_events_give_way_and_the_last_id_is_known(store: &impl Store) {
+    assert_eq!(store.last_event().await.unwrap(), 0);
+    let events: Vec<_> = (0..EVENTS_KEPT + 5)
+        .map(|at| NewEvent { at, kind: "some_thing".to_owned(), executor: None, detail: json!({}) })
+        .collect();
+    let (most, rest) = events.split_at(events.len() - 2);
+    let before = store.append_events(most).await.unwrap();
+    assert_eq!(store.last_event().await.unwrap(), before);
+    let last = store.append_events(rest).await.unwrap();
+    assert_eq!(store.last_event().await.unwrap(), last);
+    let kept = store.events_after(0, u32::MAX).await.unwrap();
+    assert_eq!(kept.iter().map(|event| event.at).collect::<Vec<_>>(), (5..EVENTS_KEPT + 5).collect::<Vec<_>>());
+    assert_eq!((kept.last().unwrap().id, kept[kept.len() - 3].id), (last, before));
+    assert_eq!(store.append_events(&[]).await.unwrap(), last, "nothing changes nothing");
 }
 
 async fn a_closed_store_says_so(store: &impl Store) {

@@ -399,16 +399,22 @@ impl Store for MemoryStore {
         })
     }
 
-    fn append_event<'a>(&'a self, event: &'a NewEvent) -> Pending<'a, u64> {
+    fn append_events<'a>(&'a self, events: &'a [NewEvent]) -> Pending<'a, u64> {
         self.write(move |records| {
-            records.last_event += 1;
-            let (id, NewEvent { at, kind, executor, detail }) = (records.last_event, event.clone());
-            records.events.push_back(Event { id, at, kind, executor, detail });
-            if records.events.len() as u64 > EVENTS_KEPT {
-                records.events.pop_front();
+            for event in events {
+                records.last_event += 1;
+                let (id, NewEvent { at, kind, executor, detail }) = (records.last_event, event.clone());
+                records.events.push_back(Event { id, at, kind, executor, detail });
+                if records.events.len() as u64 > EVENTS_KEPT {
+                    records.events.pop_front();
+                }
             }
-            Ok(id)
+            Ok(records.last_event)
         })
+    }
+
+    fn last_event(&self) -> Pending<'_, u64> {
+        self.read(|records| records.last_event)
     }
 
     fn events_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Event>> {

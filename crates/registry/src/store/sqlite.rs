@@ -82,6 +82,14 @@ impl SqliteStore {
         schema::of_idle(path, check).await
     }
 
+    /// Lets the ids of new events in the database at `path`, on which nobody works, begin at `first` or above.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn leap_events(path: &Path, first: u64) -> Result<(), StoreError> {
+        schema::leap_events(path, first).await
+    }
+
     /// The schema of the database at `path`, all of whose pages were looked at, and the newest that this version knows.
     /// Nothing is made or changed. `is_idle`: nobody works on it, and nobody was killed while working on it.
     ///
@@ -375,13 +383,17 @@ impl Store for SqliteStore {
         })
     }
 
-    fn append_event<'a>(&'a self, event: &'a NewEvent) -> Pending<'a, u64> {
+    fn append_events<'a>(&'a self, events: &'a [NewEvent]) -> Pending<'a, u64> {
         self.write(async move {
             let mut tx = self.begin().await?;
-            let id = events::append(&mut tx, event).await?;
+            let last = events::append(&mut tx, events).await?;
             tx.commit().await.map_err(failure)?;
-            Ok(id)
+            Ok(last)
         })
+    }
+
+    fn last_event(&self) -> Pending<'_, u64> {
+        self.read(events::last(&self.readers))
     }
 
     fn events_after(&self, id: u64, limit: u32) -> Pending<'_, Vec<Event>> {

@@ -17,6 +17,8 @@ mod ended;
 #[cfg(test)]
 mod environment;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod issuer;
 #[cfg(test)]
 mod join;

@@ -7,7 +7,6 @@ use exedra_proto::ids::{RegistrationId, TokenId};
 use exedra_proto::plane::Cutoff;
 use exedra_registry::NewToken;
 use exedra_registry::token::{Labels, Pattern, Role};
-use futures_util::StreamExt as _;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -217,89 +216,6 @@ async fn tokens_are_governed_over_http() {
     ] {
         refusal(call(&site, Method::POST, "/v1/tokens", &admin, bad).await, 400, "body_invalid").await;
     }
-}
-
-/// What a stream of events says, until `is_enough`.
-async fn read(response: Response, is_enough: impl Fn(&str) -> bool) -> String {
-    let mut stream = response.bytes_stream();
-    let mut text = String::new();
-    while !is_enough(&text) {
-        let next = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
-        match next.expect("something comes") {
-            Some(bytes) => text.push_str(std::str::from_utf8(&bytes.unwrap()).unwrap()),
-            None => break,
-        }
-    }
-    text
-}
-
-#[tokio::test]
-async fn events_are_followed_and_resumed_by_those_who_may() {
-    let (site, _dir) = site().await;
-    for id in ["gpu-1", "lab"] {
-        site.register(id, "i").await;
-        call(&site, Method::POST, &format!("/v1/executors/{id}/drain"), &site.admin, Value::Null).await;
-    }
-    let client = site.token(Role::Client, "gpu-*").await;
-    let page = get(&site, "/v1/events", &client).await;
-    assert_eq!(page["events"].as_array().unwrap().len(), 1);
-    assert_eq!(page["events"][0]["kind"], "executor_draining");
-    let first = page["events"][0]["id"].to_string();
-    let follow = async |token: &str, last: Option<&str>| {
-        let mut request = site.http.get(format!("{}/v1/events/stream", site.base)).bearer_auth(token);
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
-        }
-        request.send().await.unwrap()
-    };
-    let (all, rest, theirs) =
-        (follow(&site.admin, None).await, follow(&site.admin, Some(&first)).await, follow(&client, None).await);
-    assert_eq!(all.headers()["content-type"], "text/event-stream");
-    call(&site, Method::DELETE, "/v1/executors/lab/drain", &site.admin, Value::Null).await;
-    call(&site, Method::DELETE, "/v1/executors/gpu-1/drain", &site.admin, Value::Null).await;
-    let resumed = |text: &str| text.matches("event: executor_resumed").count();
-    let all = read(all, |text| resumed(text) == 2).await;
-    assert_eq!(all.matches("event: executor_draining").count(), 2, "{all}");
-    assert!(all.contains("event: token_created") && all.contains(&format!("id: {first}\n")), "{all}");
-    let rest = read(rest, |text| resumed(text) == 2).await;
-    assert!(rest.contains("event: executor_draining") && !rest.contains(&format!("id: {first}\n")), "{rest}");
-    let theirs = read(theirs, |text| resumed(text) == 1).await;
-    assert!(theirs.contains(&format!("id: {first}\n")) && !theirs.contains("lab"), "{theirs}");
-    assert!(!theirs.contains("token_created"), "{theirs}");
-    refusal(follow(&client, Some("x")).await, 400, "query_invalid").await;
-    let other = site.registry.tokens().create(NewToken::of(Role::Client)).await.unwrap();
-    let open = follow(other.secret.expose(), None).await;
-    site.registry.tokens().revoke(other.record.id.as_str()).await.unwrap();
-    let ended = read(open, |_| false).await;
-    assert!(ended.contains("event: end") && ended.contains("revoked"), "{ended}");
-    let open = follow(&site.admin, None).await;
-    site.registry.drain();
-    let ended = read(open, |_| false).await;
-    assert!(ended.contains("event: end") && ended.contains("unavailable"), "{ended}");
-}
-
-#[tokio::test]
-async fn one_token_follows_the_events_so_often_and_leaves_room_for_others() {
-    let (site, _dir) = site().await;
-    let client = site.token(Role::Client, "*").await;
-    let follow = async |token: &str| {
-        site.http.get(format!("{}/v1/events/stream", site.base)).bearer_auth(token).send().await.unwrap()
-    };
-    let mut streams = Vec::new();
-    for _ in 0..8 {
-        let stream = follow(&client).await;
-        assert_eq!(stream.status(), 200);
-        streams.push(stream);
-    }
-    assert_eq!(site.registry.look().listeners(), 8);
-    let one_more = follow(&client).await;
-    assert_eq!(one_more.headers()["retry-after"], "10");
-    refusal(one_more, 429, "too_many_connections").await;
-    assert_eq!(follow(&site.admin).await.status(), 200, "others are not concerned");
-    streams.pop();
-    // The server notices that it was hung up on when it looks for news.
-    let free = async { while follow(&client).await.status() != 200 {} };
-    tokio::time::timeout(Duration::from_secs(30), free).await.expect("its place is free again");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::{one, only, query, wrong};
 use crate::auth::Caller;
 use crate::http::credentials;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::events::{FOLLOWED, PAGE};
+use crate::service::events::{FOLLOWED, Heard, PAGE};
 use crate::service::{Listener, Service};
 use crate::store::Event as Kept;
 
@@ -50,6 +50,9 @@ pub struct EventPage {
     events: Vec<Event>,
     /// The value of `after` for the next page; there may be nothing on it yet.
     next: u64,
+    /// Where events after `after` are not kept any more, or `after` is beyond the last that there is, as after the
+    /// restore of a backup: the id of the oldest that is kept, or of the next, with which the page begins.
+    gap: Option<u64>,
 }
 
 impl From<Kept> for Event {
@@ -79,14 +82,15 @@ pub async fn list(
     let query = query(&uri);
     only(&query, &["after"])?;
     let after = one(&query, "after", |text| text.parse().ok())?.unwrap_or(0);
-    let (events, next) = service.events_for(&caller, after, PAGE).await?;
-    Ok(Json(EventPage { events: events.into_iter().map(Event::from).collect(), next }))
+    let Heard { events, next, gap } = service.events_for(&caller, after, PAGE).await?;
+    Ok(Json(EventPage { events: events.into_iter().map(Event::from).collect(), next, gap }))
 }
 
 /// The same, as they come
 ///
 /// Server-sent events: `id`, `event` with the kind, `data` with the event as JSON. `gap` says that events in between are no
-/// longer kept; `end` is the last, with the reason.
+/// longer kept, or that `after` is beyond the last that there is, as after the restore of a backup: then all that are kept
+/// follow. Its `until` is the id of the first that follows. `end` is the last message, with the reason.
 #[utoipa::path(
     get, operation_id = "follow_events", path = "/v1/events/stream", tag = "events",
     params(
@@ -159,9 +163,8 @@ impl Follower {
 
     async fn look(&mut self) -> Result<(), Problem> {
         self.service.still(&self.caller).await?;
-        let before = self.after;
-        let (events, next) = self.service.events_for(&self.caller, before, FOLLOWED).await?;
-        if let Some(gap) = self.service.gap(before).await? {
+        let Heard { events, next, gap } = self.service.events_for(&self.caller, self.after, FOLLOWED).await?;
+        if let Some(gap) = gap {
             self.waiting.push_back(Message::default().event("gap").data(json!({"until": gap}).to_string()));
         }
         self.after = next;

@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::time::Instant;
 
+use super::events;
 use super::rows::failure;
 use crate::store::StoreError;
 
@@ -137,6 +138,20 @@ pub async fn examine(path: &Path, is_idle: bool) -> Result<(u32, u32), StoreErro
     let options = options(path).read_only(true).immutable(is_idle);
     let found = records(inspect(&options, Check::Pages).await?)?;
     Ok((found, u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)))
+}
+
+/// Lets the ids of new events in a file begin at `first`, if they are not beyond it. All of it is in the file then, and
+/// nothing beside it.
+pub async fn leap_events(path: &Path, first: u64) -> Result<(), StoreError> {
+    let options = options(path).journal_mode(SqliteJournalMode::Delete).synchronous(SqliteSynchronous::Full);
+    let mut connection = options.connect().await.map_err(failure)?;
+    // The schema may be from before there were events.
+    if number(&mut connection, "SELECT count(*) FROM sqlite_schema WHERE name = 'events'").await? != 0 {
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failure)?;
+        events::leap(&mut tx, first).await?;
+        tx.commit().await.map_err(failure)?;
+    }
+    connection.close().await.map_err(failure)
 }
 
 /// A file without a schema has no records.

@@ -1,7 +1,7 @@
 //! SQLite alone: what is on the disk, who else is there, and what went wrong with it.
 
 use super::*;
-use crate::store::conformance;
+use crate::store::{EVENTS_KEPT, conformance};
 use crate::token::{Labels, Role};
 use exedra_proto::secret::Secret;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -403,4 +403,44 @@ async fn the_access_log_only_grows_but_for_its_keeper() {
         assert!(error.to_string().contains("append-only"), "afterwards: {sql}");
     }
     assert_eq!(store.access_after(0, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn ids_of_events_leap_forward_alone_and_what_was_kept_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let event = |at| NewEvent { at, kind: "some_thing".to_owned(), executor: None, detail: serde_json::json!({}) };
+    let reopened = async |first| {
+        SqliteStore::leap_events(&path, first).await.unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing beside the file");
+        SqliteStore::open(&path, Check::Pages).await.unwrap()
+    };
+    SqliteStore::open(&path, Check::Pages).await.unwrap().close().await;
+    let store = reopened(1_000).await;
+    assert_eq!(store.last_event().await.unwrap(), 999, "before the first");
+    assert_eq!(store.append_events(&[event(1), event(2)]).await.unwrap(), 1_001);
+    store.close().await;
+    let store = reopened(5).await;
+    assert_eq!(store.append_events(&[event(3)]).await.unwrap(), 1_002, "they never go back");
+    store.close().await;
+    let store = reopened(1_800_000_000_000).await;
+    assert_eq!(store.append_events(&[event(4)]).await.unwrap(), 1_800_000_000_000);
+    let kept: Vec<_> = store.events_after(0, 10).await.unwrap().iter().map(|event| event.at).collect();
+    assert_eq!(kept, [1, 2, 3, 4], "there are few, whatever their ids");
+    let many: Vec<_> = (5..EVENTS_KEPT + 3).map(event).collect();
+    store.append_events(&many).await.unwrap();
+    let kept: Vec<_> = store.events_after(0, u32::MAX).await.unwrap().iter().map(|event| event.at).collect();
+    assert_eq!(kept, (3..EVENTS_KEPT + 3).collect::<Vec<_>>());
+    store.close().await;
+    sql(&path, "DELETE FROM events").await;
+    let store = SqliteStore::open(&path, Check::Pages).await.unwrap();
+    assert_eq!(store.last_event().await.unwrap(), 1_800_000_000_000 + EVENTS_KEPT - 2, "though none is kept");
+}
+
+#[tokio::test]
+async fn ids_of_a_file_from_before_there_were_events_do_not_leap() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    sql(&path, schema::MIGRATIONS[0]).await;
+    SqliteStore::leap_events(&path, 1_000).await.unwrap();
 }
