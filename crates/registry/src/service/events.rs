@@ -13,6 +13,7 @@ use super::listeners::{Crowded, Listener};
 use super::{Refusal, Service};
 use crate::auth::Caller;
 use crate::store::{Event, NewEvent, StoreError};
+use crate::token::Role;
 
 /// A journal that takes longer is not waited for, since what is told of has somebody waiting for it.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
@@ -133,7 +134,7 @@ impl Service {
 
     /// A place among those who wait for events.
     pub fn listen(&self, caller: &Caller) -> Result<Listener, Refusal> {
-        self.listeners.place(&caller.token).map_err(|crowded| match crowded {
+        self.listeners.place(&caller.token, caller.needs(Role::Admin).is_ok()).map_err(|crowded| match crowded {
             Crowded::Own => Refusal::CrowdedByOwn,
             Crowded::All => Refusal::Crowded,
         })

@@ -114,6 +114,25 @@ async fn one_token_follows_the_events_so_often_and_leaves_room_for_others() {
 }
 
 #[tokio::test]
+async fn clients_leave_room_for_administrators() {
+    let (site, _dir) = site().await;
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        let client = site.token(Role::Client, "*").await;
+        for _ in 0..8 {
+            let stream = follow(&site, &client, None).await;
+            assert_eq!(stream.status(), 200);
+            streams.push(stream);
+        }
+    }
+    let client = site.token(Role::Client, "*").await;
+    let one_more = follow(&site, &client, None).await;
+    assert_eq!(one_more.headers()["retry-after"], "10");
+    refusal(one_more, 503, "unavailable").await;
+    assert_eq!(follow(&site, &site.admin, None).await.status(), 200);
+}
+
+#[tokio::test]
 async fn who_followed_beyond_a_backup_hears_all_that_comes_after_its_restore() {
     let (site, dir) = site().await;
     let (saved, restored) = (dir.path().join("saved"), dir.path().join("restored"));
