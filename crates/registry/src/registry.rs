@@ -24,6 +24,7 @@ use crate::keys::SigningKeys;
 use crate::presence::{Slot, Tracker};
 use crate::rates::Rates;
 use crate::serverkey::ServerKey;
+use crate::service::journal::Writer;
 use crate::service::tokens::Tokens;
 use crate::service::{Direct, Service, Terms};
 use crate::store::{Check, SqliteStore, Store, WAIT, Watch};
@@ -38,6 +39,7 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    writer: Writer,
     dir: DataDir,
     hold: Hold,
 }
@@ -86,7 +88,6 @@ impl Registry {
         let store = open_store(&dir, Check::Pages, config.store_watch).await?;
         let presence = Arc::new(Tracker::new(Arc::clone(&clock), config.reservation));
         learn(&presence, store.as_ref(), &dir).await?;
-        let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database()).patient(WAIT);
         let workloads = config.workloads.map(|workloads| Workloads::open(workloads, Arc::clone(&clock)));
         let workloads = workloads.transpose()?.map(Arc::new);
         let direct = Direct::new(ServerKey::open(&dir.server_key())?, config.aws_region);
@@ -96,8 +97,11 @@ impl Registry {
             rates: Arc::new(Rates::new(config.rates, Arc::clone(&clock))),
             rate_patience: config.rate_patience,
         };
+        let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), dir.database()).patient(WAIT);
         let service = Service::new(store, presence, keys, Arc::clone(&clock), direct, terms);
         let service = Arc::new(service.with_workloads(workloads.clone()));
+        let tokens = tokens.told_to(Arc::clone(&service.journal));
+        let writer = service.journal.start();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping(
@@ -108,7 +112,7 @@ impl Registry {
             stop.clone(),
         ));
         tasks.spawn(token_watch(Arc::clone(&service), config.token_watch, stop.clone()));
-        Ok(Self { service, tokens, workloads, clock, stop, tasks, dir, hold })
+        Ok(Self { service, tokens, workloads, clock, stop, tasks, writer, dir, hold })
     }
 
     /// Learns what another process wrote since this one opened: the one whose place this one takes.
@@ -204,6 +208,8 @@ impl Registry {
         self.drain();
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+        self.service.note_contests().await;
+        self.writer.shutdown().await;
         save_seen(&self.service).await;
         self.service.presence.set_cutoff(None);
         self.service.store.close().await;

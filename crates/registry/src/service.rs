@@ -11,6 +11,7 @@ mod ended;
 pub mod events;
 pub mod fleet;
 mod join;
+pub mod journal;
 mod keys;
 mod listeners;
 mod near;
@@ -44,6 +45,7 @@ use access::AccessLog;
 use contention::Contention;
 pub use direct::Direct;
 use ended::Ended;
+use journal::Journal;
 use listeners::Listeners;
 use tokens::Tokens;
 
@@ -63,6 +65,7 @@ pub struct Service {
     direct: Direct,
     bind_keys: bool,
     access: AccessLog,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) listeners: Listeners,
     pub(crate) tokens: Tokens,
     pub(crate) rates: Arc<Rates>,
@@ -104,9 +107,12 @@ impl Service {
         let Terms { write_patience, bind_keys, rates, rate_patience } = terms;
         let auth = Auth::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&rates), rate_patience);
         let started_at = clock.now();
+        let journal = Arc::new(Journal::new(Arc::clone(&store)));
         let tokens = Tokens::new(Arc::clone(&store), Arc::clone(&clock), PathBuf::from("the database"));
+        let tokens = tokens.told_to(Arc::clone(&journal));
         Self {
             access: AccessLog::default(),
+            journal,
             listeners: Listeners::default(),
             tokens,
             store,

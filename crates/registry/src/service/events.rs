@@ -1,7 +1,7 @@
-//! Events: what happened that somebody may want to hear of, written to the store's journal with a rising id.
+//! Events: what happened that somebody may want to hear of, put into the journal, and read from it by those who may.
 //!
-//! Kinds and details flow in, in the words that whoever reads the journal relies on. A journal that cannot be written
-//! fails nothing: what the event tells of has happened, and the log has it too.
+//! Kinds and details flow in, in the words that whoever reads the journal relies on; pages flow out. A journal that cannot be
+//! written fails nothing: what the event tells of has happened, and the log has it too.
 
 use std::time::Duration;
 
@@ -12,11 +12,8 @@ use tokio::time::timeout;
 use super::listeners::{Crowded, Listener};
 use super::{Refusal, Service};
 use crate::auth::Caller;
-use crate::store::{Event, NewEvent, StoreError};
+use crate::store::{Event, NewEvent};
 use crate::token::Role;
-
-/// A journal that takes longer is not waited for, since what is told of has somebody waiting for it.
-const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Events on a page.
 pub const PAGE: u32 = 500;
@@ -57,6 +54,8 @@ pub enum EventKind {
     TokenRevoked,
     /// The revoked token of a workload is good again.
     TokenReadmitted,
+    /// Here events were left out that could not be kept until they could be written.
+    EventsMissing,
 }
 
 impl EventKind {
@@ -78,6 +77,7 @@ impl EventKind {
             Self::TokenRotated => "token_rotated",
             Self::TokenRevoked => "token_revoked",
             Self::TokenReadmitted => "token_readmitted",
+            Self::EventsMissing => "events_missing",
         }
     }
 }
@@ -100,10 +100,7 @@ impl Service {
         let kind = kind.as_str();
         tracing::info!(kind, executor = executor.map(ExecutorId::as_str), %detail, "event");
         let event = NewEvent { at: self.clock.now(), kind: kind.to_owned(), executor: executor.cloned(), detail };
-        let written = timeout(JOURNAL_PATIENCE, self.store.append_events(std::slice::from_ref(&event))).await;
-        if let Err(error) = written.unwrap_or(Err(StoreError::Busy)) {
-            tracing::warn!(kind, %error, "an event is not in the journal");
-        }
+        self.journal.put(event).await;
     }
 
     /// A page of at most `most` of the events after `after`, as far as the caller may hear of them.
@@ -125,7 +122,9 @@ impl Service {
         let next = page.last().map_or(after, |last| last.id);
         let mut events = Vec::new();
         for event in page {
-            if self.may_hear(caller, event.executor.as_ref()).await? {
+            // That some are missing concerns everybody, and tells nothing of them.
+            if event.kind == EventKind::EventsMissing.as_str() || self.may_hear(caller, event.executor.as_ref()).await?
+            {
                 events.push(event);
             }
         }

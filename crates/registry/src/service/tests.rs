@@ -1,5 +1,6 @@
 //! The service over a store that fails when it is told to.
 
+use super::events::EventKind;
 use super::tokens::{NewToken, Tokens};
 use super::*;
 use crate::clock::SystemClock;
@@ -13,6 +14,7 @@ struct Stage {
     service: Service,
     store: Arc<MemoryStore>,
     token: Secret,
+    writer: journal::Writer,
     _dir: tempfile::TempDir,
 }
 
@@ -31,7 +33,8 @@ impl Stage {
         let terms = Terms { write_patience: patience, bind_keys: false, rates, rate_patience: patience };
         let service = Service::new(records, presence, Arc::new(keys), clock, direct, terms);
         service.set_public_url(PublicUrl::parse("http://h").unwrap());
-        Self { service, store, token, _dir: dir }
+        let writer = service.journal.start();
+        Self { service, store, token, writer, _dir: dir }
     }
 
     async fn register(&self, instance: &str) -> Result<String, Refusal> {
@@ -178,4 +181,107 @@ async fn a_store_that_is_closed_is_not_ready() {
     assert_eq!(stage.service.check().await, Ok(()));
     stage.store.close().await;
     assert_eq!(stage.service.check().await, Err(Refusal::Unavailable));
+}
+
+/// The numbers of the events in the store that [`happens`] put there, and the counts of those that are missing.
+async fn journal(stage: &Stage) -> Vec<(String, u64)> {
+    let events = stage.store.events_after(0, u32::MAX).await.unwrap();
+    let own = events.iter().filter_map(|event| match event.kind.as_str() {
+        "key_rotated" => Some((event.kind.clone(), event.detail["by"].as_u64()?)),
+        "events_missing" => Some((event.kind.clone(), event.detail["count"].as_u64()?)),
+        _ => None,
+    });
+    own.collect()
+}
+
+async fn happens(stage: &Stage, number: u64) {
+    stage.service.record(EventKind::KeyRotated, None, serde_json::json!({"by": number})).await;
+}
+
+/// Waits until the journal ends with this event.
+async fn ends_with(stage: &Stage, number: u64) {
+    let is_there = async {
+        while journal(stage).await.last().is_none_or(|last| last.1 != number) {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_there).await.expect("it is written");
+}
+
+#[tokio::test]
+async fn an_event_is_in_the_journal_before_the_answer() {
+    let stage = Stage::new(Duration::ZERO).await;
+    for number in 0..10 {
+        happens(&stage, number).await;
+        assert_eq!(journal(&stage).await.last().unwrap().1, number);
+    }
+}
+
+#[tokio::test]
+async fn events_wait_in_order_for_a_store_that_takes_none() {
+    let stage = Stage::new(Duration::ZERO).await;
+    for failure in [StoreError::Busy, StoreError::Full, StoreError::Corrupt("a page".to_owned())] {
+        let before = journal(&stage).await.len() as u64;
+        stage.store.fail(Some(failure.clone()));
+        for number in before..before + 100 {
+            happens(&stage, number).await;
+        }
+        assert_eq!(journal(&stage).await.len() as u64, before, "{failure}");
+        stage.store.fail(None);
+        ends_with(&stage, before + 99).await;
+    }
+    let expected: Vec<_> = (0..300).map(|number| ("key_rotated".to_owned(), number)).collect();
+    assert_eq!(journal(&stage).await, expected);
+}
+
+#[tokio::test]
+async fn events_that_find_no_room_are_counted_in_the_journal() {
+    let stage = Stage::new(Duration::ZERO).await;
+    stage.store.fail(Some(StoreError::Busy));
+    for number in 0..1_030 {
+        happens(&stage, number).await;
+    }
+    stage.store.fail(None);
+    ends_with(&stage, 6).await;
+    happens(&stage, 1_030).await;
+    ends_with(&stage, 1_030).await;
+    let mut expected: Vec<_> = (0..1_024).map(|number| ("key_rotated".to_owned(), number)).collect();
+    expected.extend([("events_missing".to_owned(), 6), ("key_rotated".to_owned(), 1_030)]);
+    assert_eq!(journal(&stage).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_hangs_is_waited_for_once_and_for_a_second() {
+    let stage = Stage::new(Duration::ZERO).await;
+    let Stage { service, .. } = &stage;
+    // Nobody writes.
+    let silent = journal::Journal::new(Arc::clone(&service.store));
+    let event = crate::store::NewEvent { at: 1, kind: "k".to_owned(), executor: None, detail: serde_json::Value::Null };
+    let started = tokio::time::Instant::now();
+    silent.put(event.clone()).await;
+    let first = started.elapsed();
+    assert!((1_000..1_005).contains(&first.as_millis()), "{first:?}");
+    silent.put(event).await;
+    assert_eq!(started.elapsed(), first, "it is known to hang");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_the_end_is_written_as_far_as_the_store_lets_it() {
+    for (recovers, kept) in [(true, 10), (false, 0)] {
+        let stage = Stage::new(Duration::ZERO).await;
+        stage.store.fail(Some(StoreError::Busy));
+        for number in 0..10 {
+            happens(&stage, number).await;
+        }
+        let Stage { writer, store, .. } = stage;
+        let recovery = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            store.fail((!recovers).then_some(StoreError::Busy));
+        };
+        let started = tokio::time::Instant::now();
+        tokio::join!(writer.shutdown(), recovery);
+        assert!(started.elapsed() < Duration::from_secs(6), "patience has an end");
+        let events = store.events_after(0, 100).await.unwrap();
+        assert_eq!(events.iter().filter(|event| event.kind == "key_rotated").count(), kept);
+    }
 }

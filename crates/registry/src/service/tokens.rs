@@ -12,6 +12,7 @@ use exedra_proto::secret::Secret;
 use serde_json::{Value, json};
 
 use super::events::EventKind;
+use super::journal::Journal;
 use crate::clock::Clock;
 use crate::datadir::DataDir;
 use crate::error::RegistryError;
@@ -32,6 +33,8 @@ pub struct Tokens {
     clock: Arc<dyn Clock>,
     database: PathBuf,
     patience: Duration,
+    /// Where the server's events go; without one they go into the store.
+    journal: Option<Arc<Journal>>,
 }
 
 /// What a token is to be.
@@ -84,7 +87,7 @@ pub struct CreatedToken {
 impl Tokens {
     /// The tokens in `store`, which keeps them in the file `database`.
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, database: PathBuf) -> Self {
-        Self { store, clock, database, patience: Duration::ZERO }
+        Self { store, clock, database, patience: Duration::ZERO, journal: None }
     }
 
     /// Waits for so long while somebody else writes to the database, where there is nobody who is kept waiting by it but
@@ -92,6 +95,12 @@ impl Tokens {
     #[must_use]
     pub(crate) fn patient(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Puts what happens into the journal of a server.
+    #[must_use]
+    pub(crate) fn told_to(self, journal: Arc<Journal>) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     /// Makes a token. It is on the disk when this returns.
@@ -245,7 +254,9 @@ impl Tokens {
 
     async fn write_down(&self, kind: EventKind, executor: Option<ExecutorId>, detail: Value) {
         let event = NewEvent { at: self.clock.now(), kind: kind.as_str().to_owned(), executor, detail };
-        if let Err(error) = self.ask(|| self.store.append_events(std::slice::from_ref(&event))).await {
+        if let Some(journal) = &self.journal {
+            journal.put(event).await;
+        } else if let Err(error) = self.ask(|| self.store.append_events(std::slice::from_ref(&event))).await {
             tracing::warn!(kind = kind.as_str(), %error, "an event is not in the journal");
         }
     }

@@ -1,4 +1,4 @@
-//! Events: who hears of what, in pages and streams, also after a backup was restored.
+//! Events: who hears of what, in pages and streams, whatever the database does, and after a backup was restored.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Executor as _, SqliteConnection};
 
-use crate::support::{Site, refusal, site};
+use crate::support::{START, Site, refusal, site};
 
 async fn follow(site: &Site, token: &str, last: Option<&str>) -> Response {
     let mut request = site.http.get(format!("{}/v1/events/stream", site.base)).bearer_auth(token);
@@ -130,6 +130,61 @@ async fn clients_leave_room_for_administrators() {
     assert_eq!(one_more.headers()["retry-after"], "10");
     refusal(one_more, 503, "unavailable").await;
     assert_eq!(follow(&site, &site.admin, None).await.status(), 200);
+}
+
+#[tokio::test]
+async fn while_the_database_is_locked_events_wait_and_all_are_told_in_their_order() {
+    let (site, dir) = site().await;
+    for id in ["a", "b", "c"] {
+        site.executor(id).await;
+        site.register(id, "newer").await;
+    }
+    // From then on it is time to tell of them again.
+    site.clock.advance(60);
+    let last = site.shown("/v1/events").await["next"].to_string();
+    let mut other = locked(dir.path()).await;
+    done(&site, Method::POST, "/v1/keys/rotate").await;
+    for id in ["a", "b", "c"] {
+        // It is known, so that its registration needs no write.
+        site.register(id, "newer").await;
+    }
+    done(&site, Method::POST, "/v1/keys/rotate").await;
+    site.clock.advance(7);
+    let creating = site.post("/v1/tokens", &site.admin, json!({"role": "client"}).to_string());
+    let unlocking = async {
+        assert_eq!(site.shown(&format!("/v1/events?after={last}")).await["events"], json!([]));
+        other.execute("ROLLBACK").await.unwrap();
+    };
+    assert_eq!(tokio::join!(creating, unlocking).0.status(), 201);
+    let told = read(follow(&site, &site.admin, Some(&last)).await, |text| text.contains("token_created")).await;
+    let told: Vec<Value> =
+        told.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect();
+    let told: Vec<_> = told.iter().map(|event| (&event["kind"], &event["executor_id"], &event["at"])).collect();
+    let (rotated, contended, created) = (json!("key_rotated"), json!("executor_contended"), json!("token_created"));
+    let (then, later, [a, b, c]) = (json!(START + 60), json!(START + 67), ["a", "b", "c"].map(|id| json!(id)));
+    let expected = [
+        (&rotated, &Value::Null, &then),
+        (&contended, &a, &then),
+        (&contended, &b, &then),
+        (&contended, &c, &then),
+        (&rotated, &Value::Null, &then),
+        (&created, &Value::Null, &later),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn events_that_wait_when_a_server_ends_are_written_if_the_database_is_free_in_time() {
+    let (site, dir) = site().await;
+    let mut other = locked(dir.path()).await;
+    done(&site, Method::POST, "/v1/keys/rotate").await;
+    let unlocking = async {
+        tokio::task::yield_now().await;
+        other.execute("ROLLBACK").await.unwrap();
+    };
+    tokio::join!(site.stop(), unlocking);
+    let site = Site::on(dir.path()).await;
+    assert_eq!(site.events("key_rotated").await.len(), 1);
 }
 
 #[tokio::test]

@@ -90,7 +90,8 @@ pub async fn list(
 ///
 /// Server-sent events: `id`, `event` with the kind, `data` with the event as JSON. `gap` says that events in between are no
 /// longer kept, or that `after` is beyond the last that there is, as after the restore of a backup: then all that are kept
-/// follow. Its `until` is the id of the first that follows. `end` is the last message, with the reason.
+/// follow. Its `until` is the id of the first that follows. `events_missing` is an event as others: in its place `count`
+/// were left out while the database could not be written. `end` is the last message, with the reason.
 #[utoipa::path(
     get, operation_id = "follow_events", path = "/v1/events/stream", tag = "events",
     params(
