@@ -25,6 +25,10 @@ use turns::Turns;
 
 pub use board::{Slot, Wait};
 
+/// Times that names were taken, between two looks of a second, that are told of: the first ones. The same name is told of once a
+/// minute anyway.
+const CONTESTS: usize = 1_024;
+
 /// Whether an executor is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -60,8 +64,16 @@ struct Shared {
     board: Board,
     sleepers: HashMap<WaiterId, Arc<Notify>>,
     turns: Turns,
-    /// To be told of; an entry for each connection that took a name since that was last done.
+    /// To be told of; an entry for each connection that took a name since that was last done, up to [`CONTESTS`].
     contests: Vec<Contest>,
+}
+
+impl Shared {
+    fn contest(&mut self, contest: Contest) {
+        if self.contests.len() < CONTESTS {
+            self.contests.push(contest);
+        }
+    }
 }
 
 /// A connection took an executor's name from another that was there.
@@ -314,7 +326,7 @@ impl Tracker {
             if let Some((older, executor)) = before
                 && let Some(newer) = state.board.present(&executor).filter(|newer| newer.epoch > older.epoch).cloned()
             {
-                state.contests.push(Contest { executor, older: older.registration, newer: Some(newer) });
+                state.contest(Contest { executor, older: older.registration, newer: Some(newer) });
             }
             effects
         };
@@ -342,7 +354,7 @@ impl Presence for Tracker {
                 %executor, %registration,
                 "connections of one registration take the name from each other: is one machine's state used by two?"
             );
-            state.contests.push(Contest { executor, older: registration.clone(), newer: None });
+            state.contest(Contest { executor, older: registration.clone(), newer: None });
         }
     }
 

@@ -115,3 +115,16 @@ async fn the_other_side_may_report_while_it_is_told() {
     let grant = tracker.acquire(&executor(), Duration::ZERO).await.unwrap();
     assert_eq!(grant.slot().registration, id("s"));
 }
+
+#[tokio::test]
+async fn names_that_are_taken_all_the_time_take_no_memory_for_it() {
+    let tracker = tracker(LONG);
+    tracker.online(&id("r"), 1);
+    for epoch in 2..3_000 {
+        let registration = format!("r{epoch}");
+        tracker.learn(&executor(), slot(&registration, epoch));
+        tracker.online(&id(&registration), epoch);
+    }
+    let contests = tracker.take_contests();
+    assert_eq!((contests.len(), contests[0].older.as_str()), (CONTESTS, "r"));
+}
