@@ -7,9 +7,11 @@ mod app_server;
 mod as_client;
 mod as_executor;
 mod as_listener;
+mod bound;
 mod confined;
 mod files;
 mod held;
+mod noise;
 mod relay;
 mod restart;
 mod secrets;
@@ -55,7 +57,7 @@ pub async fn run(world: &World) -> Result<bool> {
         as_executor::run(world, &report).await
     };
     // The restart is waiting for the most part.
-    tokio::try_join!(stock, restart::run(world, &report), held::run(world, &report))?;
+    tokio::try_join!(stock, restart::run(world, &report), held::run(world, &report), bound::run(world, &report))?;
     report.check("no secret is in any log of the run, at trace level", secrets::none_logged(world)).await?;
     report.finish()
 }
