@@ -17,3 +17,4 @@ pub mod rpc;
 pub mod soak;
 pub mod stock;
 pub mod tidy;
+pub mod units;

@@ -16,6 +16,7 @@ use xtask::load::{self, Load};
 use xtask::rolling::{self, Rolling};
 use xtask::soak;
 use xtask::stock::Stock;
+use xtask::units;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What the repository needs beside the product", arg_required_else_help = true)]
@@ -60,13 +61,13 @@ enum Command {
     Load(LoadArgs),
     /// Run the seeded tests at full count, in a release build; or one of the long runs with real processes
     Soak {
-        /// Only this part: `durable` or `rolling` with real processes, or one of the seeded tests [default: all of these]
+        /// Only this part: `durable`, `rolling` or `units` with real processes, or one of the seeded tests [default: all of these]
         #[arg(value_name = "NAME")]
         part: Option<String>,
         /// With `durable` and `rolling`: a little of it, for a look
         #[arg(long, requires = "part")]
         quick: bool,
-        /// With `durable` and `rolling`: this binary in place of a release build that is made now
+        /// With `durable`, `rolling` and `units`: this binary in place of a release build that is made now
         #[arg(long, value_name = "FILE", requires = "part")]
         exedra: Option<PathBuf>,
         /// So many cases in place of the full count
@@ -155,6 +156,8 @@ enum Rules {
 const DURABLE: &str = "durable";
 /// The soak with restarts.
 const ROLLING: &str = "rolling";
+/// The run of the units under a systemd.
+const UNITS: &str = "units";
 /// Kills of a durability run.
 const KILLS: usize = 50;
 
@@ -171,7 +174,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Interop { exedra, all } => interop(exedra, all),
         Command::Bench { check, quick, only, exedra } => bench(check, quick, only, exedra),
         Command::Load(args) => load(args),
-        Command::Soak { part: Some(part), quick, exedra, .. } if [DURABLE, ROLLING].contains(&part.as_str()) => {
+        Command::Soak { part: Some(part), quick, exedra, .. } if [DURABLE, ROLLING, UNITS].contains(&part.as_str()) => {
             processes(&part, quick, exedra)
         }
         Command::Soak { part, cases, .. } => Ok(exit(soak::run(&root(), part.as_deref(), cases)?)),
@@ -233,10 +236,11 @@ fn processes(part: &str, quick: bool, exedra: Option<PathBuf>) -> anyhow::Result
     let dir = tempfile::Builder::new().prefix("exedra-soak-").tempdir()?;
     let rolling = if quick { Rolling::quick } else { Rolling::full };
     let kills = if quick { KILLS / 10 } else { KILLS };
-    let passed = if part == ROLLING {
-        runtime()?.block_on(rolling::run(&rolling(exedra), dir.path()))?
-    } else {
-        runtime()?.block_on(durable::run(&exedra, dir.path(), kills))?
+    let runtime = runtime()?;
+    let passed = match part {
+        ROLLING => runtime.block_on(rolling::run(&rolling(exedra), dir.path()))?,
+        UNITS => runtime.block_on(units::run(&exedra, &root().join("packaging"), dir.path()))?,
+        _ => runtime.block_on(durable::run(&exedra, dir.path(), kills))?,
     };
     if !passed {
         writeln!(std::io::stderr(), "the logs of the run are in {}", dir.keep().display())?;
