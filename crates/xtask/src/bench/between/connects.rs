@@ -19,7 +19,8 @@ use crate::bench::figures::{per_second, time};
 use crate::bench::{Goal, Row, Table};
 use crate::plane::Plane;
 
-/// Clients that come at the same time.
+/// Clients that come at the same time, and executors that they are for: an executor has 128 places, and those of clients that have gone
+/// are free only once the server has noticed.
 const CROWD: usize = 16;
 /// Checks of a ticket.
 const CHECKS: u32 = 20_000;
@@ -40,13 +41,19 @@ pub(super) async fn run(plane: &Plane, clients: usize, table: &mut Table) -> Res
 
 /// Tickets and websockets for each second of processor time of the server.
 async fn rates(plane: &Plane, clients: usize) -> Result<(f64, f64)> {
-    let id = format!("busy-{}", fastrand::u64(..));
-    let mut executor = End::follow(plane, &register(plane, &id, Transport::Relay).await?.url).await?;
-    let mut reader = JoinSet::new();
-    reader.spawn(async move { executor.discard(usize::MAX).await });
+    let name = fastrand::u64(..);
+    let id = |number: usize| format!("busy-{name}-{}", number % CROWD);
+    let mut readers = JoinSet::new();
+    for number in 0..CROWD {
+        let mut executor = End::follow(plane, &register(plane, &id(number), Transport::Relay).await?.url).await?;
+        readers.spawn(async move { executor.discard(usize::MAX).await });
+    }
     let server = plane.server()?;
     let before = server.processor_time()?;
-    let ask = stream::iter(0..clients).map(|_| async { anyhow::Ok(connect(plane, &id).await?.url) });
+    let ask = stream::iter(0..clients).map(|number| {
+        let id = id(number);
+        async move { anyhow::Ok(connect(plane, &id).await?.url) }
+    });
     let tickets: Vec<Secret> = ask.buffer_unordered(CROWD).try_collect().await?;
     let between = server.processor_time()?;
     let come = stream::iter(&tickets).map(|ticket| async { End::follow(plane, ticket).await.map(drop) });
