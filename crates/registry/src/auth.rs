@@ -18,10 +18,10 @@ use crate::rates::{Rates, Wait};
 use crate::store::{End, ExecutorRecord, Store, StoreError, TokenRecord};
 use crate::token::{self, Labels, Pattern, Rights, Role, TokenHash};
 use crate::uses::Uses;
-use crate::workload::{self, Fault, Workloads};
+use crate::workload::{self, Asker, Fault, Workloads};
 
+use noted::{address, note_token, was_charged};
 pub use noted::{has_noted_token, note_executor, noting};
-use noted::{note_token, was_charged};
 
 /// Time between two looks at the token of an executor that waits for its turn.
 const LOOK: Duration = Duration::from_secs(1);
@@ -161,13 +161,9 @@ impl Denied {
         }
     }
 
-    /// Whether it passes by itself.
+    /// Whether it passes by itself, and was not waited for.
     pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_retryable(),
-            Self::Workload(fault) => fault.is_passing(),
-            _ => false,
-        }
+        matches!(self, Self::Store(error) if error.is_retryable())
     }
 }
 
@@ -253,12 +249,18 @@ impl Auth {
         self.workloads = Some(workloads);
     }
 
-    /// Permits the bearer to do what `needed` may, with `executor`.
+    /// Permits the bearer to do what `needed` may, with `executor`. Another issuer is waited for until `until`.
     ///
     /// # Errors
     /// The first reason against it: first the token, then its role, then the id, then the pattern.
-    pub async fn permit(&self, bearer: Option<&Secret>, needed: Role, executor: &str) -> Result<Permit, Denied> {
-        let (token, hash) = self.holder(bearer).await?;
+    pub async fn permit(
+        &self,
+        bearer: Option<&Secret>,
+        needed: Role,
+        executor: &str,
+        until: Option<Instant>,
+    ) -> Result<Permit, Denied> {
+        let (token, hash) = self.holder(bearer, until).await?;
         self.permit_token(token, hash, needed, executor).await
     }
 
@@ -319,7 +321,7 @@ impl Auth {
     /// # Errors
     /// It is not good.
     pub async fn identify(&self, bearer: Option<&Secret>) -> Result<Caller, Denied> {
-        let (token, hash) = self.holder(bearer).await?;
+        let (token, hash) = self.holder(bearer, None).await?;
         let TokenRecord { id, role, executors: pattern, labels, rights, .. } = token;
         self.charge(&id)?;
         Ok(Caller { token: id, role, pattern, labels, rights, hash })
@@ -350,21 +352,33 @@ impl Auth {
 
     /// The good token that somebody shows, or that stands for whom another issuer's token names; with the hash by which it
     /// is found again.
-    async fn holder(&self, bearer: Option<&Secret>) -> Result<(TokenRecord, TokenHash), Denied> {
+    async fn holder(
+        &self,
+        bearer: Option<&Secret>,
+        until: Option<Instant>,
+    ) -> Result<(TokenRecord, TokenHash), Denied> {
         let bearer = bearer.ok_or(Denied::Missing)?;
         if token::is_well_formed(bearer.expose()) {
             let hash = TokenHash::of(bearer);
             return Ok((self.token(&hash).await?, hash));
         }
         match &self.workloads {
-            Some(workloads) if workload::is_signed(bearer.expose()) => self.workload(workloads, bearer).await,
+            Some(workloads) if workload::is_signed(bearer.expose()) => {
+                let asker = Asker { address: address(), until };
+                self.workload(workloads, bearer, &asker).await
+            }
             _ => Err(Denied::Unknown),
         }
     }
 
     /// The token of a workload. Its record says what the rules allow the bearer now, and until when this proof is good.
-    async fn workload(&self, workloads: &Workloads, bearer: &Secret) -> Result<(TokenRecord, TokenHash), Denied> {
-        let identity = workloads.identify(bearer).await?;
+    async fn workload(
+        &self,
+        workloads: &Workloads,
+        bearer: &Secret,
+        asker: &Asker,
+    ) -> Result<(TokenRecord, TokenHash), Denied> {
+        let identity = workloads.identify(bearer, asker).await?;
         let hash = identity.hash();
         let now = self.clock.now();
         let known = self.store.token(&hash, now).await?.map(|(known, _)| known);
@@ -387,7 +401,7 @@ impl Auth {
     pub async fn joiner(&self, bearer: Option<&Secret>) -> Result<TokenRecord, Denied> {
         let bearer = bearer.ok_or(Denied::Missing)?;
         if !token::is_well_formed(bearer.expose()) {
-            let (token, _) = self.holder(Some(bearer)).await?;
+            let (token, _) = self.holder(Some(bearer), None).await?;
             return Err(Denied::Role { held: token.role, needed: Role::Join });
         }
         let token = self.known(&TokenHash::of(bearer)).await?;

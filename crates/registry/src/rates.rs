@@ -128,7 +128,7 @@ fn quota(each: NonZeroU32) -> Quota {
 }
 
 /// What an address counts as: whoever has one of IPv6 has a network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),
         other => other,

@@ -153,7 +153,7 @@ impl Service {
 
     /// Permits the bearer to be a client of `executor`.
     pub async fn permit_client(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
-        Ok(self.auth.permit(bearer, Role::Client, executor).await?)
+        Ok(self.auth.permit(bearer, Role::Client, executor, None).await?)
     }
 
     /// Saves when tokens were last used: of all, or of those for which it is time.

@@ -2,8 +2,8 @@
 //! of ours.
 //!
 //! A bearer token flows in, an [`Identity`] flows out: who it is, and what the rules of the owner's file allow. `jwt` and
-//! `keys` are pure, `issuer` fetches keys through a [`Fetch`] that is passed in, `file` reads the rules. It must not know
-//! the store nor HTTP's answers.
+//! `keys` are pure, `issuer` fetches keys through a [`Fetch`] that is passed in, `places` bounds who waits for that, `file` reads
+//! the rules. It must not know the store nor HTTP's answers.
 
 mod fetch;
 mod file;
@@ -11,14 +11,19 @@ mod guarded;
 mod issuer;
 mod jwt;
 mod keys;
+mod places;
 mod rule;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use exedra_proto::ids::TokenId;
 use exedra_proto::secret::Secret;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::RegistryError;
@@ -27,6 +32,7 @@ use crate::token::{Pattern, TokenHash};
 
 use file::Rules;
 use issuer::Issuer;
+use places::Places;
 use rule::Rule;
 
 pub use fetch::{Fetch, Fetching, MAX_FETCHED};
@@ -48,7 +54,17 @@ pub struct WorkloadConfig {
 pub struct Workloads {
     config: WorkloadConfig,
     clock: Arc<dyn Clock>,
-    current: RwLock<Arc<Current>>,
+    current: watch::Sender<Arc<Current>>,
+    places: Arc<Places>,
+}
+
+/// Who shows a token, and how long that one waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asker {
+    /// Where the request comes from, if that is known.
+    pub address: Option<IpAddr>,
+    /// Until when it waits for whatever passes. None: for a fetch that is under way, and no longer.
+    pub until: Option<Instant>,
 }
 
 /// What one reading of the file came to. Its tasks end with it.
@@ -100,9 +116,15 @@ pub enum Fault {
     /// Its time has not come.
     #[error("the workload token is not good yet")]
     Early,
-    /// The keys cannot be had now.
+    /// The keys cannot be had now; in so many seconds they may.
     #[error("the keys of the workload token's issuer cannot be had at the moment")]
-    Away,
+    Away(u64),
+    /// The key may be newer than the keys that were fetched; in so many seconds that can be found out.
+    #[error("the workload token is signed with a key that is not known yet; its issuer is asked for new ones in {0} s")]
+    Later(u64),
+    /// Too many wait for keys; in so many seconds that may be over.
+    #[error("too many wait for the keys of workload tokens' issuers at the moment")]
+    Crowded(u64),
     /// It is good, and no rule is for it.
     #[error("no workload rule is for the bearer of this token")]
     Unmatched,
@@ -124,14 +146,19 @@ impl Fault {
             Self::Audience => "workload_audience",
             Self::Expired => "workload_expired",
             Self::Early => "workload_early",
-            Self::Away => "workload_away",
+            Self::Away(_) => "workload_away",
+            Self::Later(_) => "workload_later",
+            Self::Crowded(_) => "workload_crowded",
             Self::Unmatched | Self::Placeholder(_) => "workload_unmatched",
         }
     }
 
-    /// Whether it passes by itself.
-    pub fn is_passing(&self) -> bool {
-        *self == Self::Away
+    /// After how many seconds the bearer may come again, if it passes by itself.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Away(seconds) | Self::Later(seconds) | Self::Crowded(seconds) => Some(*seconds),
+            _ => None,
+        }
     }
 
     /// Whether the bearer is who the token says, and is let in by no rule.
@@ -147,19 +174,20 @@ impl Workloads {
     /// # Errors
     /// The file cannot be used.
     pub fn open(config: WorkloadConfig, clock: Arc<dyn Clock>) -> Result<Self, RegistryError> {
-        let current = RwLock::new(Arc::new(start(file::load(&config.file)?, &config, &clock, &[])));
-        Ok(Self { config, clock, current })
+        let places = Arc::default();
+        let current = start(file::load(&config.file)?, &config, &clock, &places, &[]);
+        Ok(Self { config, clock, current: watch::Sender::new(Arc::new(current)), places })
     }
 
-    /// Reads the file again. An issuer that stays as it was keeps its keys.
+    /// Reads the file again. An issuer that stays as it was keeps its keys; who waits for keys is looked at anew.
     ///
     /// # Errors
     /// It cannot be used; then the rules until now stay in force.
     pub fn reload(&self) -> Result<(), RegistryError> {
         let rules = file::load(&self.config.file)?;
-        let before = self.current();
-        let next = start(rules, &self.config, &self.clock, &before.issuers);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        let before = Arc::clone(&self.current.borrow());
+        let next = start(rules, &self.config, &self.clock, &self.places, &before.issuers);
+        self.current.send_replace(Arc::new(next));
         Ok(())
     }
 
@@ -167,19 +195,38 @@ impl Workloads {
     ///
     /// # Errors
     /// Why it is not taken.
-    pub async fn identify(&self, bearer: &Secret) -> Result<Identity, Fault> {
-        let current = self.current();
+    pub async fn identify(&self, bearer: &Secret, asker: &Asker) -> Result<Identity, Fault> {
+        let mut news = self.current.subscribe();
+        loop {
+            let current = Arc::clone(&news.borrow_and_update());
+            tokio::select! {
+                biased;
+                identity = current.identify(bearer, asker, self.clock.as_ref()) => return identity,
+                Ok(()) = news.changed() => {}
+            }
+        }
+    }
+}
+
+impl Current {
+    async fn identify(&self, bearer: &Secret, asker: &Asker, clock: &dyn Clock) -> Result<Identity, Fault> {
         let seen = jwt::peek(bearer.expose())?;
-        // Before anything is fetched.
-        let issuer = current.issuers.iter().find(|issuer| issuer.settings.url == seen.issuer).ok_or(Fault::Issuer)?;
-        if !issuer.settings.algorithms.contains(&seen.algorithm) {
+        let issuer = self.issuers.iter().find(|issuer| issuer.settings.url == seen.issuer).ok_or(Fault::Issuer)?;
+        let settings = &issuer.settings;
+        if !settings.algorithms.contains(&seen.algorithm) {
             return Err(Fault::Algorithm);
         }
-        let key = issuer.key(seen.key_id.as_deref(), seen.algorithm, self.clock.as_ref()).await?;
+        let check = |claims: &Map<String, Value>| {
+            jwt::check(claims, &settings.url, &settings.audience, settings.skew, clock.now())
+        };
+        // What would be refused whoever signed it makes nobody wait, nor fetch anything.
+        check(&seen.claims)?;
+        // As a tree they may be a hundred times as large as the token.
+        drop(seen.claims);
+        let key = issuer.key(seen.key_id.as_deref(), seen.algorithm, asker, clock).await?;
         let claims = jwt::verify(bearer.expose(), &key, seen.algorithm)?;
-        let settings = &issuer.settings;
-        let proof = jwt::check(&claims, &settings.url, &settings.audience, settings.skew, self.clock.now())?;
-        let rule = current.rules.iter().find(|rule| rule.is_for(&settings.url, &claims));
+        let proof = check(&claims)?;
+        let rule = self.rules.iter().find(|rule| rule.is_for(&settings.url, &claims));
         let Some(rule) = rule else {
             tracing::info!(issuer = settings.url, subject = proof.subject, "no workload rule is for this");
             return Err(Fault::Unmatched);
@@ -190,10 +237,6 @@ impl Workloads {
             record: rule.record(&proof.subject),
             workload: Workload { issuer: settings.url.clone(), subject: proof.subject, rule: rule.name.clone() },
         })
-    }
-
-    fn current(&self) -> Arc<Current> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -234,14 +277,20 @@ impl Identity {
 }
 
 /// Has a task for each issuer; those that are as they were go on with the keys that they have.
-fn start(rules: Rules, config: &WorkloadConfig, clock: &Arc<dyn Clock>, before: &[Arc<Issuer>]) -> Current {
+fn start(
+    rules: Rules,
+    config: &WorkloadConfig,
+    clock: &Arc<dyn Clock>,
+    places: &Arc<Places>,
+    before: &[Arc<Issuer>],
+) -> Current {
     let mut tasks = JoinSet::new();
     let issuers: Vec<_> = rules
         .issuers
         .into_iter()
         .map(|settings| {
             let same = before.iter().find(|issuer| issuer.settings == settings);
-            Arc::new(Issuer::new(settings, same.map(|issuer| issuer.cache())))
+            Arc::new(Issuer::new(settings, same.map(|issuer| issuer.cache()), Arc::clone(places)))
         })
         .collect();
     for issuer in &issuers {

@@ -1,8 +1,10 @@
 //! What comes to light of a request while it is answered: who asked, and of which executor.
 //!
-//! Notes flow in from wherever a token is looked at, out they flow to whoever answers the request. It decides nothing.
+//! Notes flow in from wherever a token is looked at, out they flow to whoever answers the request. Where the request comes from
+//! is known from the start. It decides nothing.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 
 use exedra_proto::ids::{ExecutorId, TokenId};
 
@@ -18,6 +20,8 @@ pub struct Noted {
     pub executor: Option<ExecutorId>,
     /// The token was charged for it.
     is_charged: bool,
+    /// Where it comes from.
+    address: Option<IpAddr>,
 }
 
 tokio::task_local! {
@@ -25,13 +29,18 @@ tokio::task_local! {
     static NOTED: RefCell<Noted>;
 }
 
-/// Does `work`, and says what came to light in its course.
-pub async fn noting<T>(work: impl Future<Output = T>) -> (T, Noted) {
+/// Does `work` for a request from there, and says what came to light in its course.
+pub async fn noting<T>(address: Option<IpAddr>, work: impl Future<Output = T>) -> (T, Noted) {
     let noted = async {
         let done = work.await;
         (done, NOTED.with(RefCell::take))
     };
-    NOTED.scope(RefCell::default(), noted).await
+    NOTED.scope(RefCell::new(Noted { address, ..Noted::default() }), noted).await
+}
+
+/// Where the request comes from.
+pub fn address() -> Option<IpAddr> {
+    NOTED.try_with(|noted| noted.borrow().address).unwrap_or(None)
 }
 
 /// Whether the token was charged for the request before; from now on it was.

@@ -41,10 +41,11 @@ pub async fn request(State(service): State<Arc<Service>>, request: Request, next
     if let Some(trace) = trace_id(&request) {
         span.record("trace", trace);
     }
-    if let Some(origin) = request.extensions().get::<Origin>() {
-        span.record("client", tracing::field::display(origin.address));
+    let address = request.extensions().get::<Origin>().map(|origin| origin.address);
+    if let Some(address) = address {
+        span.record("client", tracing::field::display(address));
     }
-    let (mut response, noted) = noting(next.run(request).instrument(span.clone())).await;
+    let (mut response, noted) = noting(address, next.run(request).instrument(span.clone())).await;
     let status = response.status();
     (line.token, line.role) = noted.token.unzip();
     line.executor = line.executor.or(noted.executor);

@@ -19,14 +19,12 @@ use crate::sigv4::Fault;
 use crate::workload;
 
 /// After how many seconds somebody may come back who met a store that cannot answer.
-const STORE_RETRY: &str = "2";
+const STORE_RETRY: u64 = 2;
 /// After how many seconds somebody may come back who met a server that was shutting down.
-const DRAIN_RETRY: &str = "3";
+const DRAIN_RETRY: u64 = 3;
 
-/// After how many seconds somebody may come back whose issuer's keys could not be had.
-const ISSUER_RETRY: &str = "5";
 /// After how many seconds somebody may come back who found no place among those who wait for events.
-const CROWD_RETRY: &str = "10";
+const CROWD_RETRY: u64 = 10;
 
 /// The body of an answer that is no success: the members of RFC 9457, and beside them upstream's shape.
 // As `problem::ProblemBody`, which knows no schema.
@@ -120,8 +118,8 @@ impl Problem {
 
     /// Another issuer's token that is not taken.
     fn untaken(fault: &workload::Fault, message: String) -> Self {
-        if fault.is_passing() {
-            return Self::unavailable(&message, ISSUER_RETRY);
+        if let Some(seconds) = fault.retry_after() {
+            return Self::unavailable(&message, seconds);
         }
         if fault.is_proven() {
             return Self::new(StatusCode::FORBIDDEN, code::WORKLOAD_UNMATCHED, message);
@@ -157,9 +155,9 @@ impl Problem {
         Self { header, refused: Some(Refused::Rate(by)), ..problem }
     }
 
-    fn unavailable(message: &str, retry_after: &'static str) -> Self {
+    fn unavailable(message: &str, retry_after: u64) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message);
-        Self { header: Some((RETRY_AFTER, HeaderValue::from_static(retry_after))), ..problem }
+        Self { header: Some((RETRY_AFTER, HeaderValue::from(retry_after))), ..problem }
     }
 }
 
@@ -221,7 +219,7 @@ impl From<Refusal> for Problem {
             Refusal::CrowdedByOwn => {
                 let message = "this token follows the events as often as it may; end one of its streams";
                 let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY_CONNECTIONS, message);
-                Self { header: Some((RETRY_AFTER, HeaderValue::from_static(CROWD_RETRY))), ..problem }
+                Self { header: Some((RETRY_AFTER, HeaderValue::from(CROWD_RETRY))), ..problem }
             }
             Refusal::OtherKey => Self::new(
                 StatusCode::FORBIDDEN,

@@ -26,8 +26,8 @@ pub struct Joiner(TokenRecord);
 impl Service {
     /// Who shows this join token. Waits for a store that cannot answer.
     pub async fn joiner(&self, bearer: Option<&Secret>) -> Result<Joiner, Refusal> {
-        let passes = |denied: &Denied| matches!(denied, Denied::Store(error) if error.is_retryable());
-        Ok(Joiner(patiently(Instant::now() + self.write_patience, passes, || self.auth.joiner(bearer)).await?))
+        let deadline = Instant::now() + self.write_patience;
+        Ok(Joiner(patiently(deadline, Denied::is_passing, || self.auth.joiner(bearer)).await?))
     }
 
     /// Trades the join token.

@@ -39,10 +39,10 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(5);
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
 impl Service {
-    /// Permits the bearer to register as `executor`. Waits for a store that cannot answer.
+    /// Permits the bearer to register as `executor`. Waits for a store that cannot answer, and for an issuer's keys.
     pub async fn permit_executor(&self, bearer: Option<&Secret>, executor: &str) -> Result<Permit, Refusal> {
         let deadline = Instant::now() + self.write_patience;
-        let permit = || self.auth.permit(bearer, Role::Executor, executor);
+        let permit = || self.auth.permit(bearer, Role::Executor, executor, Some(deadline));
         Ok(patiently(deadline, Denied::is_passing, permit).await?.until(deadline))
     }
 

@@ -1,6 +1,7 @@
 //! One issuer at work: its keys, and the one task that fetches them.
 //!
-//! Whoever needs a key asks here and waits for the task at most; requests that give up do not take a fetch with them. When
+//! Whoever needs a key asks here. A known one is had at once; for an unknown one the next fetch is waited for, by registrations
+//! also when it may not begin yet, as far as there is a place to wait. Requests that give up do not take a fetch with them. When
 //! something is fetched, the pure cache in `keys` decides.
 
 use std::path::{Path, PathBuf};
@@ -10,22 +11,23 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use url::{Host, Url};
 
-use super::Fault;
 use super::fetch::{Fetch, MAX_FETCHED};
 use super::guarded;
 use super::keys::{self, Cache, Key, Look};
+use super::places::Places;
+use super::{Asker, Fault};
 use crate::clock::Clock;
 
 /// How long an issuer has for both of its documents.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long somebody who needs a key waits for it: longer than one fetch takes, and less than the 10 s after which a stock
+/// How long somebody who needs a key waits for a fetch: longer than one takes, and less than the 10 s after which a stock
 /// client gives up, with a margin for the way.
 const WAIT: Duration = Duration::from_secs(7);
-/// How often somebody who needs a key looks again.
-const LOOKS: usize = 3;
+/// Time between two looks of whoever waits until the next fetch may begin.
+const LOOK: Duration = Duration::from_millis(200);
 /// Largest file of certificates, in bytes; those of whole systems have some 220 KiB.
 const MAX_AUTHORITIES: usize = 1024 * 1024;
 
@@ -54,13 +56,14 @@ pub struct Issuer {
     wanted: Notify,
     /// Counts the attempts.
     tried: watch::Sender<u64>,
+    places: Arc<Places>,
 }
 
 impl Issuer {
-    /// With the keys that are known of it.
-    pub fn new(settings: Settings, cache: Option<Cache>) -> Self {
+    /// With the keys that are known of it, and places for those who wait for others.
+    pub fn new(settings: Settings, cache: Option<Cache>, places: Arc<Places>) -> Self {
         let cache = Mutex::new(cache.unwrap_or_default());
-        Self { settings, cache, wanted: Notify::new(), tried: watch::Sender::new(0) }
+        Self { settings, cache, wanted: Notify::new(), tried: watch::Sender::new(0), places }
     }
 
     /// A copy of what is known. A fetch that is under way is not the copy's.
@@ -73,16 +76,33 @@ impl Issuer {
     /// The key of that id.
     ///
     /// # Errors
-    /// There is none, or the issuer cannot be asked.
-    pub async fn key(&self, id: Option<&str>, algorithm: Algorithm, clock: &dyn Clock) -> Result<DecodingKey, Fault> {
-        timeout(WAIT, self.find(id, algorithm, clock)).await.unwrap_or(Err(Fault::Away))
+    /// There is none, or that cannot be found out within the asker's time.
+    pub async fn key(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        asker: &Asker,
+        clock: &dyn Clock,
+    ) -> Result<DecodingKey, Fault> {
+        // A fetch that is under way at the end of somebody's patience is waited for.
+        let deadline = asker.until.map_or_else(|| Instant::now() + WAIT, |until| until + PATIENCE);
+        let away = Fault::Away(keys::PAUSE_AFTER_FAILURE);
+        timeout_at(deadline, self.find(id, algorithm, asker, clock)).await.unwrap_or(Err(away))
     }
 
-    async fn find(&self, id: Option<&str>, algorithm: Algorithm, clock: &dyn Clock) -> Result<DecodingKey, Fault> {
-        for _ in 0..LOOKS {
+    async fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        asker: &Asker,
+        clock: &dyn Clock,
+    ) -> Result<DecodingKey, Fault> {
+        let since = self.lock().begun();
+        let mut place = None;
+        loop {
             let mut tried = self.tried.subscribe();
-            let look = self.lock().look(id, algorithm, clock.now());
-            match look {
+            let look = self.lock().look(id, algorithm, since, clock.now());
+            let (fault, is_pausing) = match look {
                 Look::Found { key, is_stale } => {
                     if is_stale {
                         self.wanted.notify_one();
@@ -90,14 +110,28 @@ impl Issuer {
                     return Ok(key);
                 }
                 Look::None => return Err(Fault::Key),
-                Look::Away => return Err(Fault::Away),
-                Look::Fetch => {
-                    self.wanted.notify_one();
-                    let _ = tried.changed().await;
-                }
+                Look::Later(pause) => (Fault::Later(pause), true),
+                Look::Away(pause) => (Fault::Away(pause), true),
+                Look::Fetch => (Fault::Away(keys::PAUSE_AFTER_FAILURE), false),
+            };
+            if is_pausing && asker.until.is_none_or(|until| Instant::now() >= until) {
+                return Err(fault);
+            }
+            let crowded = || Fault::Crowded(fault.retry_after().unwrap_or(keys::PAUSE));
+            let place = match &mut place {
+                Some(place) => place,
+                none => none.insert(self.places.take(asker.address).ok_or_else(crowded)?),
+            };
+            if !is_pausing {
+                self.wanted.notify_one();
+            }
+            tokio::select! {
+                biased;
+                () = place.lost() => return Err(crowded()),
+                _ = tried.changed() => {}
+                () = sleep(LOOK), if is_pausing => {}
             }
         }
-        Err(Fault::Away)
     }
 
     /// Fetches when it is wanted and time for it; never returns.
@@ -253,11 +287,16 @@ mod tests {
             keys: None,
         };
         // Nobody fetches anything.
-        let issuer = Issuer::new(settings, None);
-        let begin = tokio::time::Instant::now();
-        let answer = issuer.key(Some("k"), Algorithm::ES256, &crate::clock::SystemClock).await;
-        assert_eq!(answer.err(), Some(Fault::Away));
+        let issuer = Issuer::new(settings, None, Arc::default());
+        let begin = Instant::now();
+        let asked =
+            async |asker| issuer.key(Some("k"), Algorithm::ES256, &asker, &crate::clock::SystemClock).await.err();
+        assert_eq!(asked(Asker::default()).await, Some(Fault::Away(5)));
         assert_eq!(begin.elapsed(), WAIT);
+        let (begin, patience) = (Instant::now(), Duration::from_secs(20));
+        let asker = Asker { until: Some(begin + patience), ..Asker::default() };
+        assert_eq!(asked(asker).await, Some(Fault::Away(5)));
+        assert_eq!(begin.elapsed(), patience + PATIENCE, "and a registration before ours give up, after 30 s");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A signed token (JWT) as text: what it says of itself, whether its signature is good, and whether its claims are.
 //!
 //! Text, a key and `now` flow in, claims flow out, or the first fault. What is read before the signature is checked serves
-//! to find the key, and for nothing else.
+//! to find the key, or to refuse the token without looking for one, and for nothing else.
 
 use std::str::FromStr as _;
 
@@ -28,6 +28,8 @@ pub struct Seen {
     pub key_id: Option<String>,
     /// Who made it.
     pub issuer: String,
+    /// All that it claims.
+    pub claims: Map<String, Value>,
 }
 
 /// What a good token proves.
@@ -49,11 +51,6 @@ struct Header {
     crit: Value,
 }
 
-#[derive(Deserialize)]
-struct Issued {
-    iss: String,
-}
-
 /// Whether a bearer token has the form of a signed JWT: three parts in base64url.
 pub fn is_signed(bearer: &str) -> bool {
     let is_part = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
@@ -73,8 +70,9 @@ pub fn peek(token: &str) -> Result<Seen, Fault> {
         return Err(Fault::Malformed);
     }
     let algorithm = Algorithm::from_str(&alg).map_err(|_| Fault::Algorithm)?;
-    let Issued { iss } = read(claims)?;
-    Ok(Seen { algorithm, key_id: kid, issuer: iss })
+    let claims: Map<String, Value> = read(claims)?;
+    let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Fault::Malformed)?.to_owned();
+    Ok(Seen { algorithm, key_id: kid, issuer, claims })
 }
 
 /// The claims, if the signature is that of `key`.
@@ -91,7 +89,7 @@ pub fn verify(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Ma
     Ok(decoded.map_err(|_| Fault::Signature)?.claims)
 }
 
-/// What proven claims prove.
+/// What claims prove, if they are proven.
 ///
 /// # Errors
 /// They are for others, or not for now.

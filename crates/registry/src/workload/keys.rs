@@ -7,8 +7,9 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Keys are fetched no sooner than this after the last time, in seconds, whoever shows unknown ones.
-pub const PAUSE: u64 = 30;
+/// Keys are fetched no sooner than this after the last time, in seconds, whoever shows unknown ones. So short that a client of
+/// ours, which tries for 10 s unless it is told otherwise, outlasts it, and a registration also outlasts a fetch that fails.
+pub const PAUSE: u64 = 8;
 /// The same after the issuer could not be reached, counted from when it was given up: whoever waited for one that hangs is
 /// told so, and does not wait again.
 pub const PAUSE_AFTER_FAILURE: u64 = 5;
@@ -36,6 +37,10 @@ pub struct Cache {
     tried_at: Option<u64>,
     has_failed: bool,
     is_trying: bool,
+    /// How often a fetch was begun.
+    begun: u64,
+    /// Which of them brought the keys.
+    brought: u64,
 }
 
 /// What the cache says to somebody who needs a key.
@@ -51,31 +56,46 @@ pub enum Look {
     Fetch,
     /// The issuer has no such key.
     None,
-    /// The issuer cannot be reached.
-    Away,
+    /// It is not among those that were fetched last, and could be new. They are fetched again in so many seconds at the soonest.
+    Later(u64),
+    /// The issuer cannot be reached, and is asked again in so many seconds at the soonest.
+    Away(u64),
 }
 
 impl Cache {
-    /// The key of that id that may be used with `algorithm`. A token that names no key is for an issuer that has one.
-    pub fn look(&self, id: Option<&str>, algorithm: Algorithm, now: u64) -> Look {
-        let is_kept = self.fetched_at.is_some_and(|at| now.saturating_sub(at) < KEPT);
-        let may_try = self.may_try(now);
-        if is_kept && let Some(key) = self.find(id, algorithm) {
-            let is_fresh = self.fetched_at.is_some_and(|at| now.saturating_sub(at) < FRESH);
-            return Look::Found { key: key.key.clone(), is_stale: !is_fresh && may_try };
+    /// How often a fetch was begun. Whoever comes now is told that there is no such key by a later one alone: an earlier one
+    /// may have looked before the key was published.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// The key of that id that may be used with `algorithm`, for somebody who came after `since` fetches were begun. A token
+    /// that names no key is for an issuer that has one.
+    pub fn look(&self, id: Option<&str>, algorithm: Algorithm, since: u64, now: u64) -> Look {
+        let is_younger = |than| self.fetched_at.is_some_and(|at| now.saturating_sub(at) < than);
+        let pause = self.pause(now);
+        let may_try = pause.is_none() && !self.is_trying;
+        if is_younger(KEPT)
+            && let Some(key) = self.find(id, algorithm)
+        {
+            return Look::Found { key: key.key.clone(), is_stale: !is_younger(FRESH) && may_try };
         }
-        match (may_try || self.is_trying, is_kept && !self.has_failed) {
-            (true, _) => Look::Fetch,
-            (false, true) => Look::None,
-            (false, false) => Look::Away,
+        if self.brought > since || (is_younger(FRESH) && self.is_other(id, algorithm)) {
+            return Look::None;
+        }
+        match pause.filter(|_| !self.is_trying) {
+            None => Look::Fetch,
+            Some(pause) if is_younger(KEPT) && !self.has_failed => Look::Later(pause),
+            Some(pause) => Look::Away(pause),
         }
     }
 
     /// Begins to fetch, if it is time for it.
     pub fn begin(&mut self, now: u64) -> bool {
-        let begins = self.may_try(now);
+        let begins = !self.is_trying && self.pause(now).is_none();
         if begins {
             (self.tried_at, self.is_trying) = (Some(now), true);
+            self.begun += 1;
         }
         begins
     }
@@ -85,7 +105,7 @@ impl Cache {
         self.is_trying = false;
         self.has_failed = keys.is_none();
         match keys {
-            Some(keys) => (self.keys, self.fetched_at) = (keys, Some(now)),
+            Some(keys) => (self.keys, self.fetched_at, self.brought) = (keys, Some(now), self.begun),
             None => self.tried_at = Some(now),
         }
     }
@@ -97,10 +117,12 @@ impl Cache {
         }
     }
 
-    fn may_try(&self, now: u64) -> bool {
+    /// In how many seconds it is time for the next fetch; none if it is.
+    fn pause(&self, now: u64) -> Option<u64> {
         let pause = if self.has_failed { PAUSE_AFTER_FAILURE } else { PAUSE };
         // A clock that was set back is not waited for.
-        !self.is_trying && self.tried_at.is_none_or(|at| now < at || now - at >= pause)
+        let passed = now.checked_sub(self.tried_at?)?;
+        pause.checked_sub(passed).filter(|rest| *rest > 0)
     }
 
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
@@ -109,6 +131,14 @@ impl Cache {
             return fitting.find(|key| key.id.as_deref() == id);
         }
         fitting.next().filter(|_| fitting.next().is_none())
+    }
+
+    /// Whether the key that is named is one for other algorithms, or none is named and several fit: no new key mends that.
+    fn is_other(&self, id: Option<&str>, algorithm: Algorithm) -> bool {
+        match id {
+            Some(_) => self.keys.iter().any(|key| key.id.as_deref() == id && !key.algorithms.contains(&algorithm)),
+            None => self.keys.iter().filter(|key| key.algorithms.contains(&algorithm)).count() > 1,
+        }
     }
 }
 
@@ -229,13 +259,19 @@ mod tests {
         assert!(parse(b"{}").is_err() && parse(b"").is_err() && parse(br#"{"keys":[]}"#).is_err());
     }
 
+    /// As somebody is told who comes now.
     fn found(cache: &Cache, id: Option<&str>, algorithm: Algorithm, now: u64) -> &'static str {
-        match cache.look(id, algorithm, now) {
+        found_since(cache, cache.begun(), id, algorithm, now)
+    }
+
+    fn found_since(cache: &Cache, since: u64, id: Option<&str>, algorithm: Algorithm, now: u64) -> &'static str {
+        match cache.look(id, algorithm, since, now) {
             Look::Found { is_stale: false, .. } => "found",
             Look::Found { is_stale: true, .. } => "stale",
             Look::Fetch => "fetch",
             Look::None => "none",
-            Look::Away => "away",
+            Look::Later(_) => "later",
+            Look::Away(_) => "away",
         }
     }
 
@@ -249,11 +285,29 @@ mod tests {
         cache.settle(Some(set(&[ec(json!({}))]).unwrap()), 101);
         assert_eq!(look(&cache, "e", 101), "found");
         for now in 101..100 + PAUSE {
-            assert_eq!(look(&cache, "x", now), "none");
+            let Look::Later(rest) = cache.look(Some("x"), Algorithm::ES256, 1, now) else { panic!("{now}") };
+            assert_eq!(now + rest, 100 + PAUSE);
             assert!(!cache.begin(now));
         }
         assert_eq!(look(&cache, "x", 100 + PAUSE), "fetch");
         assert_eq!(look(&cache, "x", 50), "fetch", "the clock was set back");
+    }
+
+    #[test]
+    fn a_key_is_missing_when_a_fetch_says_so_that_began_after_somebody_came_with_it() {
+        let mut cache = Cache::default();
+        let look = |cache: &Cache, since, now| found_since(cache, since, Some("x"), Algorithm::ES256, now);
+        let keys = || Some(set(&[ec(json!({}))]).unwrap());
+        let (first, _) = (cache.begun(), cache.begin(100));
+        let second = cache.begun();
+        cache.settle(keys(), 101);
+        assert_eq!((look(&cache, first, 101), look(&cache, second, 101)), ("none", "later"));
+        assert!(cache.begin(100 + PAUSE));
+        cache.settle(None, 100 + PAUSE);
+        assert_eq!((look(&cache, first, 100 + PAUSE), look(&cache, second, 100 + PAUSE)), ("none", "away"));
+        assert!(cache.begin(200));
+        cache.settle(keys(), 200);
+        assert_eq!((look(&cache, second, 200), look(&cache, cache.begun(), 200)), ("none", "later"));
     }
 
     #[test]
@@ -262,7 +316,8 @@ mod tests {
         assert!(cache.begin(100));
         cache.settle(None, 105);
         for now in 105..105 + PAUSE_AFTER_FAILURE {
-            assert_eq!(found(&cache, Some("e"), Algorithm::ES256, now), "away", "{now}");
+            let Look::Away(rest) = cache.look(Some("e"), Algorithm::ES256, 1, now) else { panic!("{now}") };
+            assert_eq!(now + rest, 105 + PAUSE_AFTER_FAILURE);
         }
         assert_eq!(found(&cache, Some("e"), Algorithm::ES256, 105 + PAUSE_AFTER_FAILURE), "fetch");
     }
@@ -302,10 +357,12 @@ mod tests {
             (Some("e"), Algorithm::RS256),
             (Some("e"), Algorithm::ES384),
             (None, Algorithm::RS256),
-            (None, Algorithm::HS256),
         ] {
             assert_eq!(look(id, algorithm), "none", "{id:?} {algorithm:?}");
         }
         assert_eq!(look(None, Algorithm::ES256), "found");
+        assert_eq!(look(None, Algorithm::ES384), "later", "one that fits may be new");
+        let look = |id, now| found(&cache, id, Algorithm::RS256, now);
+        assert_eq!((look(Some("e"), FRESH), look(None, FRESH)), ("fetch", "fetch"), "the keys are old");
     }
 }
