@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,6 +44,17 @@ executor = "ci-*"
 struct Issuer {
     url: String,
     key: KeyPair,
+    key_id: &'static str,
+    published: Arc<Mutex<Vec<Value>>>,
+}
+
+/// A key, and how it is published.
+fn key(id: &str) -> (KeyPair, Value) {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let (x, y) = key.der_bytes()[1..].split_at(32);
+    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+    let public = json!({"kty": "EC", "crv": "P-256", "kid": id, "x": x, "y": y});
+    (key, public)
 }
 
 /// Answers whoever asks.
@@ -67,17 +78,17 @@ impl Issuer {
 
     /// Over TLS, if it has a certificate.
     fn over(tls: Option<Arc<ServerConfig>>) -> Self {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let (key, public) = key("k");
+        let published = Arc::new(Mutex::new(vec![public]));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let (x, y) = key.der_bytes()[1..].split_at(32);
-        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y}]}).to_string();
+        let keys = Arc::clone(&published);
         let configuration = json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string();
         thread::spawn(move || {
             for socket in listener.incoming() {
                 let socket = socket.unwrap();
+                let keys = json!({"keys": *keys.lock().unwrap()}).to_string();
                 // Who does not trust it goes without an answer.
                 let _ = match &tls {
                     None => answer(socket, &configuration, &keys),
@@ -88,14 +99,21 @@ impl Issuer {
                 };
             }
         });
-        Self { url, key }
+        Self { url, key, key_id: "k", published }
+    }
+
+    /// From now on it signs with another key, which it publishes beside the one from before.
+    fn rotate(&mut self, id: &'static str) {
+        let (key, public) = key(id);
+        self.published.lock().unwrap().push(public);
+        (self.key, self.key_id) = (key, id);
     }
 
     /// A token for so many seconds.
     fn token(&self, subject: &str, seconds: u64) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let claims: Value = json!({"iss": self.url, "aud": "exedra", "sub": subject, "exp": now + seconds, "run": 7});
-        let header = Header { kid: Some("k".to_owned()), ..Header::new(Algorithm::ES256) };
+        let header = Header { kid: Some(self.key_id.to_owned()), ..Header::new(Algorithm::ES256) };
         encode(&header, &claims, &EncodingKey::from_ec_der(&self.key.serialize_der())).unwrap()
     }
 }
@@ -202,6 +220,22 @@ fn an_issuers_own_authority_is_trusted_where_the_file_names_it() {
     executor.stderr_line("registered with executor_id ci-7");
     assert_eq!(stage.exec(&agent).out(), "here\n");
     assert_eq!(executor.stop().code, 0);
+}
+
+#[test]
+fn a_key_that_was_published_since_the_last_fetch_is_waited_for_at_either_end() {
+    let mut stage = Stage::start();
+    let before = stage.executor(&stage.file("job", &stage.issuer.token("job:1", 3_600)));
+    before.stderr_line("registered with executor_id ci-7");
+    assert_eq!(before.stop().code, 0);
+    stage.issuer.rotate("next");
+    let executor = stage.executor(&stage.file("job", &stage.issuer.token("job:1", 3_600)));
+    let agent = stage.file("agent", &stage.issuer.token("agent", 3_600));
+    let mut command = exedra(&["exec", "--wait", "60s", "ci-7", "--", "echo", "here"]);
+    let done = run(command.env("EXEDRA_SERVER", &stage.url).env("EXEDRA_TOKEN_FILE", &agent));
+    assert_eq!((done.code, done.out()), (0, "here\n"), "{}", done.stderr);
+    let executor = executor.stop();
+    assert!(!executor.stderr.contains("401") && !executor.stderr.contains("503"), "{}", executor.stderr);
 }
 
 #[test]
