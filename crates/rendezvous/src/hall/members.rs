@@ -137,6 +137,9 @@ impl Hall {
         }
         self.collected = self.collected - held + member.inbox.held();
         member.link.socket.taken(len);
+        if let Some(passing) = &mut self.passing {
+            passing.stall.moved(len);
+        }
         let says_too_much = member.out.waiting() >= RESETS;
         // It can be read again, or is given a refusal.
         member.more = true;
@@ -211,11 +214,11 @@ impl Hall {
                 self.send_away(id, reset::RECEIVER_STALLED, now);
                 continue;
             }
-            // While the executor takes nothing, it is not the sender who is slow.
-            let waits_for_sender = self.executor.out.len() < ASKED_QUEUE;
             if let Some(passing) = &mut self.passing
                 && let patience = self.switch.patience(passing.client, now.into_std())
-                && let Some(due) = passing.stall.poll(waits_for_sender, patience, now.into_std())
+                // While the executor takes nothing, it is not the sender who is slow.
+                && let blocks = self.executor.out.len() < ASKED_QUEUE && self.asking.iter().any(|id| *id != passing.client)
+                && let Some(due) = passing.stall.poll(blocks, patience, now.into_std())
             {
                 if due <= now.into_std() {
                     let id = passing.client;

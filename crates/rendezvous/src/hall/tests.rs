@@ -5,12 +5,13 @@
 
 mod looks;
 mod peer;
+mod senders;
 mod world;
 
 use std::time::Duration;
 
 use self::world::{Manner, World};
-use crate::limits::QUANTUM;
+use crate::limits::{QUANTUM, STALL, STALL_BYTES};
 
 /// Runs `case` for each seed, on a clock that stands still unless the case moves it: so many seeds usually, and of the full
 /// count a part.
@@ -35,15 +36,21 @@ fn frames_go_where_they_belong_in_order_and_whole() {
     });
 }
 
-/// Those who read what comes for them are not kept waiting by each other, however long it takes: nobody is cut.
+/// Those who read what comes for them, and go on with what they send, are not kept waiting by each other, however long it takes:
+/// nobody is cut.
 #[test]
-fn among_those_who_read_nobody_is_cut_however_slow_they_are() {
+fn among_those_who_read_and_go_on_nobody_is_cut_however_slow_they_are() {
+    const STEP: Duration = Duration::from_millis(700);
+    // In as many steps as fit into the patience with each, all that is asked for in it.
+    let steps = STALL.as_millis() / STEP.as_millis();
+    let least = STALL_BYTES.div_ceil(usize::try_from(steps).unwrap());
     for_each_seed(60, 1, async |seed| {
         let mut world = World::new(seed, Manner::CREDIT);
         for _ in 0..60 {
             world.step();
             if seed % 2 == 0 {
-                tokio::time::advance(Duration::from_millis(700)).await;
+                world.all_go_on(least);
+                tokio::time::advance(STEP).await;
             }
         }
         world.come_to_rest();

@@ -47,25 +47,29 @@ fn connect(hub: &Arc<Hub>, role: Role) -> (Box<Link>, DuplexStream, Arc<AtomicUs
 }
 
 /// A message with the mask 0, as a peer sends it.
-fn message(stream: &StreamId, len: usize) -> Vec<u8> {
+pub(super) fn message(stream: &StreamId, len: usize) -> Vec<u8> {
     let body = Body::Data { seq: 0, payload: vec![7; len].into() };
     let mut frame = header::frame(true, Opcode::Binary, &Relay { stream: stream.clone(), body }.encode());
-    let head = if frame[1] < 126 { 2 } else { 4 };
+    let head = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
     frame[1] |= 0x80;
     frame.splice(head..head, [0; 4]);
     frame
 }
 
-async fn once(hall: &mut Hall) {
+pub(super) async fn once(hall: &mut Hall) {
     tokio::task::yield_now().await;
     assert!(poll_fn(|cx| Poll::Ready(hall.poll(cx).is_pending())).await);
 }
 
 /// One end of a client, its stream, and how often it is written to.
-type Guest = (DuplexStream, StreamId, Arc<AtomicUsize>);
+pub(super) type Guest = (DuplexStream, StreamId, Arc<AtomicUsize>);
 
 /// A hall at rest with so many clients, each with a stream.
-async fn hall_with(clients: usize) -> (Hall, DuplexStream, Vec<Guest>) {
+pub(super) async fn hall_with(clients: usize) -> (Hall, DuplexStream, Vec<Guest>) {
     let hub = Arc::new(Hub::new(100, Fences::default(), Arc::new(Nobody), STALL));
     let (link, executor, _) = connect(&hub, Role::Executor);
     let mut hall = Hall::new(hub.opened(link).unwrap(), Times::default());

@@ -235,6 +235,26 @@ impl World {
         assert_eq!((self.hall.switch.waiting(), self.hall.collected), (0, 0), "seed {seed}");
     }
 
+    /// Every client writes so much at least of what it has, as far as it is read; and all read what comes.
+    pub fn all_go_on(&mut self, least: usize) {
+        let mut left: BTreeMap<u32, usize> = BTreeMap::new();
+        loop {
+            let mut moved = 0;
+            for guest in &mut self.guests {
+                let left = left.entry(guest.number).or_insert(least);
+                let written = guest.peer.write(*left);
+                *left -= written;
+                moved += written;
+            }
+            if moved == 0 {
+                break;
+            }
+            self.settle();
+            self.all_read();
+            self.settle();
+        }
+    }
+
     fn all_read(&mut self) -> usize {
         let mut read = self.executor.read(usize::MAX);
         for guest in self.guests.iter_mut().chain(&mut self.leaving) {
