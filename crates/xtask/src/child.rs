@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -267,6 +268,20 @@ impl Running {
         // Fields 14 and 15 of the whole line: user and system time.
         let ticks = ticks(11)? + ticks(12)?;
         Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+    }
+
+    /// From now on all its threads run on one processor, the first.
+    ///
+    /// # Errors
+    /// It has ended, or the system refuses.
+    pub fn keep_to_one_processor(&self) -> Result<()> {
+        let mut one = CpuSet::new();
+        one.set(0);
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()?))? {
+            let thread = thread?.file_name().to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
+            sched_setaffinity(thread, &one)?;
+        }
+        Ok(())
     }
 
     /// The end of what it said on stderr, or `nothing was logged`.

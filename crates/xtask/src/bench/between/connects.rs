@@ -1,4 +1,4 @@
-//! How many clients a second one processor of the server lets in, by the processor time that each takes; and the check
+//! How many clients a second a server on one processor lets in, by the processor time that each takes; and the check
 //! of a ticket alone, in this process.
 
 use std::hint::black_box;
@@ -39,7 +39,7 @@ pub(super) async fn run(plane: &Plane, clients: usize, table: &mut Table) -> Res
     table.add(&Row { what: "check of a ticket", ours: check()?, theirs: None, unit: time, goal: Goal::AtMost(10e-6) })
 }
 
-/// Tickets and websockets for each second of processor time of the server.
+/// Tickets and websockets for each second of processor time of the server, which stays on one processor.
 async fn rates(plane: &Plane, clients: usize) -> Result<(f64, f64)> {
     let name = fastrand::u64(..);
     let id = |number: usize| format!("busy-{name}-{}", number % CROWD);
@@ -49,6 +49,7 @@ async fn rates(plane: &Plane, clients: usize) -> Result<(f64, f64)> {
         readers.spawn(async move { executor.discard(usize::MAX).await });
     }
     let server = plane.server()?;
+    server.keep_to_one_processor()?;
     let before = server.processor_time()?;
     let ask = stream::iter(0..clients).map(|number| {
         let id = id(number);
